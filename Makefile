@@ -1,0 +1,55 @@
+# The course in one command: `make course`. `make` alone lists what there is.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+CHAIN  := $(PY) -m bonexage_utils.course.build
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help course test lab notebooks lint browser clean
+
+help:  ## list the targets
+	@echo "BoneXage. Targets (PYTHON=$(PYTHON), VENV=$(VENV)):"
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+# Done once, and again when pyproject.toml changes; an interrupted set-up leaves no stamp and is repeated.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: '$(PYTHON)' is not Python 3.11 or newer: install one, then make PYTHON=python3.12 ..."; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { \
+	  echo "error: '$(PYTHON) -m venv' failed: on Debian or Ubuntu run 'sudo apt-get install python3-venv'," \
+	  "elsewhere try another Python with make PYTHON=..."; exit 1; }
+	@echo "set-up: installing into $(VENV) (a few minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip || { \
+	  echo "error: pip cannot reach a package index: check the network or proxy, then run make again"; exit 1; }
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[notebooks,dev]" || { \
+	  echo "error: the installation failed, see above; after mending it run make again"; exit 1; }
+	@touch $@
+
+course: $(STAMP)  ## run every notebook on the embedded cohort and build the site
+	@$(CHAIN) execute --profile cpu --out build/course/notebooks; ran=$$?; \
+	  echo; $(CHAIN) site --out build/course || exit $$?; \
+	  echo "open build/course/index.html in a browser; the table is also in build/course/ledger.csv"; exit $$ran
+
+test: $(STAMP)  ## lint and all tests
+	@$(PY) -m ruff check .
+	@$(PY) -m pytest -q
+
+lab: $(STAMP)  ## open JupyterLab in notebooks/
+	@$(PY) -m jupyterlab --ServerApp.root_dir=notebooks
+
+notebooks: $(STAMP)  ## execute the sources and save the notebooks with their outputs
+	@$(CHAIN) execute --profile cpu --save --ledger build/notebooks
+	@$(CHAIN) check
+
+lint: $(STAMP)  ## ruff, and the rules for notebooks
+	@$(PY) -m ruff check .
+	@$(CHAIN) check
+
+browser: $(STAMP)  ## open the built site in headless Chromium, screenshots in build/browser
+	@$(CHAIN) browser --site build/course --out build/browser
+
+clean:  ## remove what was built, and caches; data, checkpoints and the environment stay
+	@rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@find . \( -path ./$(VENV) -o -path ./.venv -o -path ./.git -o -path ./data -o -path ./checkpoints \) -prune -o \
+	  \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -exec rm -rf {} +

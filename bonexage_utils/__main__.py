@@ -1,0 +1,209 @@
+"""The command line: `bonexage …` or `python -m bonexage_utils …`."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bonexage_utils.errors import BoneXageError
+
+# Each command imports what it needs: `--help` should not wait for torch.
+app = typer.Typer(
+    help="Bone age from hand radiographs: train, predict, evaluate. Not a medical device.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Weights(StrEnum):
+    imagenet = "imagenet"
+    none = "none"
+
+
+class Pooling(StrEnum):
+    gem = "gem"
+    avg = "avg"
+    max = "max"
+
+
+class Output(StrEnum):
+    bounded = "bounded"
+    linear = "linear"
+
+
+class Loss(StrEnum):
+    smoothl1 = "smoothl1"
+    l1 = "l1"
+    mse = "mse"
+
+
+class UnknownSex(StrEnum):
+    error = "error"
+    mean = "mean"
+
+
+class Split(StrEnum):
+    train = "train"
+    selection = "selection"
+    calibration = "calibration"
+    test = "test"
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to make; it must not exist or be empty.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many films.")] = 2400,
+    seed: Annotated[int, typer.Option(min=0, help="Film k depends on the seed and k alone.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if left out.")] = None,
+) -> None:
+    """Make a cohort of simulated hand radiographs.
+
+    Example: bonexage phantom data/phantom-2400 --n 2400 --seed 0
+    """
+    import json
+
+    from bonexage_utils.phantom import write_cohort
+
+    facts = json.loads((write_cohort(out, n, seed, workers) / "cohort.json").read_text(encoding="utf-8"))
+    typer.echo(f"{out}: {n:,} films; what is known of each bone is in ground_truth.csv")
+    typer.echo(f"noise floor {facts['noise_floor_months']:.2f} months: the MAE of the true bone age against the labels")
+
+
+@app.command()
+def check(data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout.")]) -> None:
+    """Load a cohort, read every film, and list what is wrong. Exit status: 0 usable, 1 problems, 2 not a cohort.
+
+    Example: bonexage check data/rsna
+    """
+    from bonexage_utils.cohort import balance, find_problems, load_cohort
+
+    try:
+        cohort = load_cohort(data)
+    except BoneXageError as error:
+        typer.echo(f"bonexage: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(repr(cohort))
+    typer.echo(balance(cohort).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
+    for name, digest in cohort.label_hashes.items():
+        typer.echo(f"{name}: SHA-256 {digest}")
+    problems = find_problems(cohort)
+    if len(problems):
+        typer.echo(problems.to_string(index=False))
+        raise typer.Exit(1)
+    typer.echo("every film can be read")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: model, log, settings, resumable state.")],
+    backbone: Annotated[str, typer.Option(help="Any convolutional timm model.")] = "convnext_tiny",
+    image_size: Annotated[int, typer.Option(min=32, help="Side of the letterboxed film, px.")] = 512,
+    epochs: Annotated[int, typer.Option(min=1)] = 35,
+    batch_size: Annotated[int, typer.Option(min=1, help="Films per step, over all processes.")] = 16,
+    grad_accum: Annotated[int, typer.Option(min=1, help="Steps per update.")] = 2,
+    lr: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 2e-4,
+    max_age: Annotated[float, typer.Option(min=1, help="Upper bound of a bounded output, months.")] = 240.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    precision: Annotated[Precision, typer.Option(help="auto: bf16 where native, fp16 on older GPUs.")] = Precision.auto,
+    weights: Annotated[Weights, typer.Option(help="What the backbone starts from.")] = Weights.imagenet,
+    pooling: Annotated[Pooling, typer.Option()] = Pooling.gem,
+    sex: Annotated[bool, typer.Option("--sex/--no-sex", help="Whether the network is told the sex.")] = True,
+    output: Annotated[Output, typer.Option()] = Output.bounded,
+    loss: Annotated[Loss, typer.Option()] = Loss.smoothl1,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 is enough for cached films.")] = 0,
+    drop_bad: Annotated[bool, typer.Option("--drop-bad", help="Go on without films that cannot be read.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
+) -> None:
+    """Train on a cohort's train split; keep the model that is best on its selection split.
+
+    Example: bonexage train data/rsna --out checkpoints/tiny --backbone convnext_tiny --image-size 512
+    """
+    from bonexage_utils.cohort import load_cohort
+    from bonexage_utils.training import TrainConfig
+    from bonexage_utils.training import train as run
+
+    config = TrainConfig(
+        backbone=backbone, image_size=image_size, epochs=epochs, batch_size=batch_size, grad_accum=grad_accum, lr=lr,
+        max_age=max_age, seed=seed, precision=precision.value, weights=weights.value, pooling=pooling.value, sex=sex,
+        output=output.value, loss=loss.value, workers=workers,
+    )
+
+    def tell(row: dict) -> None:
+        typer.echo(f"epoch {row['epoch']:>3}/{epochs}  train {row['train_mae_months']:6.2f}  "
+                   f"selection {row['selection_mae_months']:6.2f} months  {row['seconds']:5.0f} s")
+
+    cohort = load_cohort(data)
+    typer.echo(repr(cohort))
+    best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=tell)
+    typer.echo(f"{best}")
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors written by train.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, cohorts, lists.")],
+    out: Annotated[Path, typer.Option(help="The table to write.")] = Path("predictions.csv"),
+    sex: Annotated[str | None, typer.Option(help="M or F, for films whose sex is not given otherwise.")] = None,
+    unknown_sex: Annotated[UnknownSex, typer.Option(help="error, or the mean over both sexes.")] = UnknownSex.error,
+    split: Annotated[Split | None, typer.Option(help="Only this split of a cohort folder.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+) -> None:
+    """Estimate bone ages. Every film keeps its row; a film that fails says why in the column `error`.
+
+    Example: bonexage predict checkpoints/tiny/model.safetensors hand.png --sex F
+    """
+    from bonexage_utils.prediction import Predictor, list_films, save_predictions
+
+    predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value)
+    films = list_films(inputs, sex, split.value if split else None)
+    predictions = predictor.predict(films, batch_size)
+    save_predictions(predictions, predictor, out)
+    good = predictions[predictions["error"] == ""]
+    if len(predictions) <= 20:
+        for row in good.itertuples():
+            typer.echo(f"{row.image}: {row.bone_age} ({row.bone_age_months:.1f} months)")
+    typer.echo(f"{out}: {len(good):,} of {len(predictions):,} films", err=True)
+    if len(good) < len(predictions):
+        bad = predictions[predictions["error"] != ""]
+        typer.echo(f"bonexage: {len(bad):,} films without a prediction, e.g. {bad['error'].iloc[0]}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="A predictions.csv.")],
+    labels: Annotated[Path, typer.Argument(help="The cohort's folder, or its label table.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")],
+) -> None:
+    """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
+
+    Example: bonexage evaluate predictions.csv data/rsna --out report
+    """
+    from bonexage_utils import evaluation, report
+
+    result = evaluation.evaluate(evaluation.read_predictions(predictions), evaluation.read_truth(labels))
+    page = report.write_report(result, out, report.Provenance.beside(predictions))
+    typer.echo(report.headline(result))
+    typer.echo(f"{page}")
+
+
+def main() -> None:
+    """Run a command; what a user can put right ends in one line and status 1 (a wrong call: 2), never a traceback."""
+    try:
+        app()
+    except BoneXageError as error:
+        typer.echo(f"bonexage: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

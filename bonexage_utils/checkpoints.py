@@ -1,0 +1,110 @@
+"""Files that hold networks: the model people use, and the state a stopped run resumes from. Never pickles."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.files import atomic_file
+from bonexage_utils.images import Preprocessing
+from bonexage_utils.model import BoneAgeNet
+
+FORMAT = 1
+# One key with one JSON string: safetensors orders several keys differently at each save.
+KEY = "bonexage"
+
+
+def _write(path: Path, tensors: dict[str, Tensor], description: dict) -> None:
+    # Two names of one tensor (shared weights) would be refused; each gets its own copy.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with atomic_file(path) as temporary:
+        save_file(tensors, temporary, metadata={KEY: json.dumps(description, sort_keys=True)})
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
+    if not path.is_file():
+        raise BoneXageError(f"{path}: no such file; give a model.safetensors written by 'bonexage train'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            description = json.loads(metadata.get(KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BoneXageError(f"{path}: not a whole safetensors file ({reason}); copy or train it again") from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise BoneXageError(f"{path}: not a BoneXage checkpoint of format {FORMAT}; train one with 'bonexage train'")
+    return tensors, description
+
+
+def save_model(path: Path | str, model: BoneAgeNet, state: dict[str, Tensor], preprocessing: Preprocessing,
+               training: dict) -> None:
+    """Write weights `state` of `model` with everything prediction needs.
+
+    `training` is a summary: labels, settings, score.
+    """
+    description = {
+        "format": FORMAT, "model": model.settings, "preprocessing": preprocessing.to_dict(),
+        "sex_coding": {"F": 0, "M": 1}, "training": training, "calibration": None,
+    }
+    _write(Path(path), state, description)
+
+
+def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
+    """The network in evaluation mode, its preprocessing, and the checkpoint's whole description.
+
+    Runs no code from the file. Raises BoneXageError for a missing, damaged or foreign file.
+    """
+    path = Path(path)
+    tensors, description = _read(path)
+    try:
+        model = BoneAgeNet(**description["model"])
+        model.load_state_dict(tensors)
+        preprocessing = Preprocessing(**description["preprocessing"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BoneXageError(f"{path}: weights and description disagree ({reason}); train it again") from None
+    return model.eval(), preprocessing, description
+
+
+def save_state(path: Path | str, parts: dict[str, dict[str, Tensor]], progress: dict) -> None:
+    """Write everything a run needs to go on: named groups of tensors, and a JSON-able `progress`."""
+    tensors = {f"{part}/{name}": tensor for part, group in parts.items() for name, tensor in group.items()}
+    _write(Path(path), tensors, {"format": FORMAT, "progress": progress})
+
+
+def load_state(path: Path | str) -> tuple[dict[str, dict[str, Tensor]], dict]:
+    """What `save_state` wrote. Raises BoneXageError if there is nothing whole to resume from."""
+    tensors, description = _read(Path(path))
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, key = name.partition("/")
+        parts.setdefault(part, {})[key] = tensor
+    return parts, description["progress"]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's moments and step counts, named by the place of their parameter."""
+    return {
+        f"{index}.{name}": torch.as_tensor(value)
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` took; the groups' settings stay those of the new optimizer."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers the network learns."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,60 @@
+"""The browsable site: executed notebooks into HTML pages that need nothing from the network."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from bonexage_utils.course import ledger
+from bonexage_utils.course.site.offsite import offsite_references
+from bonexage_utils.errors import BoneXageError
+
+PLAIN_INDEX = "# Notebooks\n\n```{toctree}\n:glob:\n:maxdepth: 1\n\n[0-9][0-9]_*\n```\n"
+
+
+def build_site(notebooks: Path, out: Path, index: Path | None = None) -> list[str]:
+    """Write the pages of all notebooks in `notebooks` into `out`; what Sphinx warned of comes back.
+
+    `index` is the Markdown of the first page. The ledger of the run, where `out` has one, goes below it.
+    """
+    try:
+        from sphinx.cmd.build import build_main
+    except ImportError as error:
+        raise BoneXageError('the site needs Sphinx and myst-nb: pip install -e ".[notebooks]"') from error
+    found = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise BoneXageError(f"no executed notebooks in {notebooks}: run `make course`")
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in out.glob("*.html"):  # a page of a notebook that was renamed would stay for ever
+        stale.unlink()
+    with tempfile.TemporaryDirectory(prefix="bonexage-site-") as temporary:
+        pages = Path(temporary) / "pages"
+        pages.mkdir()
+        for path in found:
+            notebook = nbformat.read(path, as_version=4)
+            # Widget state pulls the widget manager from a CDN, for widgets that need a kernel anyway.
+            notebook.metadata.pop("widgets", None)
+            nbformat.write(notebook, pages / path.name)
+        text = index.read_text(encoding="utf-8") if index and index.is_file() else PLAIN_INDEX
+        rows = ledger.read(out)
+        if rows:
+            text += f"\n## This run\n\nProfile `{rows[0].profile}`.\n\n{ledger.table(rows, markdown=True)}\n"
+        (pages / "index.md").write_text(text, encoding="utf-8")
+        log = Path(temporary) / "warnings.txt"
+        configuration = str(Path(__file__).parent)
+        options = ["-q", "-E", "-c", configuration, "-d", f"{temporary}/doctrees", "-w", str(log)]
+        code = build_main(["-b", "html", *options, str(pages), str(out)])
+        warnings = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        warnings = [line.replace(f"{pages}/", "") for line in warnings if line.strip()]
+    if code or not (out / "index.html").is_file():
+        why = warnings[-1] if warnings else f"exit code {code}"
+        raise BoneXageError(f"Sphinx could not build the site: {why}")
+    shutil.rmtree(out / ".doctrees", ignore_errors=True)
+    leaving = offsite_references(out)
+    if leaving:
+        shown = "; ".join(leaving[:5])
+        raise BoneXageError(f"{len(leaving)} references leave the site: {shown}: embed what they point to")
+    return warnings

@@ -1,0 +1,124 @@
+"""The first line of every notebook: which profile, which device, which cohort, and the seeds."""
+
+import os
+import platform
+import random
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+
+import bonexage_utils
+from bonexage_utils.cohort import Cohort, load_cohort, sample_cohort
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.phantom import write_cohort
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much a notebook does: films of the embedded cohort, the most films used of a larger one, px, epochs…
+
+    `backbone`, `image_size` (px) and `epochs` are what a training cell uses live.
+    """
+
+    name: str
+    phantoms: int
+    most_films: int
+    backbone: str
+    image_size: int
+    epochs: int
+    batch_size: int = 32
+
+
+PROFILES = {
+    "fast": Profile("fast", phantoms=240, most_films=240, backbone="convnext_atto", image_size=64, epochs=2),
+    "cpu": Profile("cpu", phantoms=2400, most_films=2400, backbone="convnext_atto", image_size=96, epochs=8),
+    "gpu": Profile("gpu", phantoms=2400, most_films=20000, backbone="convnext_tiny", image_size=256, epochs=20),
+}
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a notebook works with. `folder` is the course's own folder, `runs` where its runs may be written."""
+
+    profile: Profile
+    device: torch.device
+    cohort: Cohort
+    embedded: bool
+    seed: int
+    folder: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "checkpoints"
+
+
+def course_folder() -> Path:
+    """The folder that holds notebooks/ and data/: that of the package in a checkout, else the working folder."""
+    checkout = Path(bonexage_utils.__file__).resolve().parent.parent
+    return checkout if (checkout / "notebooks").is_dir() else Path.cwd()
+
+
+def choose_profile() -> Profile:
+    """BONEXAGE_PROFILE, else `gpu` where there is one and `cpu` where not. Raises BoneXageError for another name."""
+    name = os.environ.get("BONEXAGE_PROFILE") or ("gpu" if torch.cuda.is_available() else "cpu")
+    if name not in PROFILES:
+        raise BoneXageError(f"BONEXAGE_PROFILE={name}: unknown; use {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:
+    """The cohort to work on, and whether it is the embedded one.
+
+    BONEXAGE_DATA names a cohort folder, or is "phantom" for the embedded cohort whatever else is there. Without it,
+    data/ if RSNA is in it, else the embedded cohort, made once under data/phantom-N. A cohort of more films than the
+    profile takes is sampled, and says so.
+    """
+    wanted = os.environ.get("BONEXAGE_DATA", "")
+    data = folder / "data"
+    if wanted and wanted != "phantom":
+        cohort, embedded = load_cohort(wanted), False
+    elif not wanted and (data / "boneage-training-dataset.csv").is_file():
+        cohort, embedded = load_cohort(data), False
+    else:
+        phantoms = data / f"phantom-{profile.phantoms}"
+        if not phantoms.is_dir():
+            write_cohort(phantoms, profile.phantoms, SEED)
+        cohort, embedded = load_cohort(phantoms), True
+    if len(cohort) > profile.most_films:
+        print(f"Profile {profile.name}: {profile.most_films:,} of the {len(cohort):,} films in {cohort.root.name}.")
+        cohort = sample_cohort(cohort, profile.most_films)
+    return cohort, embedded
+
+
+def set_seeds(seed: int = SEED) -> None:
+    """Seed Python, NumPy's legacy stream and torch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - for code that still draws from it
+    torch.manual_seed(seed)
+
+
+def start() -> Course:
+    """Choose profile, device and cohort, set the seeds, and print a short table of what runs here."""
+    profile, folder = choose_profile(), course_folder()
+    # A warning prints the path of the file it comes from, which is of no use to a learner.
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cohort, embedded = find_cohort(profile, folder)
+    set_seeds()
+    kind = "simulated hands (the phantom)" if embedded else "films"
+    rows = {
+        "profile": profile.name, "device": device.type,
+        "cohort": f"{len(cohort):,} {kind}", "Python": platform.python_version(), "torch": torch.__version__,
+        "timm": timm.__version__, "NumPy": np.__version__, "pandas": pd.__version__,
+        "bonexage_utils": bonexage_utils.__version__,
+    }
+    for name, value in rows.items():
+        print(f"{name:15} {value}")
+    return Course(profile, device, cohort, embedded, SEED, folder)

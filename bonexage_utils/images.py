@@ -1,0 +1,167 @@
+"""From a file to an 8-bit grey square: reading, letterboxing, and the cache that does both only once."""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from platformdirs import user_cache_dir
+from tqdm import tqdm
+
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.files import atomic_folder
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CACHE_VERSION = 1
+
+
+def read_gray(path: Path | str) -> np.ndarray:
+    """Read a radiograph as 8-bit grey, shape (height, width), values 0–255.
+
+    Colour is turned into luminance and an alpha channel is ignored. A film of more than 8 bits is stretched from
+    its own darkest to its own brightest pixel, because 12 bits in a 16-bit file would otherwise come out black.
+
+    Raises BoneXageError for a missing, empty, truncated or unreadable file.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise BoneXageError(f"{path}: {reason}; restore the image or drop it from the table") from None
+    if not data:
+        raise BoneXageError(f"{path}: zero bytes; copy the image again")
+    if data.startswith(PNG_SIGNATURE) and b"IEND" not in data[-16:]:
+        # Decoders return the rows that arrived and leave the rest blank: a half film would pass for a whole one.
+        raise BoneXageError(f"{path}: truncated PNG; copy the image again")
+    # From bytes, not from a path: OpenCV cannot open accented paths on Windows.
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise BoneXageError(f"{path}: not a readable image; convert it to 8-bit grey PNG")
+    if image.ndim == 3:
+        code = cv2.COLOR_BGRA2GRAY if image.shape[2] == 4 else cv2.COLOR_BGR2GRAY
+        image = cv2.cvtColor(image, code)
+    if image.dtype == np.uint8:
+        return image
+    low, high = float(image.min()), float(image.max())
+    scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6))
+    return np.rint(scaled).astype(np.uint8)
+
+
+def letterbox(image: np.ndarray, size: int) -> np.ndarray:
+    """Fit a grey image (height, width) into a black square (size, size) without changing its proportions.
+
+    Shrinks by averaging areas, which does not alias; enlarges bilinearly. The film is centred.
+    """
+    height, width = image.shape
+    scale = size / max(height, width)
+    new_height, new_width = (max(1, round(side * scale)) for side in (height, width))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (new_width, new_height), interpolation=method)
+    square = np.zeros((size, size), np.uint8)
+    top, left = (size - new_height) // 2, (size - new_width) // 2
+    square[top : top + new_height, left : left + new_width] = resized
+    return square
+
+
+@dataclass(frozen=True)
+class CachedImages:
+    """Letterboxed films on disk: `array` is uint8 (n, size, size), memory-mapped, row i for path i.
+
+    `failures` maps the row of each film that could not be read to the one-line reason; its array row is black and
+    must not be used.
+    """
+
+    array: np.ndarray
+    failures: dict[int, str]
+    path: Path
+
+
+def _cache_key(paths: list[str], size: int) -> str:
+    """Changes with the files (path, length, time of last change), their order, the size and the rules here."""
+    digest = hashlib.sha256(f"{CACHE_VERSION} {size}\n".encode())
+    for path in paths:
+        try:
+            stat = os.stat(path)
+            stamp = f"{stat.st_size} {stat.st_mtime_ns}"
+        except OSError:
+            stamp = "absent"
+        digest.update(f"{os.path.abspath(path)} {stamp}\n".encode())
+    return digest.hexdigest()[:24]
+
+
+def cached_images(
+    paths: list[str], size: int, cache_dir: Path | str | None = None, workers: int | None = None
+) -> CachedImages:
+    """Every film letterboxed to (size, size), decoded once and kept as one array of bytes.
+
+    The cache lives in `cache_dir` (the user's cache folder if None) under a name made from the files and the
+    settings, so a changed film or another size makes a new one. It appears whole or not at all. `workers` threads
+    decode (OpenCV releases the interpreter's lock); None takes one per core.
+
+    Raises BoneXageError if the cache cannot be written.
+    """
+    folder = Path(cache_dir or user_cache_dir("bonexage", appauthor=False)) / _cache_key(paths, size)
+    if not folder.is_dir():
+        try:
+            with atomic_folder(folder) as temporary:
+                _write_cache(temporary, paths, size, workers or os.cpu_count() or 1)
+        except OSError as error:
+            if not folder.is_dir():  # else another process was quicker, and its cache is the same
+                need = len(paths) * size * size / 2**30
+                raise BoneXageError(
+                    f"{folder.parent}: cannot write the image cache ({error.strerror}); it needs {need:.1f} GiB"
+                ) from None
+    array = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+    failures = json.loads((folder / "failures.json").read_text())
+    return CachedImages(array, {int(row): reason for row, reason in failures.items()}, folder)
+
+
+def _write_cache(folder: Path, paths: list[str], size: int, workers: int) -> None:
+    array = np.lib.format.open_memmap(
+        folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(paths), size, size)
+    )
+    failures: dict[int, str] = {}
+
+    def work(row: int) -> None:
+        try:
+            array[row] = letterbox(read_gray(paths[row]), size)
+        except BoneXageError as error:
+            failures[row] = str(error)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(tqdm(pool.map(work, range(len(paths))), total=len(paths), desc="reading films", unit="film",
+                  leave=False, mininterval=0.5))
+    array.flush()
+    (folder / "failures.json").write_text(json.dumps(dict(sorted(failures.items()))))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Everything between a file and the network; saved in every checkpoint, so that prediction repeats it.
+
+    `mean` and `std` are of the training films, on the 0–1 scale.
+    """
+
+    image_size: int
+    mean: float
+    std: float
+    channels: int = 1
+    letterbox: str = "centred, black, area average"
+    intensity: str = "8-bit grey; deeper films stretched from minimum to maximum"
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def measure_intensity(array: np.ndarray, rows: np.ndarray, most: int = 2000) -> tuple[float, float]:
+    """Mean and standard deviation on the 0–1 scale over at most `most` evenly spaced films of `rows`."""
+    picked = rows[:: max(1, len(rows) // most)]
+    films = array[picked].astype(np.float32) / 255.0
+    return float(films.mean()), float(max(films.std(), 1e-3))
+
+

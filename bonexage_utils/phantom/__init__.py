@@ -1,0 +1,11 @@
+"""An embedded simulator of paediatric hand radiographs, so the course runs without any real patient's image.
+
+`anatomy` holds the published tables, `skeleton` grows one child's bones from them, `shapes` turns bones into
+outlines, `radiograph` takes the film, `dataset` writes a cohort in the flat RSNA layout.
+"""
+
+from bonexage_utils.phantom.dataset import child_and_film, write_cohort
+from bonexage_utils.phantom.radiograph import Nuisances, render
+from bonexage_utils.phantom.skeleton import Bone, Centre, Child, grow
+
+__all__ = ["Bone", "Centre", "Child", "Nuisances", "child_and_film", "grow", "render", "write_cohort"]

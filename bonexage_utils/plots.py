@@ -1,0 +1,154 @@
+"""Every figure of the course and of the reports: one style, alt text, colours that colour-blind readers can tell."""
+
+import base64
+import html
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from bonexage_utils.evaluation import Evaluation
+
+# Okabe & Ito's palette (2008), made for colour-blind readers; girls and boys differ in lightness and marker too.
+GIRLS, BOYS, ACCENT, MUTED = "#E69F00", "#0072B2", "#D55E00", "#777777"
+SEX_COLOUR = {"F": GIRLS, "M": BOYS}
+SEX_MARKER = {"F": "o", "M": "^"}
+SEX_NAME = {"F": "girls", "M": "boys"}
+WITHIN_LIMITS = 1.96  # limits of agreement, in standard deviations (Bland & Altman 1986)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The one style of all figures, put back afterwards."""
+    settings = {"figure.dpi": 110, "savefig.dpi": 110, "font.size": 10, "axes.spines.top": False,
+                "axes.spines.right": False, "axes.titlelocation": "left", "legend.frameon": False,
+                "image.cmap": "gray", "axes.prop_cycle": mpl.cycler(color=sns.color_palette("colorblind"))}
+    with sns.axes_style("ticks"), mpl.rc_context(settings):
+        yield
+
+
+class Picture:
+    """A finished figure with its alt text. Shown by a notebook as its last value, with the alt text beside it."""
+
+    def __init__(self, figure: Figure, alt: str) -> None:
+        if not alt.strip():
+            raise ValueError("a figure needs alt text: say what one sees in it")
+        self.figure, self.alt = figure, " ".join(alt.split())
+        buffer = io.BytesIO()
+        # No metadata: the version of matplotlib would change the file without changing the picture.
+        figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+        self.png = buffer.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+    def to_html(self) -> str:
+        """An <img> that carries the picture in itself."""
+        data = base64.b64encode(self.png).decode()
+        return f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}">'
+
+
+def new_figure(width: float = 6.0, height: float = 4.0, rows: int = 1, columns: int = 1, **kwargs):
+    """Axes in the course's style, sizes in inches; outside pyplot, so that nothing is shown twice or kept open."""
+    with style():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(rows, columns, **kwargs)
+    return figure, axes
+
+
+def montage(films: list[np.ndarray], titles: list[str], alt: str, columns: int = 6, side: float = 1.7) -> Picture:
+    """Grey films (height, width), 0–255, in rows, each under its title."""
+    rows = -(-len(films) // columns)
+    figure, axes = new_figure(columns * side, rows * (side + 0.35), rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, film, title in zip(axes.flat, films, titles, strict=False):
+        ax.imshow(film, cmap="gray", vmin=0, vmax=255)
+        ax.set_title(title, fontsize=9, loc="center")
+    return Picture(figure, alt)
+
+
+def predicted_against_true(films: pd.DataFrame) -> Picture:
+    """`films` has `sex`, `months` (label) and `predicted`."""
+    figure, ax = new_figure(5, 5)
+    top = max(films["months"].max(), films["predicted"].max()) + 6
+    ax.plot([0, top], [0, top], color=MUTED, linewidth=1, zorder=0)
+    _scatter_by_sex(ax, films, "months", films["predicted"])
+    ax.set(xlabel="label (months)", ylabel="predicted (months)", xlim=(0, top), ylim=(0, top), aspect="equal",
+           title="Predicted against labelled bone age")
+    ax.legend()
+    error = (films["predicted"] - films["months"]).abs()
+    return Picture(figure, f"""Scatter of predicted against labelled bone age for {len(films)} films, both in months,
+        with the line of identity. Half of the films lie within {error.median():.0f} months of the line, nine in ten
+        within {error.quantile(0.9):.0f}.""")
+
+
+def _scatter_by_sex(ax, films: pd.DataFrame, x: str | pd.Series, y: pd.Series) -> None:
+    size = 14 if len(films) < 500 else 7
+    for sex in ("F", "M"):
+        mine = films["sex"] == sex
+        across = films.loc[mine, x] if isinstance(x, str) else x[mine]
+        ax.scatter(across, y[mine], s=size, color=SEX_COLOUR[sex], marker=SEX_MARKER[sex], alpha=0.6, linewidths=0,
+                   label=SEX_NAME[sex])
+
+
+def bland_altman(films: pd.DataFrame) -> Picture:
+    """Difference against mean of prediction and label, with bias and 95 % limits of agreement."""
+    figure, ax = new_figure(6, 4)
+    difference = films["predicted"] - films["months"]
+    middle = (films["predicted"] + films["months"]) / 2
+    bias, spread = difference.mean(), difference.std()
+    _scatter_by_sex(ax, films, middle, difference)
+    limits = [bias - WITHIN_LIMITS * spread, bias + WITHIN_LIMITS * spread]
+    ax.axhline(bias, color=ACCENT)
+    for limit in limits:
+        ax.axhline(limit, color=ACCENT, linestyle="--")
+    ax.axhline(0, color=MUTED, linewidth=0.8, zorder=0)
+    ax.set(xlabel="mean of prediction and label (months)", ylabel="prediction − label (months)",
+           title=f"Bias {bias:+.1f}, limits of agreement {limits[0]:+.1f} to {limits[1]:+.1f} months")
+    ax.legend()
+    return Picture(figure, f"""Bland–Altman plot of {len(films)} films: prediction minus label against their mean, in
+        months. The bias is {bias:+.1f} months; the dashed limits of agreement are at {limits[0]:+.1f} and
+        {limits[1]:+.1f} months.""")
+
+
+def error_by_group(evaluation: Evaluation) -> Picture:
+    """MAE with interval by age band and sex; groups too small to speak are left out."""
+    figure, ax = new_figure(6, 4)
+    groups = evaluation.groups[evaluation.groups["age"] != "all"]
+    bands = list(dict.fromkeys(groups["age"]))
+    told = []
+    for sex, name, offset in (("F", "girls", -0.1), ("M", "boys", 0.1)):
+        mine = groups[(groups["sex"] == name) & groups["mae"].notna()]
+        where = np.array([bands.index(age) for age in mine["age"]]) + offset
+        ax.errorbar(where, mine["mae"], yerr=[mine["mae"] - mine["low"], mine["high"] - mine["mae"]], capsize=3,
+                    fmt=SEX_MARKER[sex], color=SEX_COLOUR[sex], label=name)
+        for x, high, n in zip(where, mine["high"], mine["n"], strict=True):
+            ax.annotate(f"n={n}", (x, high), (0, 4), textcoords="offset points", ha="center", fontsize=7)
+        told += [f"{name} {row.age} {row.mae:.1f}" for row in mine.itertuples()]
+    ax.set(xticks=range(len(bands)), xticklabels=bands, xlabel="labelled bone age", ylabel="MAE (months)",
+           title="Mean absolute error by age and sex, 95 % interval")
+    ax.set_ylim(bottom=0)
+    ax.legend()
+    return Picture(figure, f"Mean absolute error in months with 95 % intervals by age band and sex: {'; '.join(told)}.")
+
+
+def learning_curve(log: pd.DataFrame, baseline: float | None = None) -> Picture:
+    """Training and selection MAE by epoch from a run's log.csv; `baseline` is the MAE of the median by sex, months."""
+    figure, ax = new_figure(6, 4)
+    ax.plot(log["epoch"], log["train_mae_months"], marker="o", markersize=3, color=MUTED, label="training films")
+    ax.plot(log["epoch"], log["selection_mae_months"], marker="s", markersize=3, color=BOYS, label="selection films")
+    if baseline is not None:
+        ax.axhline(baseline, color=ACCENT, linestyle="--", label="median by sex")
+    ax.set(xlabel="epoch", ylabel="MAE (months)", title="Learning curve")
+    ax.set_ylim(bottom=0)
+    ax.legend()
+    best = log["selection_mae_months"].min()
+    first, last = log["selection_mae_months"].iloc[[0, -1]]
+    return Picture(figure, f"""Mean absolute error in months against epoch, for training and selection films. On the
+        selection films it goes from {first:.1f} to {last:.1f} in {len(log)} epochs; the best is {best:.1f}.""")

@@ -1,0 +1,57 @@
+"""A small cohort that all tests share, and the real one where it stands beside the checkout."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bonexage_utils.cohort import Cohort, load_cohort
+from bonexage_utils.phantom import write_cohort
+from bonexage_utils.training import TrainConfig, train
+
+ROOT = Path(__file__).resolve().parent.parent
+RADIOGRAPHS = ROOT.parent / "shared" / "radiographs"
+
+torch.set_num_threads(1)  # the networks here are too small to share between threads
+
+# timm's own miniature networks: real architectures of a few hundred thousand numbers.
+TINY = TrainConfig(backbone="test_convnext", image_size=64, epochs=2, batch_size=8, grad_accum=1, lr=1e-3,
+                   weights="none", precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort of 80 phantoms on disk."""
+    return write_cohort(tmp_path_factory.mktemp("cohorts") / "phantom", 80, seed=1, workers=1)
+
+
+@pytest.fixture(scope="session")
+def cohort(phantom_folder: Path) -> Cohort:
+    return load_cohort(phantom_folder)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> None:
+    """Tests never touch the user's image cache."""
+    monkeypatch.setattr("bonexage_utils.images.user_cache_dir", lambda *_, **__: str(cache_dir))
+
+
+@pytest.fixture(scope="session")
+def run(cohort: Cohort, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of two epochs."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train(cohort, out, TINY, cache_dir=cache_dir)
+    return out
+
+
+@pytest.fixture
+def radiographs() -> Path:
+    """Real radiographs, for development only; the tests that need them skip where they are absent."""
+    if not RADIOGRAPHS.is_dir():
+        pytest.skip("real radiographs are not beside this checkout")
+    return RADIOGRAPHS

@@ -1,0 +1,96 @@
+"""The commands as a user calls them: in their own process, by their messages and exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+
+def bonexage(*arguments: object, cwd: Path | None = None,
+             cache: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    if cache:
+        environment["XDG_CACHE_HOME"] = str(cache)
+    return subprocess.run([sys.executable, "-m", "bonexage_utils", *map(str, arguments)], capture_output=True,
+                          text=True, cwd=cwd, env=environment, check=False, timeout=300)
+
+
+TRAIN = ["--backbone", "test_convnext", "--image-size", 64, "--epochs", 1, "--batch-size", 8, "--grad-accum", 1,
+         "--lr", 1e-3, "--weights", "none", "--precision", "fp32"]
+
+
+def test_phantom_train_predict_evaluate_end_to_end(tmp_path: Path) -> None:
+    made = bonexage("phantom", tmp_path / "data", "--n", 60, "--seed", 3, "--workers", 1)
+    assert made.returncode == 0, made.stderr
+    assert "noise floor" in made.stdout
+    checked = bonexage("check", tmp_path / "data")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    trained = bonexage("train", tmp_path / "data", "--out", tmp_path / "run", *TRAIN, cache=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "months" in trained.stdout
+    model = tmp_path / "run" / "model.safetensors"
+    again = bonexage("train", tmp_path / "data", "--out", tmp_path / "run", *TRAIN, cache=tmp_path)
+    assert again.returncode == 1
+    assert again.stderr.count("\n") == 1
+    predicted = bonexage("predict", model, tmp_path / "data", "--out", tmp_path / "predictions.csv")
+    assert predicted.returncode == 0, predicted.stderr
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert len(table) == 60
+    assert list(table.columns) == ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "high_months",
+                                   "error"]
+    one = bonexage("predict", model, table["image"][0], "--sex", "F", "--out", tmp_path / "one.csv")
+    assert one.returncode == 0, one.stderr
+    assert f"{table['image'][0]}: " in one.stdout
+    assert "months)" in one.stdout
+    judged = bonexage("evaluate", tmp_path / "predictions.csv", tmp_path / "data", "--out", tmp_path / "report")
+    assert judged.returncode == 0, judged.stderr
+    assert "MAE" in judged.stdout
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    truth = pd.read_csv(tmp_path / "data" / "boneage-training-dataset.csv")
+    joined = table.merge(truth, on="id")
+    expected = (joined["bone_age_months"] - joined["boneage"]).abs().mean()
+    assert metrics["scores"]["mae"]["value"] == pytest.approx(expected)
+    assert metrics["films_by_split"]["train"] > 30
+    card = (tmp_path / "report" / "model_card.md").read_text()
+    assert "test_convnext" in card
+
+
+def test_a_bad_film_and_no_sex_are_told_apart(run: Path, cohort, tmp_path: Path) -> None:
+    (tmp_path / "junk.png").write_bytes(b"junk")
+    good = cohort.table["image"][0]
+    done = bonexage("predict", run / "model.safetensors", good, tmp_path / "junk.png", "--sex", "M",
+                    "--out", tmp_path / "p.csv")
+    assert done.returncode == 1
+    assert "1 films without a prediction" in done.stderr
+    assert "junk.png" in done.stderr
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert table["bone_age_months"].notna().tolist() == [True, False]
+    asked = bonexage("predict", run / "model.safetensors", good, "--out", tmp_path / "q.csv")
+    assert asked.returncode == 1
+    assert "--sex" in asked.stderr
+    meant = bonexage("predict", run / "model.safetensors", good, "--unknown-sex", "mean", "--out", tmp_path / "q.csv")
+    assert meant.returncode == 0
+
+
+@pytest.mark.parametrize(("arguments", "status"), [
+    (["check", "absent"], 2), (["check", "."], 2), (["train", "absent", "--out", "run"], 1),
+    (["predict", "absent.safetensors", "a.png"], 1), (["evaluate", "absent.csv", "absent", "--out", "report"], 1),
+])
+def test_bad_input_is_one_line_and_no_traceback(tmp_path: Path, arguments: list[str], status: int) -> None:
+    done = bonexage(*arguments, cwd=tmp_path)
+    assert done.returncode == status
+    assert done.stderr.startswith("bonexage: ")
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["phantom", "check", "train", "predict", "evaluate"])
+def test_help_has_an_example(command: str) -> None:
+    done = bonexage(command, "--help")
+    assert done.returncode == 0
+    assert f"bonexage {command}" in done.stdout

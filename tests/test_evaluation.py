@@ -1,0 +1,248 @@
+"""Statistics against hand-worked cases, and a report that opens without a network."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bonexage_utils import plots
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.evaluation import (
+    SMALLEST_GROUP,
+    Interval,
+    bootstrap_mean,
+    by_group,
+    evaluate,
+    median_by_sex,
+    paired_difference,
+    read_predictions,
+    read_truth,
+    score,
+)
+from bonexage_utils.report import Provenance, write_report
+
+months = st.lists(st.floats(0, 240), min_size=2, max_size=40)
+
+
+def test_scores_by_hand() -> None:
+    scores = score(np.array([10.0, 20.0, 30.0, 70.0]), np.array([12.0, 20.0, 38.0, 40.0]))
+    # errors −2, 0, −8, 30
+    assert scores.mae.value == pytest.approx(10.0)
+    assert scores.bias.value == pytest.approx(5.0)
+    assert scores.rmse == pytest.approx(np.sqrt((4 + 0 + 64 + 900) / 4))
+    assert scores.median == pytest.approx(5.0)
+    assert scores.within == {6: 0.5, 12: 0.75, 24: 0.75}
+    # labels 12, 20, 38, 40 have mean 27.5 and squares about it of 240.25 + 56.25 + 110.25 + 156.25
+    assert scores.r2 == pytest.approx(1 - 968 / 563)
+
+
+@given(months)
+@settings(max_examples=30, deadline=None)
+def test_a_perfect_reader_makes_no_error(truth: list[float]) -> None:
+    scores = score(np.array(truth), np.array(truth))
+    assert scores.mae == Interval(0.0, 0.0, 0.0)
+    assert scores.within == {6: 1.0, 12: 1.0, 24: 1.0}
+
+
+@given(months, st.floats(-50, 50))
+@settings(max_examples=30, deadline=None)
+def test_a_constant_shift_is_all_bias(truth: list[float], shift: float) -> None:
+    scores = score(np.array(truth) + shift, np.array(truth))
+    assert scores.bias.value == pytest.approx(shift, abs=1e-6)
+    assert scores.mae.value == pytest.approx(abs(shift), abs=1e-6)
+
+
+def test_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        interval = bootstrap_mean(rng.exponential(10.0, 100), seed=trial)
+        hits += interval.low <= 10.0 <= interval.high
+    # the percentile interval of a skewed mean at n = 100 covers a little under 95 %; 200 trials: ± 4 standard errors
+    assert 0.87 <= hits / 200 <= 0.99
+
+
+def test_bootstrap_width_is_that_of_the_standard_error() -> None:
+    values = np.random.default_rng(1).normal(10, 5, 400)
+    interval = bootstrap_mean(values)
+    assert (interval.high - interval.low) / (2 * 1.96 * values.std() / 20) == pytest.approx(1.0, abs=0.1)
+    assert interval.low < interval.value < interval.high
+
+
+def test_too_few_values_have_no_interval() -> None:
+    assert np.isnan(bootstrap_mean(np.array([3.0])).low)
+    assert np.isnan(bootstrap_mean(np.array([])).value)
+
+
+def test_a_paired_difference_is_found_where_an_unpaired_one_drowns() -> None:
+    rng = np.random.default_rng(2)
+    film = rng.normal(0, 15, 400)  # what makes a film hard is shared by both models
+    a, b = np.abs(film) + 1.0, np.abs(film) + 2.0 + rng.normal(0, 0.5, 400)
+    difference = paired_difference(a, b)
+    assert difference.value == pytest.approx(-1.0, abs=0.1)
+    assert difference.high < 0
+    assert bootstrap_mean(a).high > bootstrap_mean(b).low  # the two intervals overlap
+    with pytest.raises(ValueError, match="same films"):
+        paired_difference(a, b[:-1])
+
+
+def test_no_difference_is_not_found() -> None:
+    errors = np.random.default_rng(3).normal(0, 10, 300)
+    other = np.random.default_rng(4).permutation(errors)
+    difference = paired_difference(errors, other)
+    assert difference.low < 0 < difference.high
+
+
+def test_small_groups_do_not_speak() -> None:
+    table = pd.DataFrame({"sex": ["F"] * SMALLEST_GROUP + ["M"] * (SMALLEST_GROUP - 1), "months": 30.0})
+    table["predicted"] = table["months"] + np.where(table["sex"] == "F", 4.0, -8.0)
+    groups = by_group(table).set_index(["sex", "age"])
+    assert groups.loc[("girls", "0–5 y"), "mae"] == pytest.approx(4.0)
+    assert np.isnan(groups.loc[("boys", "0–5 y"), "mae"])
+    assert groups.loc[("boys", "0–5 y"), "n"] == SMALLEST_GROUP - 1
+    assert groups.loc[("all", "all"), "n"] == 2 * SMALLEST_GROUP - 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("FM"), st.integers(0, 240)), min_size=1, max_size=80))
+@settings(max_examples=20, deadline=None)
+def test_groups_add_up(films: list[tuple[str, int]]) -> None:
+    table = pd.DataFrame(films, columns=["sex", "months"]).assign(predicted=100.0)
+    groups = by_group(table)
+    inner = groups[(groups["sex"] != "all") & (groups["age"] != "all")]
+    assert inner["n"].sum() == len(films)
+
+
+def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    truth = pd.DataFrame({"id": [str(i) for i in range(200)], "months": rng.uniform(1, 230, 200),
+                          "sex": ["F", "M"] * 100, "split": ["train"] * 100 + ["calibration"] * 100})
+    part = truth.iloc[100:]
+    predictions = pd.DataFrame({"id": part["id"], "bone_age_months": part["months"] + rng.normal(0, 9, 100)})
+    return predictions.reset_index(drop=True), truth
+
+
+def test_films_are_joined_by_id_whatever_their_order() -> None:
+    predictions, truth = tables()
+    first = evaluate(predictions, truth)
+    second = evaluate(predictions.sample(frac=1, random_state=1), truth.sample(frac=1, random_state=2))
+    assert second.scores.n == 100
+    assert second.scores.mae.value == pytest.approx(first.scores.mae.value)
+
+
+def test_the_baseline_is_the_training_median_on_the_same_films() -> None:
+    predictions, truth = tables()
+    result = evaluate(predictions, truth)
+    medians = median_by_sex(truth[truth["split"] == "train"])
+    part = truth[truth["split"] == "calibration"]
+    expected = (part["sex"].map(medians) - part["months"]).abs().mean()
+    assert result.baseline.mae.value == pytest.approx(expected)
+    assert result.splits == {"calibration": 100}
+
+
+def test_films_without_prediction_or_label_are_counted_not_lost() -> None:
+    predictions, truth = tables()
+    predictions.loc[:4, "bone_age_months"] = np.nan
+    predictions.loc[5:6, "id"] = ["unknown-a", "unknown-b"]
+    result = evaluate(predictions, truth)
+    assert (result.failed, result.unlabelled, result.scores.n) == (5, 2, 93)
+    with pytest.raises(BoneXageError, match="ids"):
+        evaluate(predictions.assign(id="elsewhere"), truth)
+
+
+def test_labels_of_a_table_without_training_films_give_no_baseline(tmp_path: Path) -> None:
+    predictions, truth = tables()
+    assert evaluate(predictions, truth[truth["split"] != "train"]).baseline is None
+
+
+def test_the_median_by_sex_of_the_real_labels(radiographs: Path) -> None:
+    """Known answer: about 31.9 months on RSNA's own validation films; our selection split is of the training films."""
+    truth = read_truth(radiographs / "rsna100")
+    part = truth[truth["split"] == "calibration"].rename(columns={"months": "bone_age_months"})
+    result = evaluate(part[["id", "bone_age_months"]], truth)
+    assert result.scores.mae.value == 0.0
+    assert 29 < result.baseline.mae.value < 35
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "predict"), ("id\n1\n", "bone_age_months"),
+                                             ("id,bone_age_months\n1,5\n1,6\n", "twice")])
+def test_tables_that_are_no_predictions_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text(text)
+    with pytest.raises(BoneXageError, match=words) as caught:
+        read_predictions(path)
+    assert "\n" not in str(caught.value)
+
+
+class Page(HTMLParser):
+    """Collects what a page would load, and the alt text of its pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.alts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in ("script", "link", "iframe"):
+            self.loads.append(tag)
+        if tag == "img":
+            self.alts.append(values.get("alt") or "")
+            if not (values.get("src") or "").startswith("data:"):
+                self.loads.append(values.get("src") or "")
+
+
+def test_the_report_stands_alone_and_says_what_was_measured(tmp_path: Path) -> None:
+    predictions, truth = tables()
+    result = evaluate(predictions, truth)
+    page = write_report(result, tmp_path / "report", Provenance({}))
+    text = page.read_text(encoding="utf-8")
+    reader = Page()
+    reader.feed(text)
+    assert reader.loads == []
+    assert len(reader.alts) == 3
+    assert all(len(alt) > 40 for alt in reader.alts)
+    assert str(result.scores.mae) in text
+    assert "Not a medical device" in text
+    card = (tmp_path / "report" / "model_card.md").read_text(encoding="utf-8")
+    assert str(result.scores.mae) in card
+    assert str(result.baseline.mae) in card
+    assert "Not recorded" in card
+    # Tables are whole: every row of the score table has as many cells as its header.
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    blocks = re.split(r"\n(?!\|)", card)
+    assert rows
+    for block in blocks:
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1, lines
+    assert (tmp_path / "report" / "bland_altman.png").stat().st_size > 5_000
+
+
+def test_the_report_warns_of_films_the_model_was_trained_on(tmp_path: Path) -> None:
+    """Fault 15: the same split used to select the model and to report its error."""
+    predictions, truth = tables()
+    truth["split"] = ["train"] * 100 + ["train"] * 10 + ["selection"] * 20 + ["calibration"] * 70
+    page = write_report(evaluate(predictions, truth), tmp_path, Provenance({}))
+    assert "10 of these films are in the training split and 20 in the selection split" in page.read_text("utf-8")
+    assert "10 of these films are in the training split" in (tmp_path / "model_card.md").read_text("utf-8")
+
+
+def test_figures_carry_their_alt_text() -> None:
+    predictions, truth = tables()
+    result = evaluate(predictions, truth)
+    for picture in (plots.predicted_against_true(result.films), plots.bland_altman(result.films),
+                    plots.error_by_group(result)):
+        data, metadata = picture._repr_mimebundle_()
+        assert data["image/png"].startswith(b"\x89PNG")
+        assert metadata == {"image/png": {"alt": picture.alt}}
+    with pytest.raises(ValueError, match="alt"):
+        plots.Picture(plots.new_figure()[0], " ")
+
+
+def test_the_learning_curve_tells_its_numbers() -> None:
+    log = pd.DataFrame({"epoch": [1, 2], "train_mae_months": [30, 20], "selection_mae_months": [31.0, 22.5]})
+    assert "31.0 to 22.5" in plots.learning_curve(log, baseline=33.0).alt

@@ -1,0 +1,275 @@
+"""The phantom: anatomy in the right order, girls ahead of boys, and the same bytes for the same seed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.phantom import Nuisances, anatomy, child_and_film, grow, render, write_cohort
+from bonexage_utils.phantom.dataset import read_by_rater
+from bonexage_utils.phantom.radiograph import POSE
+from bonexage_utils.phantom.shapes import profile
+from bonexage_utils.phantom.skeleton import bone_age
+
+# a busy machine must not fail a property for being slow
+settings.register_profile("phantom", deadline=None)
+settings.load_profile("phantom")
+
+N, SEED = 24, 7
+sexes = st.sampled_from(["M", "F"])
+ages = st.floats(1, 216)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def median(sex: str, age: float):
+    return grow(sex, age, np.random.default_rng(0), tempo=0.0, jitter=False)
+
+
+def maturity(child) -> float:
+    return sum(c.emr + c.fusion for c in child.centres)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory) -> Path:
+    return write_cohort(tmp_path_factory.mktemp("phantom") / "one", N, SEED, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("sex", "age", "seen", "unseen"),
+    [
+        ("M", 12, {"capitate", "hamate"}, {"radius", "PP3", "MC2", "triquetrum"}),
+        ("F", 12, {"capitate", "hamate", "radius", "PP3"}, {"MC2", "MP3", "lunate"}),
+        ("M", 60, {"MP5", "DP2", "lunate", "MC1"}, {"scaphoid", "ulna", "pisiform", "sesamoid"}),
+        ("F", 60, {"scaphoid", "trapezium", "trapezoid", "ulna"}, {"pisiform", "sesamoid"}),
+    ],
+)
+def test_known_centres_at_known_ages(sex, age, seen, unseen):
+    present = {c.name for c in median(sex, age).centres if c.present}
+    assert seen <= present
+    assert not unseen & present
+
+
+@pytest.mark.parametrize("sex", ["M", "F"])
+def test_centres_appear_and_fuse_in_the_clinical_order(sex):
+    months = np.arange(1, 217)
+    children = [median(sex, m) for m in months]
+    first = {c.name: next((m for m, ch in zip(months, children, strict=True) if ch.centre(c.name).present), 999)
+             for c in children[0].centres}  # fmt: skip
+    assert first["capitate"] <= first["hamate"] < first["triquetrum"] < first["lunate"] < first["scaphoid"]
+    assert first["PP3"] < first["MC3"] <= first["MP3"] < first["DP3"]
+    assert first["radius"] < first["triquetrum"]
+    assert first["ulna"] < first["pisiform"] < first["sesamoid"]
+    closed = {c: next((m for m, ch in zip(months, children, strict=True) if ch.centre(c).fusion == 1), 999)
+              for c in ("DP3", "MC1", "PP3", "MC3", "radius")}  # fmt: skip
+    assert closed["DP3"] <= closed["MC1"] < closed["PP3"] < closed["MC3"] < closed["radius"]
+
+
+@given(ages)
+def test_girls_are_never_behind_boys_of_the_same_tempo(age):
+    girl, boy = median("F", age), median("M", age)
+    assert maturity(girl) >= maturity(boy) - 0.15 or age < 12
+    if 24 <= age <= 200:
+        assert maturity(girl) > maturity(boy)
+
+
+@given(sexes, ages, ages, st.floats(-2.5, 2.5))
+def test_maturity_and_size_never_go_back(sex, one, other, tempo):
+    young, old = (grow(sex, a, np.random.default_rng(0), tempo, jitter=False) for a in sorted((one, other)))
+    assert young.bone_age_months <= old.bone_age_months
+    assert young.unit_mm <= old.unit_mm
+    for before, after in zip(young.centres, old.centres, strict=True):
+        assert before.present <= after.present
+        assert before.fusion <= after.fusion
+        assert before.emr <= after.emr + 0.02  # carpals are stated relative to a hand that grows too
+
+
+@given(sexes, ages, st.floats(-2.5, 2.5), st.floats(-2.5, 2.5))
+def test_tempo_moves_bone_age_as_brush_says(sex, age, one, other):
+    slow, fast = sorted((one, other))
+    assert bone_age(sex, age, slow) <= bone_age(sex, age, fast)
+    assert bone_age("M", 120, 0.0) == pytest.approx(125.68)
+    assert bone_age("M", 120, 1.0) == pytest.approx(125.68 + 9.79)
+
+
+@settings(max_examples=40)
+@given(sexes, ages, seeds)
+def test_any_child_is_well_formed(sex, age, seed):
+    child = grow(sex, age, np.random.default_rng(seed))
+    assert child.sex == sex
+    assert len(child.centres) == 30
+    assert 1 <= child.bone_age_months <= anatomy.GP_STANDARDS[sex][-1]
+    for centre in child.centres:
+        assert 0 <= centre.fusion <= 1
+        assert 0 <= centre.emr < 1.1
+        assert centre.present == (centre.emr > 0)
+        assert centre.present or centre.fusion == 0
+    for bone in child.bones:
+        assert np.hypot(*bone.direction) == pytest.approx(1)
+        shape = profile(bone, child.centre(bone.name))
+        assert (shape.inner <= shape.outer).all()
+        assert (shape.outer >= 0).all()
+
+
+def test_epiphyses_sit_on_the_right_ends():
+    child = median("F", 96)
+    heads = {b.name for b in child.bones if b.epiphysis == "head"}
+    assert heads == {"MC2", "MC3", "MC4", "MC5", "radius", "ulna"}
+    assert {b.name for b in child.bones if b.epiphysis == "base"} == {"MC1"} | {
+        f"{row}{ray}" for row in ("PP", "MP", "DP") for ray in range(1, 6) if (row, ray) != ("MP", 1)
+    }
+
+
+def test_the_growth_plate_is_open_then_closed():
+    def islands(age: float) -> int:
+        child = median("M", age)
+        bone = child.bone("PP3")
+        solid = profile(bone, child.centre("PP3")).outer > 0
+        return int((np.diff(np.r_[0, solid.astype(int), 0]) == 1).sum())
+
+    assert [islands(a) for a in (12, 60, 120, 204)] == [1, 2, 2, 1]
+
+
+@given(seeds)
+def test_posing_keeps_lengths_and_joints(seed):
+    child = median("M", 100)
+    turns = {name: float(t) for name, t in zip(POSE, np.random.default_rng(seed).normal(0, 10, 15), strict=True)}
+    posed = child.posed(turns)
+    for ray in range(1, 6):
+        row = [f"{r}{ray}" for r in ("MC", "PP", "MP", "DP") if (r, ray) != ("MP", 1)]
+        for near, far in itertools.pairwise(row):
+            gap = [np.hypot(*(c.bone(far).origin - c.bone(near).end)) for c in (child, posed)]
+            assert gap[0] == pytest.approx(gap[1])
+            assert gap[0] < 5
+    assert (posed.bone("radius").origin == child.bone("radius").origin).all()
+
+
+@pytest.mark.parametrize("age", [12, 216])
+def test_film_is_white_bone_on_black(age):
+    image, facts = render(median("F", age), np.random.default_rng(1), 400, Nuisances())
+    assert image.dtype == np.uint8
+    assert image.shape == (400, 312)
+    assert image[:20, :20].mean() < 40 < image[-60:, 130:170].max()
+    assert not facts["flipped"]
+    assert facts["mm_per_px"] > 0
+
+
+def test_same_rng_same_film_and_flip_only_mirrors():
+    child = median("M", 90)
+    plain, _ = render(child, np.random.default_rng(3), 200, Nuisances())
+    again, _ = render(child, np.random.default_rng(3), 200, Nuisances())
+    mirrored, _ = render(child, np.random.default_rng(3), 200, Nuisances(flipped=True))
+    assert (plain == again).all()
+    assert (plain == mirrored[:, ::-1]).all()
+
+
+@given(sexes, st.floats(1, 228), seeds)
+def test_labels_are_plates_or_half_way(sex, age, seed):
+    plates = anatomy.GP_STANDARDS[sex]
+    half = {int((a + b) / 2 + 0.5) for a, b in itertools.pairwise(plates)}
+    label = read_by_rater(age, sex, np.random.default_rng(seed))
+    assert label in (set(plates) | half | {1})
+    assert 1 <= label <= plates[-1]
+
+
+def test_layout_on_disk(cohort):
+    assert sorted(p.name for p in cohort.iterdir()) == [
+        "boneage-training-dataset", "boneage-training-dataset.csv", "cohort.json", "ground_truth.csv",
+    ]  # fmt: skip
+    labels = pd.read_csv(cohort / "boneage-training-dataset.csv")
+    assert list(labels.columns) == ["id", "boneage", "male"]
+    assert labels["male"].dtype == bool
+    assert labels["boneage"].between(1, 228).all()
+    assert {int(p.stem) for p in (cohort / "boneage-training-dataset").iterdir()} == set(labels["id"])
+    truth = pd.read_csv(cohort / "ground_truth.csv")
+    assert (truth["id"] == labels["id"]).all()
+    assert not truth.isna().any().any()
+    assert ((truth["sex"] == "M") == labels["male"]).all()
+    assert labels["male"].nunique() == 2
+    assert (truth["label_months"] == labels["boneage"]).all()
+
+
+def test_noise_floor_is_what_the_files_say(cohort):
+    facts = json.loads((cohort / "cohort.json").read_text())
+    truth = pd.read_csv(cohort / "ground_truth.csv")
+    floor = (truth["bone_age_months"] - truth["label_months"]).abs().mean()
+    assert facts["n"] == N
+    assert facts["seed"] == SEED
+    assert facts["noise_floor_months"] == pytest.approx(floor, abs=1e-3)
+    assert 2 < floor < 7
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_worker_count_and_cohort_size_do_not_matter(cohort, tmp_path):
+    two = files(write_cohort(tmp_path / "two", N, SEED, workers=2))
+    assert two == files(cohort)
+    other = files(write_cohort(tmp_path / "other", 2, SEED + 1, workers=1))
+    name = str(Path("boneage-training-dataset") / "1001.png")
+    assert other[name] != two[name]
+
+
+def test_image_k_alone_is_the_one_on_disk(cohort):
+    child, image, row = child_and_film(SEED, 5)
+    on_disk = cv2.imread(str(cohort / "boneage-training-dataset" / "1005.png"), cv2.IMREAD_UNCHANGED)
+    assert (image == on_disk).all()
+    assert row["id"] == 1005
+    assert row["sex"] == child.sex
+
+
+def test_bone_age_can_be_learnt_from_the_centres():
+    rows = []
+    for k in range(150):
+        rng = np.random.default_rng([1, k])
+        child = grow("M" if k % 2 else "F", float(rng.uniform(12, 216)), rng)
+        score = [maturity(child), sum(c.present for c in child.centres)]
+        rows.append([*score, child.bone_age_months])
+    score, count, ba = np.array(rows).T
+    assert np.corrcoef(score + 0.2 * count, ba)[0, 1] > 0.95
+
+
+def test_pixels_say_little_about_the_size_of_a_hand():
+    drawn = [Nuisances.draw(np.random.default_rng(k), 20 + k) for k in range(200)]
+    assert abs(np.corrcoef([n.hand_scale for n in drawn], range(200))[0, 1]) < 0.2
+    assert 0 < sum(n.flipped for n in drawn) < 20
+    assert all(0.62 <= n.aspect <= 1 for n in drawn)
+
+
+def test_a_folder_with_anything_in_it_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(BoneXageError, match="not empty"):
+        write_cohort(tmp_path, 2, workers=1)
+    assert files(tmp_path) == {"mine.txt": b"keep"}
+
+
+def test_a_failed_run_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(BoneXageError, match="No space left"):
+        write_cohort(tmp_path / "new", 2, workers=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"n": 2, "seed": -1}, {"n": 2, "workers": 0}])
+def test_numbers_out_of_range_are_refused(tmp_path, wrong):
+    with pytest.raises(BoneXageError, match="expected at least"):
+        write_cohort(tmp_path / "new", **wrong)
+
+
+def test_unknown_sex_or_age_is_refused():
+    with pytest.raises(BoneXageError, match="sex"):
+        grow("X", 60, np.random.default_rng(0))
+    with pytest.raises(BoneXageError, match="age"):
+        grow("M", 300, np.random.default_rng(0))

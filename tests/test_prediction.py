@@ -1,0 +1,155 @@
+"""Predictions: every film its row, the sex that was given, the checkpoint's own preprocessing."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bonexage_utils import prediction
+from bonexage_utils.cohort import Cohort
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.prediction import COLUMNS, Predictor, format_age, list_films, save_predictions
+
+
+@pytest.fixture(scope="session")
+def predictor(run: Path) -> Predictor:
+    return Predictor(run / "model.safetensors", device="cpu")
+
+
+@pytest.fixture
+def films(cohort: Cohort) -> pd.DataFrame:
+    return cohort.table[["id", "image", "sex"]].head(10).assign(error="")
+
+
+@pytest.mark.parametrize(("months", "text"), [
+    (126.5, "10 years 6 months"), (119.99, "10 years 0 months"), (0.2, "0 years 0 months"), (12, "1 year 0 months"),
+    (13, "1 year 1 month"), (23.6, "2 years 0 months"), (240, "20 years 0 months"),
+])
+def test_ages_are_rounded_not_cut(months: float, text: str) -> None:
+    """Fault 14: integer truncation makes 119.99 "9 years 11 months"."""
+    assert format_age(months) == text
+
+
+@given(st.floats(0, 240))
+def test_a_written_age_is_at_most_half_a_month_off(months: float) -> None:
+    years, _, rest, _ = format_age(months).split()
+    assert abs(int(years) * 12 + int(rest) - months) <= 0.5
+    assert int(rest) < 12
+
+
+def test_every_film_has_its_row_in_order(predictor: Predictor, films: pd.DataFrame) -> None:
+    table = predictor.predict(films)
+    assert list(table.columns) == COLUMNS
+    assert table["id"].tolist() == films["id"].tolist()
+    assert table["bone_age_months"].between(0, 240).all()
+    assert (table["error"] == "").all()
+    assert table["low_months"].isna().all()
+
+
+def test_one_bad_film_costs_no_other_its_row(predictor: Predictor, films: pd.DataFrame, tmp_path: Path) -> None:
+    """Fault 14: one bad file ends the batch."""
+    whole = predictor.predict(films)
+    (tmp_path / "junk.png").write_bytes(b"junk")
+    films.loc[3, "image"] = str(tmp_path / "absent.png")
+    films.loc[7, "image"] = str(tmp_path / "junk.png")
+    table = predictor.predict(films, batch_size=4)
+    assert len(table) == 10
+    assert table["error"].ne("").tolist() == [i in (3, 7) for i in range(10)]
+    assert table["bone_age_months"].isna().tolist() == [i in (3, 7) for i in range(10)]
+    rest = [i for i in range(10) if i not in (3, 7)]
+    np.testing.assert_allclose(table.loc[rest, "bone_age_months"], whole.loc[rest, "bone_age_months"], atol=0.02)
+
+
+def test_one_by_one_and_in_batches_agree(predictor: Predictor, films: pd.DataFrame) -> None:
+    one, many = predictor.predict(films, batch_size=1), predictor.predict(films, batch_size=10)
+    np.testing.assert_allclose(one["bone_age_months"], many["bone_age_months"], atol=0.02)
+
+
+def test_the_network_is_built_once(run: Path, films: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 14: the model built and loaded again for every image."""
+    loads = []
+    whole = prediction.load_model
+    monkeypatch.setattr(prediction, "load_model", lambda path: loads.append(path) or whole(path))
+    Predictor(run / "model.safetensors", "cpu").predict(films, batch_size=2)
+    assert len(loads) == 1
+
+
+def test_prediction_repeats_the_preprocessing_of_training(predictor: Predictor, cohort: Cohort, run: Path) -> None:
+    """Fault 3: another mean, size or resize at inference. The selection error in the log is the witness."""
+    part = cohort.split("selection")
+    table = predictor.predict(part[["id", "image", "sex"]].assign(error=""))
+    mae = (table["bone_age_months"] - part["months"]).abs().mean()
+    assert mae == pytest.approx(predictor.description["training"]["selection_mae_months"], abs=0.01)
+
+
+def test_the_stated_sex_reaches_the_network(predictor: Predictor, films: pd.DataFrame) -> None:
+    """Fault 17: a service that ignored the sex; fault 11: one sex for a whole batch."""
+    girls = predictor.predict(films.assign(sex="F"))["bone_age_months"]
+    boys = predictor.predict(films.assign(sex="M"))["bone_age_months"]
+    assert (girls != boys).all()
+    mixed = predictor.predict(films.assign(sex=["F", "M"] * 5))["bone_age_months"]
+    np.testing.assert_allclose(mixed, np.where(np.arange(10) % 2 == 0, girls, boys), atol=0.02)
+
+
+def test_an_unknown_sex_is_an_error_or_on_request_the_mean(run: Path, predictor: Predictor,
+                                                           films: pd.DataFrame) -> None:
+    unknown = films.assign(sex="")
+    refused = predictor.predict(unknown)
+    assert refused["error"].str.contains("--sex").all()
+    assert refused["bone_age_months"].isna().all()
+    mean = Predictor(run / "model.safetensors", "cpu", unknown_sex="mean").predict(unknown)["bone_age_months"]
+    both = [predictor.predict(films.assign(sex=sex))["bone_age_months"] for sex in "FM"]
+    np.testing.assert_allclose(mean, (both[0] + both[1]) / 2, atol=0.02)
+
+
+def test_inputs_of_every_kind_name_the_same_films(cohort: Cohort, phantom_folder: Path, tmp_path: Path) -> None:
+    for path in cohort.table["image"].head(3):
+        shutil.copy(path, tmp_path)
+    names = sorted(p.stem for p in tmp_path.glob("*.png"))
+    (tmp_path / "list.txt").write_text("\n".join(f"{name}.png" for name in names) + "\n\n")
+    (tmp_path / "by_image.csv").write_text("image,sex\n" + "".join(f"{name}.png,M\n" for name in names))
+    (tmp_path / "by_id.csv").write_text("id,male\n" + "".join(f"{name},True\n" for name in names))
+    sources = [[str(tmp_path / f"{name}.png") for name in names], [str(tmp_path)], [str(tmp_path / "list.txt")],
+               [str(tmp_path / "by_image.csv")], [str(tmp_path / "by_id.csv")]]
+    for source in sources:
+        table = list_films(source, sex="M")
+        assert table["id"].tolist() == names, source
+        assert (table["sex"] == "M").all()
+        assert table["image"].map(lambda p: Path(p).is_file()).all()
+    whole = list_films([str(phantom_folder)])
+    assert whole["sex"].tolist() == cohort.table["sex"].tolist()
+    part = list_films([str(phantom_folder)], split="calibration")
+    assert part["id"].tolist() == cohort.split("calibration")["id"].tolist()
+
+
+def test_a_given_sex_is_never_replaced_or_guessed(tmp_path: Path) -> None:
+    (tmp_path / "films.csv").write_text("image,sex\na.png,F\nb.png,x\nc.png,\n")
+    table = list_films([str(tmp_path / "films.csv")], sex="M")
+    assert table["sex"].tolist() == ["F", "", "M"]
+    assert table["error"].map(bool).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("inputs", "options", "words"), [
+    (["empty"], {}, "no film found"), (["a.png"], {"sex": "x"}, "--sex"), (["empty"], {"split": "test"}, "cohort"),
+    (["bad.csv"], {}, "image"), (["absent.csv"], {}, "absent.csv"), (["absent.txt"], {}, "absent.txt"),
+])
+def test_inputs_that_mean_nothing_are_refused(tmp_path: Path, inputs: list[str], options: dict, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.csv").write_text("name,age\nx,3\n")
+    with pytest.raises(BoneXageError, match=words) as caught:
+        list_films([str(tmp_path / name) for name in inputs], **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_said_so_stands_beside_the_table(predictor: Predictor, films: pd.DataFrame, tmp_path: Path) -> None:
+    import hashlib
+    import json
+
+    save_predictions(predictor.predict(films), predictor, tmp_path / "out" / "predictions.csv")
+    told = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert told["sha256"] == hashlib.sha256(predictor.path.read_bytes()).hexdigest()
+    assert pd.read_csv(tmp_path / "out" / "predictions.csv").shape == (10, len(COLUMNS))
