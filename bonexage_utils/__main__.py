@@ -202,7 +202,12 @@ def main() -> None:
         app()
     except BoneXageError as error:
         typer.echo(f"bonexage: {error}", err=True)
-        sys.exit(1)
+    except OSError as error:  # no space, no permission, a folder where a file should be
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"bonexage: {place}{error.strerror or error}; free it or name another place", err=True)
+    else:
+        return
+    sys.exit(1)
 
 
 if __name__ == "__main__":

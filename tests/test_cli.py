@@ -89,6 +89,15 @@ def test_bad_input_is_one_line_and_no_traceback(tmp_path: Path, arguments: list[
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_one_line(run: Path, cohort, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    done = bonexage("predict", run / "model.safetensors", cohort.table["image"][0], "--sex", "F",
+                    "--out", tmp_path / "taken" / "p.csv")
+    assert done.returncode == 1
+    assert "taken" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["phantom", "check", "train", "predict", "evaluate"])
 def test_help_has_an_example(command: str) -> None:
     done = bonexage(command, "--help")

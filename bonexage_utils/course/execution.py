@@ -171,7 +171,8 @@ def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     for output in merged:
         if output.output_type == "stream":
             output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
-    return [output for output in merged if output.output_type != "stream" or output.text]
+    # What is left of a bar that cleared itself is spaces on stderr.
+    return [o for o in merged if o.output_type != "stream" or (o.text.strip() if o.name == "stderr" else o.text)]
 
 
 def local_traces(notebook: NotebookNode) -> list[str]:

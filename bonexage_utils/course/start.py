@@ -89,7 +89,11 @@ def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:
     else:
         phantoms = data / f"phantom-{profile.phantoms}"
         if not phantoms.is_dir():
-            write_cohort(phantoms, profile.phantoms, SEED)
+            try:
+                write_cohort(phantoms, profile.phantoms, SEED)
+            except (BoneXageError, OSError):
+                if not phantoms.is_dir():  # else another notebook was quicker, and its cohort is the same
+                    raise
         cohort, embedded = load_cohort(phantoms), True
     if len(cohort) > profile.most_films:
         print(f"Profile {profile.name}: {profile.most_films:,} of the {len(cohort):,} films in {cohort.root.name}.")

@@ -1,9 +1,12 @@
-"""What moves in notebook 00: a slider that lets a hand grow, with its static twin, and the figures of the game.
+"""What moves in the notebooks, each slider with its static twin, and a few figures that only one notebook draws.
+
+Notebook 00 lets a hand grow and plays a game, 03 lets one label slip.
 
 The children here are the phantom's average ones: every ossification centre follows the tables, size is the median,
 and the film is neutral. So the same age always gives the same picture. Ages are months.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -83,15 +86,22 @@ def grow_a_hand() -> Any:
         import ipywidgets
     except ImportError:
         return draw_growth()
-    first = draw_hands(60)
-    slider = ipywidgets.IntSlider(
-        value=60, min=YOUNGEST, max=OLDEST, step=STEP, description="age, months", continuous_update=False,
-        style={"description_width": "initial"}, layout=ipywidgets.Layout(width="90%"))
+    slider = ipywidgets.IntSlider(value=60, min=YOUNGEST, max=OLDEST, step=STEP, description="age, months")
+    return _with_picture(slider, draw_hands)
+
+
+def _with_picture(slider: Any, draw: Callable[[int], Picture]) -> Any:
+    """The slider, the picture that `draw` makes of its value, and that picture's alt text: both follow the slider."""
+    import ipywidgets
+
+    slider.continuous_update = False
+    slider.style, slider.layout = {"description_width": "initial"}, ipywidgets.Layout(width="90%")
+    first = draw(slider.value)
     image = ipywidgets.Image(value=first.png, format="png")
     told = ipywidgets.HTML(value=first.alt)
 
     def follow(change: dict) -> None:
-        picture = draw_hands(change["new"])
+        picture = draw(change["new"])
         image.value, told.value = picture.png, picture.alt
 
     slider.observe(follow, names="value")
@@ -123,7 +133,7 @@ def draw_centres(guess: object = ...) -> Picture:
     if is_lead(guess):
         until = complete["M"] - guess[1] if guess[0] == "girl" else complete["M"] + guess[1]
         _span(ax, until, complete["M"], CENTRES + 4, f"your guess: the {guess[0]}, by {guess[1]:g} months", ACCENT)
-        told = f" An arrow above them shows the guess: the {guess[0]} first, by {guess[1]:g} months."
+        told = f" A bar above them shows the guess: the {guess[0]} first, by {guess[1]:g} months."
     ax.set(xlabel="age (months)", ylabel="centres on the film", ylim=(0, CENTRES + 7), xlim=(0, OLDEST + 4),
            xticks=range(0, OLDEST + 1, 24), yticks=range(0, CENTRES + 1, 5),
            title="When the ossification centres appear")
@@ -134,7 +144,8 @@ def draw_centres(guess: object = ...) -> Picture:
 
 
 def _span(ax: Any, start: float, end: float, height: float, text: str, colour: str) -> None:
-    ax.annotate("", (start, height), (end, height), arrowprops={"arrowstyle": "<->", "color": colour})
+    ax.annotate("", (start, height), (end, height),
+                arrowprops={"arrowstyle": "|-|,widthA=0.3,widthB=0.3", "shrinkA": 0, "shrinkB": 0, "color": colour})
     ax.text(max(start, end) + 3, height, text, color=colour, va="center", fontsize=9)
 
 
@@ -162,7 +173,7 @@ def draw_game(films: pd.DataFrame) -> Picture:
     shown += [("you", "you", ACCENT, "o")] if played else []
     for shift, (column, label, colour, marker) in zip((-0.2, 0.0, 0.2), shown, strict=False):
         ax.plot(where + shift, films[column] / 12, marker, color=colour, label=label, markersize=7)
-    ax.set(xticks=where, xlabel="film", ylabel="age (years)", ylim=(0, 20), yticks=range(0, 21, 4),
+    ax.set(xticks=where, xlabel="film", ylabel="age (years)", ylim=(0, 22), yticks=range(0, 21, 4),
            title="Six films: the label, and who came how close")
     ax.set_xticklabels([f"{name}\n{ONE[sex]}" for name, sex in zip(names, films["sex"], strict=True)])
     ax.legend(ncols=4, loc="upper center", fontsize=9)
@@ -170,3 +181,57 @@ def draw_game(films: pd.DataFrame) -> Picture:
             f"{row['model'] / 12:.1f}" + ("" if np.isnan(row["you"]) else f", you {row['you'] / 12:.1f}")
             for name, row in zip(names, films.to_dict("records"), strict=True)]
     return Picture(figure, f"The age in years of {len(films)} films, and the guesses. {'; '.join(told)}.")
+
+
+# Notebook 03: what one wrong label does to the guess that a loss prefers.
+LOSSES = ("L2", "L1", "Huber")
+HUBER_TURN = 12.0  # months: where `age_loss` turns from squared to absolute
+HONEST_LABELS = (108.0, 114.0, 117.0, 123.0, 126.0, 132.0)  # months, about 120
+FARTHEST_SLIP, TWIN_SLIPS = 96, (0, 36, 96)  # months
+LOSS_STYLE = {"L2": (ACCENT, "-"), "L1": (SEX_COLOUR["M"], "--"), "Huber": ("black", ":")}
+
+
+def best_guess(labels: np.ndarray, loss: str) -> np.ndarray:
+    """The one number that makes the mean loss over the last axis of `labels` least, months (…, n) to (…).
+
+    L2's is the mean, L1's the median. Huber's lies between; nobody has a formula for it, so it is iterated: go by the
+    mean of the distances, none of which counts more than HUBER_TURN.
+    """
+    labels = np.asarray(labels, float)
+    if loss == "L2":
+        return labels.mean(-1)
+    guess = np.median(labels, axis=-1)
+    if loss == "Huber":
+        for _ in range(100):
+            guess = guess + np.clip(labels - guess[..., None], -HUBER_TURN, HUBER_TURN).mean(-1)
+    return guess
+
+
+def draw_slips(slips: tuple[float, ...] = TWIN_SLIPS) -> Picture:
+    """Seven labels of one hand in a row each, the last off by that slip (months), and the best guess of each loss."""
+    figure, axes = new_figure(7, 0.9 + 0.75 * len(slips), len(slips), 1, sharex=True, squeeze=False)
+    told = []
+    for ax, slip in zip(axes[:, 0], slips, strict=True):
+        labels = np.array([*HONEST_LABELS, 120.0 + slip])
+        ax.plot(labels[:-1], np.zeros(len(labels) - 1), "o", color=MUTED, markersize=5)
+        ax.plot(labels[-1], 0, "X", color=MUTED, markersize=9)
+        guesses = {loss: float(best_guess(labels, loss)) for loss in LOSSES}
+        for loss, guess in guesses.items():
+            colour, line = LOSS_STYLE[loss]
+            ax.axvline(guess, color=colour, linestyle=line, linewidth=2, label=f"{loss}")
+        ax.set(yticks=[], ylabel=f"slip {slip:g}", xlim=(100, 126 + FARTHEST_SLIP))
+        told.append(f"slip {slip:g}: " + ", ".join(f"{loss} {guess:.1f}" for loss, guess in guesses.items()))
+    axes[-1, 0].set_xlabel("label (months)")
+    axes[0, 0].legend(ncols=3, loc="upper right", fontsize=9)
+    return Picture(figure, f"""Seven labels of one hand on a line in months, grey; the cross is the label that slipped.
+        Three vertical lines: the best single guess under each loss. {'; '.join(told)}.""")
+
+
+def slip_a_label() -> Any:
+    """A slider over the slip of one label and the row of `draw_slips`; the static twin without ipywidgets."""
+    try:
+        import ipywidgets
+    except ImportError:
+        return draw_slips()
+    slider = ipywidgets.IntSlider(value=36, min=0, max=FARTHEST_SLIP, step=6, description="slip, months")
+    return _with_picture(slider, lambda slip: draw_slips((slip,)))

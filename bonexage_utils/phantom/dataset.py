@@ -151,7 +151,8 @@ def write_cohort(out: Path, n: int, seed: int = 0, workers: int | None = None) -
         with atomic_folder(out) as folder:
             images = folder / IMAGE_FOLDER
             images.mkdir()
-            rows = list(tqdm(_rows(seed, n, images, min(workers, n)), total=n, desc="phantom", unit="film"))
+            rows = list(tqdm(_rows(seed, n, images, min(workers, n)), total=n, desc="drawing films",
+                        unit="film", leave=False, mininterval=0.5))
             _write_tables(folder, rows, seed)
     except OSError as error:
         raise BoneXageError(

@@ -151,7 +151,7 @@ def _ahead() -> Exercise:
         "usual": f"At ten, one standard deviation is {spread:.0f} months, so {reading} months is {away:+.1f} of them "
                  "from the mean. Up to two on either side is usual.",
         "unusual": f"{reading - age} months sounds like much, but at ten one standard deviation is {spread:.0f}: she "
-                   f"is {away:+.1f} of them from the mean. Compare a distance with the spread before you call it large.",
+                   f"is {away:+.1f} of them from the mean. Compare a distance with the spread first.",
         "a wrong reading": "A bone age need not agree with the birthday: the gap between the two is what the film "
                            "was taken for.",
     }
