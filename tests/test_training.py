@@ -319,7 +319,9 @@ def test_a_checkpoint_from_outside_is_refused_and_never_run(run: Path, tmp_path:
     """Fault 16: loading a pickled checkpoint runs its code."""
     from safetensors.torch import save_file
 
-    path, mark = tmp_path / "model.safetensors", tmp_path / "ran"
+    # torch.load would itself read a name that ends in .safetensors without unpickling it
+    path = tmp_path / ("model.pt" if kind in ("pickle", "torch") else "model.safetensors")
+    mark = tmp_path / "ran"
     if kind == "pickle":
         path.write_bytes(pickle.dumps(Bomb(mark)))
     elif kind == "torch":
@@ -332,7 +334,7 @@ def test_a_checkpoint_from_outside_is_refused_and_never_run(run: Path, tmp_path:
         path.write_bytes((run / "model.safetensors").read_bytes()[:-1000])
     elif kind == "foreign":
         save_file({"w": torch.zeros(2)}, path)
-    with pytest.raises(BoneXageError, match=r"model\.safetensors") as caught:
+    with pytest.raises(BoneXageError, match=r"model\.") as caught:
         load_model(path)
     assert not mark.exists()
     assert "\n" not in str(caught.value)
