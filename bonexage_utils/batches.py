@@ -69,7 +69,9 @@ class EpochSampler(Sampler[int]):
 def train_loader(dataset: FilmDataset, batch_size: int, seed: int, workers: int = 0, grad_accum: int = 1) -> DataLoader:
     """Shuffled batches, all whole, and as many as make whole updates of `grad_accum` batches each."""
     sampler = EpochSampler(len(dataset), seed, batch_size * grad_accum)
-    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+    # A generator of its own: else starting workers draws from torch's global stream, and so moves the dropout.
+    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
+                      generator=torch.Generator())
 
 
 def eval_loader(dataset: FilmDataset, batch_size: int, workers: int = 0) -> DataLoader:

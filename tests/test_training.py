@@ -77,10 +77,13 @@ def test_the_same_seed_gives_the_same_weights(run: Path, cohort: Cohort, tmp_pat
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_workers_change_no_weight(run: Path, cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
-    """Fault 18: results that depend on the number of loader workers."""
-    train(cohort, tmp_path / "two", replace(TINY, workers=2), cache_dir=cache_dir)
-    first, second = (load_file(p / "model.safetensors") for p in (run, tmp_path / "two"))
+@pytest.mark.parametrize("augmentation", [TINY.augmentation, None])
+def test_workers_change_no_weight(cohort: Cohort, tmp_path: Path, cache_dir: Path, augmentation) -> None:
+    """Fault 18: results that depend on the number of loader workers: the last state, not the best model alone."""
+    for workers in (0, 2):
+        config = replace(TINY, workers=workers, augmentation=augmentation)
+        train(cohort, tmp_path / str(workers), config, cache_dir=cache_dir)
+    first, second = (load_file(tmp_path / workers / "last" / "state.safetensors") for workers in ("0", "2"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
