@@ -13,7 +13,7 @@ from platformdirs import user_cache_dir
 from tqdm import tqdm
 
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_folder
+from bonexage_utils.files import atomic_folder, only_writer
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CACHE_VERSION = 1
@@ -106,16 +106,17 @@ def cached_images(
     Raises BoneXageError if the cache cannot be written.
     """
     folder = Path(cache_dir or user_cache_dir("bonexage", appauthor=False)) / _cache_key(paths, size)
-    if not folder.is_dir():
-        try:
-            with atomic_folder(folder) as temporary:
-                _write_cache(temporary, paths, size, workers or os.cpu_count() or 1)
-        except OSError as error:
-            if not folder.is_dir():  # else another process was quicker, and its cache is the same
-                need = len(paths) * size * size / 2**30
-                raise BoneXageError(
-                    f"{folder.parent}: cannot write the image cache ({error.strerror}); it needs {need:.1f} GiB"
-                ) from None
+    try:
+        if not folder.is_dir():
+            with only_writer(folder, wait=True):
+                if not folder.is_dir():  # else another process made it while this one waited
+                    with atomic_folder(folder) as temporary:
+                        _write_cache(temporary, paths, size, workers or os.cpu_count() or 1)
+    except OSError as error:
+        need = len(paths) * size * size / 2**30
+        raise BoneXageError(
+            f"{folder.parent}: cannot write the image cache ({error.strerror}); it needs {need:.1f} GiB"
+        ) from None
     array = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
     failures = json.loads((folder / "failures.json").read_text())
     return CachedImages(array, {int(row): reason for row, reason in failures.items()}, folder)

@@ -16,6 +16,7 @@ import bonexage_utils
 from bonexage_utils.cohort import Cohort, load_cohort, sample_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.phantom import write_cohort
+from bonexage_utils.plots import use_style
 
 SEED = 0
 
@@ -116,6 +117,7 @@ def start() -> Course:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cohort, embedded = find_cohort(profile, folder)
     set_seeds()
+    use_style()
     kind = "simulated hands (the phantom)" if embedded else "films"
     rows = {
         "profile": profile.name, "device": device.type,
