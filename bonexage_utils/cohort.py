@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.images import read_gray
 
 SPLITS = ("train", "selection", "calibration", "test")
 MAX_MONTHS = 240.0

@@ -90,7 +90,7 @@ def test_the_core_stays_small() -> None:
 
 def test_modules_import_downwards_only() -> None:
     """Data flows one way: no module of the core imports a later one, nor the course."""
-    order = ["errors", "files", "images", "cohort", "batches", "model", "config", "checkpoints", "training",
+    order = ["errors", "files", "decoding", "images", "cohort", "batches", "model", "config", "checkpoints", "training",
              "prediction", "evaluation", "plots", "report"]
     found = {path.stem for path in (ROOT / "bonexage_utils").glob("*.py")} - {"__init__", "__main__"}
     assert found == set(order)
