@@ -59,6 +59,22 @@ class Split(StrEnum):
 
 
 @app.command()
+def download(out: Annotated[Path, typer.Option(help="Folder for the data set.")] = Path("data")) -> None:
+    """Get the RSNA data set (10 GB) from Kaggle with kagglehub and check it, or say how to get it by hand.
+
+    Example: bonexage download --out data
+    """
+    from bonexage_utils import download as kaggle
+
+    try:
+        cohort = kaggle.download(out)
+    except BoneXageError:
+        typer.echo(kaggle.BY_HAND.format(out=out))
+        raise
+    typer.echo(repr(cohort))
+
+
+@app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to make; it must not exist or be empty.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many films.")] = 2400,
@@ -85,6 +101,7 @@ def check(data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout
     Example: bonexage check data/rsna
     """
     from bonexage_utils.cohort import balance, find_problems, load_cohort
+    from bonexage_utils.labels import KNOWN_LABELS
 
     try:
         cohort = load_cohort(data)
@@ -94,7 +111,7 @@ def check(data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout
     typer.echo(repr(cohort))
     typer.echo(balance(cohort).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     for name, digest in cohort.label_hashes.items():
-        typer.echo(f"{name}: SHA-256 {digest}")
+        typer.echo(f"{name}: SHA-256 {digest}, {KNOWN_LABELS.get(digest, 'not a table known here')}")
     problems = find_problems(cohort)
     if len(problems):
         typer.echo(problems.to_string(index=False))

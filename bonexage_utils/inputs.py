@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from bonexage_utils.cohort import ID_COLUMNS, load_cohort, parse_sex
+from bonexage_utils.cohort import LABEL_FILES, load_cohort
+from bonexage_utils.decoding import IMAGE_ENDINGS
 from bonexage_utils.errors import BoneXageError
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+from bonexage_utils.labels import ID_COLUMNS, SEX_COLUMNS, parse_sex, read_table
 
 
 def list_films(inputs: list[str], sex: str | None = None, split: str | None = None) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def _film(path: Path, sex: str, error: str = "") -> dict:
 
 
 def _films_of_folder(folder: Path, sex: str, split: str | None) -> list[dict]:
-    if (folder / "boneage-training-dataset.csv").is_file():
+    if any((folder / name).is_file() for name in LABEL_FILES["training"]):
         cohort = load_cohort(folder)
         table = cohort.split(split) if split else cohort.table
         return table[["id", "image", "sex"]].assign(error="").to_dict("records")
@@ -62,18 +62,14 @@ def _read_text(path: Path) -> str:
 
 
 def _films_of_table(path: Path, default: str) -> list[dict]:
-    try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", sep=None, engine="python").fillna("")
-    except (OSError, ValueError) as error:
-        raise BoneXageError(f"{path}: not a readable table ({str(error).splitlines()[0]}); save it as CSV") from None
-    table.columns = [name.strip().lower() for name in table.columns]
-    sex_column = next((name for name in ("sex", "male") if name in table.columns), None)
+    table = read_table(path)
+    sex_column = next((name for name in SEX_COLUMNS if name in table.columns), None)
     id_column = next((name for name in ID_COLUMNS if name in table.columns), None)
     if "image" not in table.columns and id_column is None:
         raise BoneXageError(f"{path}: needs a column 'image' (a path) or 'id' (a file name without ending)")
     rows = []
     for row in table.to_dict("records"):
-        text = row.get(sex_column, "").strip() if sex_column else ""
+        text = row[sex_column] if sex_column else ""
         # A sex that is given but not understood must not be taken for the default.
         sex, error = (parse_sex(text) or "", "") if text else (default, "")
         if text and not sex:
@@ -82,8 +78,9 @@ def _films_of_table(path: Path, default: str) -> list[dict]:
             film = _film(path.parent / row["image"], sex, error)
             film["id"] = row[id_column] if id_column else film["id"]
         else:
-            name = row[id_column].strip()
-            places = [path.parent / path.stem / f"{name}.png", path.parent / f"{name}.png"]
+            name = row[id_column]
+            places = [folder / f"{name}{ending}" for folder in (path.parent / path.stem, path.parent)
+                      for ending in (*IMAGE_ENDINGS, *map(str.upper, IMAGE_ENDINGS))]
             film = _film(next((p for p in places if p.is_file()), places[0]), sex, error)
         rows.append(film)
     return rows

@@ -99,7 +99,7 @@ def test_a_place_that_cannot_be_written_is_one_line(run: Path, cohort, tmp_path:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["phantom", "check", "train", "predict", "evaluate", "export"])
+@pytest.mark.parametrize("command", ["download", "phantom", "check", "train", "predict", "evaluate", "export"])
 def test_help_has_an_example(command: str) -> None:
     done = bonexage(command, "--help")
     assert done.returncode == 0
