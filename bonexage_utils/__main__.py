@@ -80,6 +80,7 @@ def phantom(
     n: Annotated[int, typer.Option("--n", min=1, help="How many films.")] = 2400,
     seed: Annotated[int, typer.Option(min=0, help="Film k depends on the seed and k alone.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if left out.")] = None,
+    faults: Annotated[int, typer.Option(min=0, help="Films to spoil, listed in planted_faults.csv.")] = 0,
 ) -> None:
     """Make a cohort of simulated hand radiographs.
 
@@ -88,19 +89,30 @@ def phantom(
     import json
 
     from bonexage_utils.phantom import write_cohort
+    from bonexage_utils.phantom.faults import plant_faults
 
+    if faults > n // 3:  # before drawing them: the rest has to serve as copies, and some films cannot be spoiled
+        raise BoneXageError(f"--faults {faults}: at most every third of the {n} films")
     facts = json.loads((write_cohort(out, n, seed, workers) / "cohort.json").read_text(encoding="utf-8"))
+    if faults:
+        plant_faults(out, faults, seed)
     typer.echo(f"{out}: {n:,} films; what is known of each bone is in ground_truth.csv")
     typer.echo(f"noise floor {facts['noise_floor_months']:.2f} months: the MAE of the true bone age against the labels")
 
 
 @app.command()
-def check(data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout.")]) -> None:
-    """Load a cohort, read every film, and list what is wrong. Exit status: 0 usable, 1 problems, 2 not a cohort.
+def check(
+    data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for findings.csv and findings.png.")] = None,
+) -> None:
+    """Load a cohort, look at every film, and list what is wrong or odd. Changes nothing.
 
-    Example: bonexage check data/rsna
+    Exit status: 0 usable (there may be notes), 1 faults found, 2 not a cohort, or its labels are refused.
+
+    Example: bonexage check data/rsna --out findings
     """
-    from bonexage_utils.cohort import balance, find_problems, load_cohort
+    from bonexage_utils import audit
+    from bonexage_utils.cohort import balance, load_cohort
     from bonexage_utils.labels import KNOWN_LABELS
 
     try:
@@ -112,11 +124,16 @@ def check(data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout
     typer.echo(balance(cohort).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     for name, digest in cohort.label_hashes.items():
         typer.echo(f"{name}: SHA-256 {digest}, {KNOWN_LABELS.get(digest, 'not a table known here')}")
-    problems = find_problems(cohort)
-    if len(problems):
-        typer.echo(problems.to_string(index=False))
+    findings = audit.audit(cohort)
+    if len(findings):
+        typer.echo("\n" + audit.summary(findings).to_string(index=False))
+        typer.echo("\n" + audit.first_findings(findings).to_string(index=False, header=False))
+    if out:
+        audit.write_findings(findings, out)
+    faults = int((findings["severity"] == audit.FAULT).sum())
+    typer.echo(f"\n{faults:,} faults, {len(findings) - faults:,} notes" + (f"; see {out}" if out else ""))
+    if faults:
         raise typer.Exit(1)
-    typer.echo("every film can be read")
 
 
 @app.command()

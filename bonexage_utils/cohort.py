@@ -4,18 +4,14 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
-from bonexage_utils.decoding import IMAGE_ENDINGS, read_gray
+from bonexage_utils.decoding import IMAGE_ENDINGS
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.labels import ID_COLUMNS as ID_COLUMNS
 from bonexage_utils.labels import label_hash, read_labels
-from bonexage_utils.labels import parse_sex as parse_sex
 
 SPLITS = ("train", "selection", "calibration", "test")
 
@@ -206,28 +202,6 @@ def sample_cohort(cohort: Cohort, films: int) -> Cohort:
     order = cohort.table["id"].map(lambda film: hashlib.sha256(f"{SPLIT_SALT}:sample:{film}".encode()).digest())
     kept = order.sort_values().index[:films]
     return replace(cohort, table=cohort.table.loc[sorted(kept)].reset_index(drop=True))
-
-
-def find_problems(cohort: Cohort) -> pd.DataFrame:
-    """Films that cannot be used and images that no label names: `id`, `image`, `problem`. Reads every film."""
-    rows = []
-
-    def read(film: str, image: str) -> None:
-        try:
-            read_gray(image)
-        except BoneXageError as error:
-            rows.append({"id": film, "image": image, "problem": str(error)})
-
-    with ThreadPoolExecutor() as pool:
-        films = list(zip(cohort.table["id"], cohort.table["image"], strict=True))
-        list(tqdm(pool.map(lambda film: read(*film), films), total=len(films), desc="reading films", unit="film",
-                  leave=False, mininterval=0.5))
-    named = set(cohort.table["image"])
-    for folder in sorted({Path(image).parent for image in named}):
-        for image in sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS):
-            if str(image) not in named:
-                rows.append({"id": image.stem, "image": str(image), "problem": "no label names this image"})
-    return pd.DataFrame(rows, columns=["id", "image", "problem"]).sort_values(["problem", "id"], ignore_index=True)
 
 
 def balance(cohort: Cohort) -> pd.DataFrame:

@@ -25,8 +25,8 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 MAX_PIXELS, MAX_SIDE, MIN_SIDE = 100_000_000, 16_000, 16
 MAX_BYTES = 2**30
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_SIGNATURES = {_PNG: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF",
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = {PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF",
                b"MM\0+": "TIFF"}
 
 # OpenCV would tell of each damaged TIFF on the terminal, beside our one line.
@@ -113,7 +113,7 @@ def _decode_png(data: bytes) -> np.ndarray:
     if name != b"IHDR":
         raise BoneXageError("damaged PNG; copy the image again")
     _check_size(*size)
-    view, place, critical = memoryview(data), 8, [_PNG]
+    view, place, critical = memoryview(data), 8, [PNG_SIGNATURE]
     while name != b"IEND":
         length = int.from_bytes(view[place : place + 4])
         chunk = view[place : place + length + 12]

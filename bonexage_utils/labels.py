@@ -21,10 +21,11 @@ SEX_COLUMNS = ("male", "sex")
 SEX_VALUES = {"m": "M", "male": "M", "true": "M", "1": "M", "f": "F", "female": "F", "false": "F", "0": "F"}
 
 # Tables in circulation by the SHA-256 of their text with LF line ends.
+RSNA_TRAINING_LABELS = "9459296c0fca3e3cd908e79002914d0d90c7f5e46936eefd34b11261468ce209"
+RSNA_TEST_LABELS = "69e6c73a9f2c5c2f90b6171d8c30f149c04a87f06b79641a0254d17cd40c9743"
 KNOWN_LABELS = {
-    "9459296c0fca3e3cd908e79002914d0d90c7f5e46936eefd34b11261468ce209": "the RSNA 2017 training labels",
-    "69e6c73a9f2c5c2f90b6171d8c30f149c04a87f06b79641a0254d17cd40c9743":
-        "the RSNA 2017 test labels, in the version with decimals",
+    RSNA_TRAINING_LABELS: "the RSNA 2017 training labels",
+    RSNA_TEST_LABELS: "the RSNA 2017 test labels, in the version with decimals",
 }
 
 MAX_BYTES = 2**26  # a table of a million films; more is something else

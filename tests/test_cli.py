@@ -76,6 +76,30 @@ def test_a_bad_film_and_no_sex_are_told_apart(run: Path, cohort, tmp_path: Path)
     assert meant.returncode == 0
 
 
+def test_check_finds_planted_faults_and_writes_them(tmp_path: Path) -> None:
+    made = bonexage("phantom", tmp_path / "data", "--n", 36, "--seed", 4, "--workers", 1, "--faults", 12)
+    assert made.returncode == 0, made.stderr
+    assert len(pd.read_csv(tmp_path / "data" / "planted_faults.csv")) == 12
+    checked = bonexage("check", tmp_path / "data", "--out", tmp_path / "out")
+    assert checked.returncode == 1
+    assert "duplicate file" in checked.stdout
+    assert (tmp_path / "out" / "findings.png").is_file()
+    findings = pd.read_csv(tmp_path / "out" / "findings.csv")
+    assert f"{(findings['severity'] == 'fault').sum()} faults" in checked.stdout
+    refused = bonexage("phantom", tmp_path / "more", "--n", 12, "--faults", 12)
+    assert refused.returncode == 1
+    assert "--faults 12" in refused.stderr
+    assert not (tmp_path / "more").exists()
+
+
+def test_check_refuses_labels_it_cannot_trust(tmp_path: Path) -> None:
+    (tmp_path / "boneage-training-dataset").mkdir()
+    (tmp_path / "boneage-training-dataset.csv").write_text("id,boneage,male\n1,60,True\n2,720,False\n")
+    done = bonexage("check", tmp_path)
+    assert done.returncode == 2
+    assert "line 3" in done.stderr
+
+
 @pytest.mark.parametrize(("arguments", "status"), [
     (["check", "absent"], 2), (["check", "."], 2), (["train", "absent", "--out", "run"], 1),
     (["predict", "absent.safetensors", "a.png"], 1), (["export", "absent.safetensors"], 1),

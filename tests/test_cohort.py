@@ -1,6 +1,5 @@
 """Layouts, label tables, sexes and splits."""
 
-import shutil
 from pathlib import Path
 
 import cv2
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonexage_utils.cohort import SPLITS, balance, find_problems, load_cohort, sample_cohort, split_of
+from bonexage_utils.cohort import SPLITS, balance, load_cohort, sample_cohort, split_of
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.labels import KNOWN_LABELS
 
@@ -292,21 +291,6 @@ def test_a_folder_that_is_no_cohort_is_refused(tmp_path: Path) -> None:
         load_cohort(tmp_path / "absent")
     with pytest.raises(BoneXageError, match="not a cohort"):
         load_cohort(tmp_path)
-
-
-def test_problems_are_found_and_named(tmp_path: Path) -> None:
-    root = write_folder(tmp_path, ROWS)
-    images = root / "boneage-training-dataset"
-    assert find_problems(load_cohort(root)).empty
-    (images / "1000.png").unlink()
-    (images / "1001.png").write_bytes(b"")
-    (images / "1002.png").write_text("not a picture")
-    shutil.copy(images / "1003.png", images / "9.png")
-    problems = find_problems(load_cohort(root)).set_index("id")["problem"]
-    assert set(problems.index) == {"1000", "1001", "1002", "9"}
-    assert "no such file" in problems["1000"]
-    assert "zero bytes" in problems["1001"]
-    assert "no label" in problems["9"]
 
 
 def test_a_sample_is_the_same_every_time(cohort) -> None:
