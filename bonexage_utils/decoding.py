@@ -180,7 +180,7 @@ def _decode_dicom(data: bytes) -> np.ndarray:
             if not syntax.is_compressed:
                 raise
             raise BoneXageError(f"compressed as {syntax.name}, which nothing installed here decodes, or damaged; "
-                                "pip install pylibjpeg[all], or export it uncompressed") from None
+                                "pip install 'pylibjpeg[all]', or export it uncompressed") from None
         if stored.ndim == 3:
             return cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
         shown = apply_voi_lut(apply_modality_lut(stored, film), film)
