@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from bonexage_utils.errors import BoneXageError
 
@@ -149,12 +149,15 @@ def _decode_tiff(data: bytes) -> np.ndarray:
         file.seek(tags.next)
         tags.load(file)
         width, height, photometric = (tags[tag] for tag in (256, 257, 262))
+        bits = tags.get(258, (1,))
     _check_size(width, height)
     if tags.next:
         raise BoneXageError("more than one page in the TIFF; save one film per file")
-    pixels = _opencv(data)
-    # 0: white is zero. OpenCV turns that round for 8 bits only.
-    return pixels.max() - pixels if photometric == 0 and pixels.dtype != np.uint8 else pixels
+    if max(bits) <= 8:  # Pillow, because OpenCV leaves damaged strips of 8 bits black; it orients by itself
+        with _quiet():
+            return np.array(TiffImageFile(BytesIO(data)).convert("L"))
+    pixels = _opencv(data)  # OpenCV, because Pillow clips deep colour and turns no deep white-is-zero (0) round
+    return pixels.max() - pixels if photometric == 0 else pixels
 
 
 def _decode_dicom(data: bytes) -> np.ndarray:
