@@ -146,7 +146,7 @@ def test_turned_films_are_found_and_would_be_mended(thumbnails: np.ndarray, vari
     for row in chosen:
         spoiled[row] = as_variant(thumbnails[row], variant)
     called = find_turned(spoiled)
-    # measured in cohorts of 48 to 240 phantoms: 97 % of the turned and the inverted, 82 % of the mirrored; 0 to 2 others
+    # measured in cohorts of 48 to 240 phantoms: 97 % of the turned and the inverted, 82 % of the mirrored
     assert (called[chosen] == variant).mean() >= 0.5
     assert (called[np.setdiff1d(usual, chosen)] > 0).mean() <= 0.1
 
