@@ -205,7 +205,7 @@ def draw_bins(films: pd.DataFrame, widths: tuple[int, ...] = TWIN_BINS) -> Pictu
         empty = (counts == 0).mean()
         told.append(f"bins of {width}: {empty:.0%} of them empty, the fullest holds {counts.max()} films")
     axes[-1, 0].set_xlabel("label (months)")
-    axes[0, 0].legend()
+    axes[0, 0].legend(loc="upper left")
     return Picture(figure, f"""Histograms of {len(films):,} labels in months, girls upwards and boys downwards.
         {'; '.join(told)}.""")
 

@@ -11,7 +11,7 @@ from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.exercises.base import Exercise, Verdict, right, wrong
 from bonexage_utils.course.exploration import TABLES, hospital, leak, share_of_multiples
 from bonexage_utils.course.start import Course
-from bonexage_utils.phantom.faults import PLANTED_FILE
+from bonexage_utils.phantom.faults import PLANTED_FILE, unusual_films
 
 ASKED = 0.4  # of the films exported twice
 CLOSE = 0.05  # months: two ways to count a baseline that differ by less cannot be told apart
@@ -111,8 +111,8 @@ def _twelve() -> Exercise:
     planted = pd.read_csv(hospital() / PLANTED_FILE, dtype=str, keep_default_na=False)
     truth, sources = set(planted["id"]), set(planted["source"]) - {""}
     unreadable = set(planted.loc[planted["finding"].isin(["missing", "truncated", "unreadable"]), "id"])
-    born = pd.read_csv(hospital() / "ground_truth.csv", dtype={"id": str})
-    films, right_hands = set(born["id"]), set(born.loc[born["flipped"], "id"])
+    films = {str(film) for film in pd.read_csv(hospital() / "ground_truth.csv")["id"]}
+    excused = sources | unusual_films(hospital())
 
     def judge(answer: Any) -> Verdict:
         if isinstance(answer, str | bytes) or not hasattr(answer, "__iter__"):
@@ -120,7 +120,7 @@ def _twelve() -> Exercise:
         said = {str(film) for film in answer}
         if not said or not said <= films:
             return wrong('Give the ids that stand over the films, such as ["1004", "1017"].')
-        hits, extra = said & truth, said - truth - sources - right_hands
+        hits, extra = said & truth, said - truth - excused
         if said == films:
             return wrong("That is everybody. Nothing bad is left, and nothing to learn from: say *which*.")
         if said == unreadable:
@@ -147,7 +147,7 @@ def _twelve() -> Exercise:
         likely_mistakes={"only what cannot be opened": sorted(unreadable), "everybody": sorted(films),
                          "half of them": sorted(truth)[:6], "one id": sorted(truth)[0],
                          "positions": list(range(12)),
-                         "too many": sorted(truth) + sorted(films - truth - sources - right_hands)[:12]},
+                         "too many": sorted(truth) + sorted(films - truth - excused)[:12]},
     )
 
 
