@@ -21,9 +21,11 @@ from bonexage_utils.phantom.faults import KINDS, PLANTED_FILE, plant_faults, unu
 
 @pytest.fixture
 def few(cohort: Cohort, tmp_path: Path) -> Cohort:
-    """Twelve films in a folder of their own, which a test may spoil; too few to judge orientation."""
+    """Twelve films of one size in a folder of their own, which a test may spoil; too few to judge orientation."""
     table = cohort.table.head(12).copy()
-    table["image"] = [shutil.copy(image, tmp_path) for image in table["image"]]
+    for row, image in table["image"].items():
+        table.loc[row, "image"] = str(tmp_path / Path(image).name)
+        assert cv2.imwrite(table.loc[row, "image"], cv2.resize(read_gray(image), (320, 400)))
     return replace(cohort, root=tmp_path, table=table)
 
 

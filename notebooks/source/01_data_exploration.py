@@ -256,17 +256,20 @@ for side in ("width", "height"):
     print(f"{side}: rank correlation with the label {tied:+.2f} (0: none, 1: the same order)")
 
 # %% [markdown]
-# Each point is a film. Look for two things. *Are the colours mixed?* Then size says nothing about age, and the two
-# correlations are near zero. *Do the points follow one of the thin lines?* Only then would all films have the same
-# proportions. They do not: so a program that squashes each film to a square bends each hand differently. What to do
-# about it is the subject of notebook 02. RSNA's films are larger and vary more: about 520 to 3,000 pixels a side, with
-# a median of 1,277 × 1,624.
+# Each point is a film. Look for two things. *Are the colours mixed?* Then size says little about age, and the two
+# correlations are near zero. Are dark points in one corner and bright ones in the other, then the size of the file
+# knows something of the age, because growing hands need larger plates. That is no bone age, and a network that lives
+# on it fails where films are cut otherwise. Once all films are brought to one size, this clue is gone. *Do the points
+# follow one of the thin lines?* Only then would all films have the same proportions. They do not: so a program that
+# squashes each film to a square bends each hand differently. What to do about it is the subject of notebook 02. RSNA's
+# films are larger and vary more: about 520 to 3,000 pixels a side, with a median of 1,277 × 1,624.
 #
 # ## Twelve bad films
 #
 # Now a folder as it might come from a hospital: 80 films, and twelve of them are bad. We know, because we made it,
-# with `bonexage phantom … --faults 12`. Here are the films its table names, 79 for 80 files (keep that in mind), white
-# where nothing can be opened:
+# with `bonexage phantom … --faults 12`. Here are the films its table names, 79 for 80 films (keep that in mind), white
+# where nothing can be opened. As in any hospital, a few more are unusual by nature, such as a right hand; they do not
+# count among the twelve.
 
 # %%
 from bonexage_utils.cohort import load_cohort
