@@ -6,7 +6,7 @@ CHAIN  := $(PY) -m bonexage_utils.course.build
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab notebooks lint browser clean
+.PHONY: help course test lab notebooks lint browser audit clean
 
 help:  ## list the targets
 	@echo "BoneXage. Targets (PYTHON=$(PYTHON), VENV=$(VENV)):"
@@ -48,6 +48,9 @@ lint: $(STAMP)  ## ruff, and the rules for notebooks
 
 browser: $(STAMP)  ## open the built site in headless Chromium, screenshots in build/browser
 	@$(CHAIN) browser --site build/course --out build/browser
+
+audit: $(STAMP)  ## the long runs: 5,000 made-up inputs each, ten killed trainings (about an hour)
+	@BONEXAGE_CASES=5000 BONEXAGE_KILLS=10 $(PY) -m pytest -q
 
 clean:  ## remove what was built, and caches; data, checkpoints and the environment stay
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info

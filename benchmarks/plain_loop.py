@@ -77,8 +77,10 @@ while schedule is None or epoch < epochs:
         optimizer.step()
         if schedule is not None:
             schedule.step()
-        elif step == 30:  # one-cycle has to know its length: time some steps, then start over from new weights
-            per_epoch = (time.perf_counter() - started) / 31 * len(loader) * 1.05  # and the selection films
+        elif step == 10:
+            timed = time.perf_counter()  # the first steps are slower
+        elif step == 40:  # one-cycle has to know its length: time some steps, then start over from new weights
+            per_epoch = (time.perf_counter() - timed) / 30 * len(loader) * 1.05  # and the selection films
             epochs = args.epochs or max(1, int(args.minutes * 60 / per_epoch))
             net, started = Net(), time.perf_counter()
             optimizer = torch.optim.AdamW(net.parameters(), 1e-3)

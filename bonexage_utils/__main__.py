@@ -1,5 +1,6 @@
 """The command line: `bonexage …` or `python -m bonexage_utils …`."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -58,6 +59,22 @@ class Split(StrEnum):
 
 
 @app.command()
+def download(out: Annotated[Path, typer.Option(help="Folder for the data set.")] = Path("data")) -> None:
+    """Get the RSNA data set (10 GB) from Kaggle with kagglehub and check it, or say how to get it by hand.
+
+    Example: bonexage download --out data
+    """
+    from bonexage_utils import download as kaggle
+
+    try:
+        cohort = kaggle.download(out)
+    except BoneXageError:
+        typer.echo(kaggle.BY_HAND.format(out=out))
+        raise
+    typer.echo(repr(cohort))
+
+
+@app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to make; it must not exist or be empty.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many films.")] = 2400,
@@ -96,6 +113,7 @@ def check(
     """
     from bonexage_utils import audit
     from bonexage_utils.cohort import balance, load_cohort
+    from bonexage_utils.labels import KNOWN_LABELS
 
     try:
         cohort = load_cohort(data)
@@ -105,7 +123,7 @@ def check(
     typer.echo(repr(cohort))
     typer.echo(balance(cohort).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     for name, digest in cohort.label_hashes.items():
-        typer.echo(f"{name}: SHA-256 {digest}")
+        typer.echo(f"{name}: SHA-256 {digest}, {KNOWN_LABELS.get(digest, 'not a table known here')}")
     findings = audit.audit(cohort)
     if len(findings):
         typer.echo("\n" + audit.summary(findings).to_string(index=False))
@@ -159,9 +177,12 @@ def train(
                    f"selection {row['selection_mae_months']:6.2f} months  {row['seconds']:5.0f} s")
 
     cohort = load_cohort(data)
-    typer.echo(repr(cohort))
+    first = int(os.environ.get("RANK", 0)) == 0  # of several processes only one speaks
+    if first:
+        typer.echo(repr(cohort))
     best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=tell)
-    typer.echo(f"{best}")
+    if first:
+        typer.echo(f"{best}")
 
 
 @app.command()
@@ -173,17 +194,18 @@ def predict(
     unknown_sex: Annotated[UnknownSex, typer.Option(help="error, or the mean over both sexes.")] = UnknownSex.error,
     split: Annotated[Split | None, typer.Option(help="Only this split of a cohort folder.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out films that OUT has a prediction for.")] = False,
 ) -> None:
     """Estimate bone ages. Every film keeps its row; a film that fails says why in the column `error`.
 
     Example: bonexage predict checkpoints/tiny/model.safetensors hand.png --sex F
     """
-    from bonexage_utils.prediction import Predictor, list_films, save_predictions
+    from bonexage_utils.inputs import list_films
+    from bonexage_utils.prediction import Predictor, predict_to_file
 
     predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value)
     films = list_films(inputs, sex, split.value if split else None)
-    predictions = predictor.predict(films, batch_size)
-    save_predictions(predictions, predictor, out)
+    predictions = predict_to_file(predictor, films, out, batch_size, resume)
     good = predictions[predictions["error"] == ""]
     if len(predictions) <= 20:
         for row in good.itertuples():
@@ -211,6 +233,21 @@ def evaluate(
     page = report.write_report(result, out, report.Provenance.beside(predictions))
     typer.echo(report.headline(result))
     typer.echo(f"{page}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors written by train.")],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.")] = Path("model.onnx"),
+) -> None:
+    """Write a checkpoint as ONNX, compared with PyTorch first. The preprocessing it needs is in its metadata.
+
+    Example: bonexage export checkpoints/tiny/model.safetensors --out model.onnx
+    """
+    from bonexage_utils.export import export_onnx
+
+    difference = export_onnx(checkpoint, out)
+    typer.echo(f"{out}: at most {difference:.4f} months from PyTorch")
 
 
 def main() -> None:

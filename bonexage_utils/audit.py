@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bonexage_utils.cohort import Cohort
+from bonexage_utils.cohort import RSNA_TEST_IDS, Cohort
+from bonexage_utils.decoding import IMAGE_ENDINGS, PNG_SIGNATURE, read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_file
-from bonexage_utils.images import letterbox, read_gray
+from bonexage_utils.images import letterbox
+from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS
 from bonexage_utils.orientation import describe, find_turned
 from bonexage_utils.plots import Picture, montage
 
@@ -26,8 +28,6 @@ SEVERITY = {
     "near-duplicate": NOTE, "inverted": NOTE, "rotated": NOTE, "mirrored": NOTE, "no label": NOTE, "odd format": NOTE,
     "odd size": NOTE, "odd aspect": NOTE, "label file": NOTE,
 }
-OLDEST = 240.0  # months, as in label tables
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
 PNG_COLOURS = {0: "grey", 2: "colour", 3: "palette", 4: "grey with alpha", 6: "colour with alpha"}
 
 # Every film is squashed to a square thumbnail, so that the eight symmetries of a square map thumbnails onto thumbnails.
@@ -43,9 +43,7 @@ COARSE_SIGMA = 2.0  # px of a thumbnail
 # smaller than 5 %: six of them are at least a factor of 1.35.
 ODD_Z, ODD_LEAST_SD = 6.0, 0.05
 RARE = 0.1  # a format is odd where at most this share of the films has it
-# The published label tables (text with LF line ends, SHA-256), see data/README.md.
-RSNA_TRAINING = (12_611, "9459296c0fca3e3cd908e79002914d0d90c7f5e46936eefd34b11261468ce209")
-RSNA_TEST = (range(4360, 4560), "69e6c73a9f2c5c2f90b6171d8c30f149c04a87f06b79641a0254d17cd40c9743")
+RSNA_TRAINING_FILMS = 12_611  # Halabi et al., Radiology 2019;290:498
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def _format(path: str) -> str:
     """Such as "8-bit grey PNG"; for other files the suffix."""
     with open(path, "rb") as file:
         head = file.read(26)
-    if head.startswith(b"\x89PNG"):
+    if head.startswith(PNG_SIGNATURE):
         return f"{head[24]}-bit {PNG_COLOURS.get(head[25], 'unknown')} PNG"
     return Path(path).suffix.lower().lstrip(".").upper()
 
@@ -120,8 +118,8 @@ Row = tuple[int, str, str]  # row of the table, finding, detail
 def _label_rows(table: pd.DataFrame) -> Iterator[Row]:
     """What `load_cohort` refuses, for cohorts that were put together by hand."""
     for row, film in enumerate(table.itertuples()):
-        if not (0 <= film.months <= OLDEST or (film.split == "unlabelled" and np.isnan(film.months))):
-            yield row, "impossible age", f"{film.months} months, expected 0–{OLDEST:g}"
+        if not (0 <= film.months <= MAX_MONTHS or (film.split == "unlabelled" and np.isnan(film.months))):
+            yield row, "impossible age", f"{film.months} months, expected 0–{MAX_MONTHS:g}"
         if film.sex not in ("M", "F"):
             yield row, "unknown sex", f"{film.sex!r}, expected M or F"
 
@@ -186,18 +184,18 @@ def _unlabelled(table: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
     named = set(table["image"])
     for folder in sorted({Path(image).parent for image in named}):
         for path in sorted(folder.glob("[!.]*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES and str(path) not in named:
+            if path.suffix.lower() in IMAGE_ENDINGS and str(path) not in named:
                 yield path.stem, str(path), "no label", "no row of the label table names it"
 
 
 def _label_files(cohort: Cohort) -> Iterator[tuple[str, str, str, str]]:
     """Remarks on tables that look like the published ones and are not."""
     hashes, ids = set(cohort.label_hashes.values()), set(cohort.table["id"])
-    if "boneage-training-dataset.csv" in cohort.label_hashes and len(ids) >= RSNA_TRAINING[0] \
-            and RSNA_TRAINING[1] not in hashes:
+    if "boneage-training-dataset.csv" in cohort.label_hashes and len(ids) >= RSNA_TRAINING_FILMS \
+            and RSNA_TRAINING_LABELS not in hashes:
         yield "", "boneage-training-dataset.csv", "label file", "as many films as RSNA's, but not the published labels"
     test = set(cohort.table.loc[cohort.table["split"] == "test", "id"])
-    if test == {str(film) for film in RSNA_TEST[0]} and RSNA_TEST[1] not in hashes:
+    if test == {str(film) for film in RSNA_TEST_IDS} and RSNA_TEST_LABELS not in hashes:
         yield "", "test labels", "label file", "RSNA's test films, but not the weighted mean of six readings; the " \
             "other version in circulation differs by 2.8 months on average"
 
@@ -218,7 +216,7 @@ def contact_sheet(findings: pd.DataFrame, each: int = 6, side: int = 160) -> Pic
 
     Raises ValueError where nothing was found.
     """
-    shown = findings[findings["image"].map(lambda image: Path(image).suffix.lower() in IMAGE_SUFFIXES)]
+    shown = findings[findings["image"].map(lambda image: Path(image).suffix.lower() in IMAGE_ENDINGS)]
     shown = shown.groupby("finding", sort=False).head(each)
     films = []
     for image in shown["image"]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from bonexage_utils.images import Preprocessing
+from bonexage_utils.cohort import Cohort
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.images import Preprocessing, cached_images
 
 SEX_CODE = {"F": 0, "M": 1}
 PIXEL_MAX = 255.0
@@ -34,6 +37,16 @@ class FilmDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getstate__(self) -> dict:
+        # Workers that are spawned get a copy of the dataset: of the cache, only its place.
+        mapped = isinstance(self.films, np.memmap)
+        return {**self.__dict__, "films": Path(self.films.filename) if mapped else self.films}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.films, Path):
+            self.films = np.load(self.films, mmap_mode="r", allow_pickle=False)
+
     def __getitem__(self, item: int) -> dict[str, Tensor]:
         return {
             "image": torch.from_numpy(np.array(self.films[self.rows[item]]))[None],
@@ -48,14 +61,35 @@ def film_key(film_id: str) -> int:
     return int.from_bytes(hashlib.sha256(film_id.encode()).digest()[:8], "big") >> 1
 
 
+def film_sets(
+    cohort: Cohort, splits: tuple[str, ...], size: int, drop_bad: bool = False, cache_dir: Path | str | None = None
+) -> tuple[dict[str, FilmDataset], dict[str, pd.DataFrame], dict[str, str]]:
+    """A data set of each split at (size, size) px, the rows of the table in each, and what was dropped: id to reason.
+
+    Raises BoneXageError naming films that cannot be read, unless `drop_bad`.
+    """
+    table = cohort.table[cohort.table["split"].isin(splits)].reset_index(drop=True)
+    cache = cached_images(table["image"].tolist(), size, cache_dir)
+    dropped = {table["id"][row]: reason for row, reason in cache.failures.items()}
+    if dropped and not drop_bad:
+        shown = "; ".join(list(dropped.values())[:3])
+        raise BoneXageError(f"{cohort.root}: {len(dropped)} films cannot be used, e.g. {shown}; "
+                            "mend them, or go on without them with --drop-bad")
+    good = table.drop(index=list(cache.failures))
+    parts = {split: good[good["split"] == split] for split in splits}
+    sets = {split: FilmDataset(cache.array, part.index.to_numpy(), part) for split, part in parts.items()}
+    return sets, parts, dropped
+
+
 class EpochSampler(Sampler[int]):
     """A new order every epoch, decided by (seed, epoch) alone; set `epoch` before iterating.
 
-    Gives the largest multiple of `group` that `length` holds; which films are left over differs by epoch.
+    Gives the largest multiple of `group` that `length` holds; which films are left over differs by epoch. `skip`
+    leaves out the first of them: those that a stopped run has seen already.
     """
 
     def __init__(self, length: int, seed: int, group: int = 1) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+        self.length, self.seed, self.epoch, self.skip = length, seed, 0, 0
         self.count = length // group * group
 
     def __len__(self) -> int:
@@ -63,7 +97,7 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return iter(order[: self.count].tolist())
+        return iter(order[self.skip : self.count].tolist())
 
 
 def train_loader(dataset: FilmDataset, batch_size: int, seed: int, workers: int = 0, grad_accum: int = 1) -> DataLoader:

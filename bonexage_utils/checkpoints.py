@@ -1,5 +1,6 @@
 """Files that hold networks: the model people use, and the state a stopped run resumes from. Never pickles."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -18,9 +19,19 @@ FORMAT = 1
 KEY = "bonexage"
 
 
+def _digest(tensors: dict[str, Tensor], description: dict) -> str:
+    """SHA-256 over everything in the file: one changed bit in a weight would still load, and predict."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _write(path: Path, tensors: dict[str, Tensor], description: dict) -> None:
     # Two names of one tensor (shared weights) would be refused; each gets its own copy.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    description = {**description, "digest": _digest(tensors, description)}
     with atomic_file(path) as temporary:
         save_file(tensors, temporary, metadata={KEY: json.dumps(description, sort_keys=True)})
 
@@ -33,11 +44,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
             metadata = file.metadata() or {}
             description = json.loads(metadata.get(KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (SafetensorError, OSError, ValueError, RecursionError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BoneXageError(f"{path}: not a whole safetensors file ({reason}); copy or train it again") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise BoneXageError(f"{path}: not a BoneXage checkpoint of format {FORMAT}; train one with 'bonexage train'")
+    if description.pop("digest", None) != _digest(tensors, description):
+        raise BoneXageError(f"{path}: changed since it was written; copy or train it again")
     return tensors, description
 
 
@@ -65,7 +78,7 @@ def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
         model = BoneAgeNet(**description["model"])
         model.load_state_dict(tensors)
         preprocessing = Preprocessing(**description["preprocessing"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError) as error:  # written by another version
         reason = str(error).splitlines()[0]
         raise BoneXageError(f"{path}: weights and description disagree ({reason}); train it again") from None
     return model.eval(), preprocessing, description
@@ -103,6 +116,19 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Where torch's random streams stand."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def restore_random(state: dict[str, Tensor], device: torch.device) -> None:
+    """Put the streams back to where `random_state` found them, as far as this device has them."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def count_parameters(model: nn.Module) -> int:

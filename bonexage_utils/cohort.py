@@ -1,28 +1,35 @@
-"""What a data folder is: its layout, its label table and its four splits."""
+"""What a data folder is: its layout, its films and labels, and its four splits."""
 
 import hashlib
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from bonexage_utils.decoding import IMAGE_ENDINGS
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.labels import label_hash, read_labels
 
 SPLITS = ("train", "selection", "calibration", "test")
-MAX_MONTHS = 240.0
 
 # The salt makes our splits ours: a hash of the bare id would agree with anybody else's.
 SPLIT_SALT = "bonexage-1"
 # Shares of a training table that has to provide a split itself: test, calibration, selection; the rest trains.
 SPLIT_SHARE = 0.08
 
-# Names in circulation (Kaggle `kmader/rsna-bone-age`, flat copies of it, the RSNA archives), lower case.
-ID_COLUMNS = ("id", "image id", "case id")
-MONTHS_COLUMNS = ("boneage", "bone age (months)", "ground truth bone age (months)")
-SEX_COLUMNS = ("male", "sex")
-SEX_VALUES = {"m": "M", "male": "M", "true": "M", "1": "M", "f": "F", "female": "F", "false": "F", "0": "F"}
+# Names in circulation: Kaggle and flat copies of it first, then the archives of the RSNA, then Deeplasia's copy.
+LABEL_FILES = {
+    "training": ("boneage-training-dataset.csv", "train.csv"),
+    "validation": ("boneage-validation-dataset.csv", "Validation Dataset.csv"),
+    "test": ("boneage-test-dataset.csv", "Bone age ground truth.csv", "rsna_test.csv"),
+}
+IMAGE_FOLDER = re.compile(r"boneage-(training|validation|test)-dataset(?:-\d)?|(Test) Set Images")
 
-SETS = ("training", "validation", "test")
+# RSNA's ids: training and validation interleave here and together leave out those of the test.
+RSNA_IDS, RSNA_TEST_IDS, RSNA_VALIDATION_FILMS = range(1377, 15613), range(4360, 4560), 1425
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,6 @@ class Cohort:
         return f"Cohort of {len(self):,} films in {self.root.name}: {parts}"
 
 
-def parse_sex(value: object) -> str | None:
-    """ "M" or "F" for the spellings of `SEX_VALUES` (any case); None for everything else, NaN included."""
-    return SEX_VALUES.get(str(value).strip().lower())
-
-
 def split_of(film_id: str, provided: frozenset[str] = frozenset()) -> str:
     """The split of a film of the training table, decided by a salted SHA-256 of its id alone.
 
@@ -70,119 +72,122 @@ def split_of(film_id: str, provided: frozenset[str] = frozenset()) -> str:
     return "train"
 
 
-def read_labels(path: Path | str) -> pd.DataFrame:
-    """Read a label table: columns `id` (str), `months` (float or NaN) and `sex` ("M"/"F"), rows as in the file.
-
-    Raises BoneXageError for an unreadable table, an absent column, a missing or repeated id, an age that is not
-    a number from 0 to 240 months, or a sex that is not one of the known spellings.
-    """
-    path = Path(path)
+def _folders(root: Path, depth: int = 3) -> Iterator[tuple[Path, list[os.DirEntry]]]:
+    """`root` and the folders in it, each listed once; without hidden ones and those that are cohorts themselves."""
     try:
-        raw = pd.read_csv(path, dtype=str, sep=None, engine="python", encoding="utf-8-sig")
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BoneXageError(f"{path}: not a readable label table ({reason}); save it as CSV in UTF-8") from None
-    raw.columns = [str(name).strip().lower() for name in raw.columns]
-
-    def column(kind: str, names: tuple[str, ...], required: bool = True) -> pd.Series | None:
-        for name in names:
-            if name in raw.columns:
-                return raw[name].str.strip()
-        if required:
-            found = ", ".join(raw.columns[:8])
-            raise BoneXageError(
-                f"{path}: no {kind} column; name it '{names[0]}' (found: {found})"
-            )
-        return None
-
-    def refuse(bad: pd.Series, what: str, remedy: str) -> None:
-        if bad.any():
-            rows = [int(i) + 2 for i in bad.to_numpy().nonzero()[0][:3]]  # +2: header, and lines count from 1
-            values = ", ".join(f"line {row}" for row in rows)
-            more = f" and {int(bad.sum()) - 3} more" if bad.sum() > 3 else ""
-            raise BoneXageError(f"{path}: {what} at {values}{more}; {remedy}")
-
-    ids = column("film id", ID_COLUMNS)
-    sex_text = column("sex", SEX_COLUMNS)
-    months_text = column("bone age", MONTHS_COLUMNS, required=False)
-    refuse(ids.isna() | (ids == ""), "no film id", "give every row the name of its image without ending")
-    refuse(ids.duplicated(keep=False), "the same id twice", "keep one row per film")
-
-    sex = sex_text.map(parse_sex)
-    refuse(sex.isna(), "unknown sex", "write True/False under 'male', or M/F under 'sex'")
-
-    if months_text is None:
-        months = pd.Series(float("nan"), index=raw.index)
-    else:
-        months = pd.to_numeric(months_text, errors="coerce")
-        # Not `~between`: a comparison with NaN must refuse, not pass.
-        refuse(~((months >= 0) & (months <= MAX_MONTHS)), f"an age that is not 0–{MAX_MONTHS:g} months",
-               "give the bone age in months as a number")
-    return pd.DataFrame({"id": ids, "months": months.astype(float), "sex": sex})
+        with os.scandir(root) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        raise BoneXageError(f"{root}: cannot be listed ({error.strerror}); check its permissions") from None
+    yield root, entries
+    for entry in entries if depth else ():
+        if entry.is_dir() and not entry.name.startswith("."):
+            inside = list(_folders(Path(entry.path), depth - 1))
+            if not {other.name for other in inside[0][1]} & set(LABEL_FILES["training"]):
+                yield from inside
 
 
-def _label_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+class _Layout:
+    """Where a cohort's files lie: label `tables` and image `places` per set, `films` by id over all places."""
+
+    def __init__(self, root: Path) -> None:
+        self.tables: dict[str, list[Path]] = {name: [] for name in LABEL_FILES}
+        self.places: dict[str, list[Path]] = {name: [] for name in LABEL_FILES}
+        self.films: dict[str, list[os.DirEntry]] = {}
+        for folder, entries in _folders(root):
+            names = {entry.name for entry in entries}
+            for name, files in LABEL_FILES.items():
+                self.tables[name] += [folder / file for file in files if file in names]
+            if match := IMAGE_FOLDER.fullmatch(folder.name):
+                images = [entry for entry in entries if entry.name.lower().endswith(IMAGE_ENDINGS)]
+                # The folder with films comes first: Kaggle's outer folder holds none.
+                self.places[(match[1] or match[2]).lower()].insert(0 if images else 99, folder)
+                for image in images:
+                    self.films.setdefault(os.path.splitext(image.name)[0], []).append(image)
+
+    def image(self, film: str, folder: Path) -> str:
+        """The path of a film; of a missing one, where in `folder` it should be."""
+        found = self.films.get(film, [])
+        if len(found) > 1:
+            raise BoneXageError(f"{found[0].path}: film {film} is also in {found[1].path}; keep one of them")
+        if not found:
+            return str(folder / f"{film}.png")
+        path = Path(found[0].path)
+        if found[0].is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+            raise BoneXageError(f"{path}: a link out of its folder; put the film itself there")
+        return str(path)
 
 
-def _find_set(root: Path, name: str) -> tuple[Path, Path] | None:
-    """The label file and the image folder of one set, flat or nested as Kaggle unpacks it; None if absent."""
-    stem = f"boneage-{name}-dataset"
-    labels, folder = root / f"{stem}.csv", root / stem
-    if not labels.is_file() or not folder.is_dir():
-        return None
-    nested = folder / stem
-    return labels, nested if nested.is_dir() else folder
+def _is_rsna_validation(table: pd.DataFrame) -> bool:
+    """Whether these are RSNA's validation labels, which some packages ship under the name of the test's."""
+    numbers = {int(film) for film in table["id"] if film.isascii() and film.isdecimal()}
+    return len(numbers) == len(table) == RSNA_VALIDATION_FILMS and numbers <= set(RSNA_IDS) - set(RSNA_TEST_IDS)
+
+
+def _merge(root: Path, tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """One row per film of all the tables of a set; a table without ages, as Kaggle's of the test, adds no more."""
+    rows = pd.concat(tables, ignore_index=True)
+    for said in (rows[["id", "sex"]], rows.loc[rows["months"].notna(), ["id", "months"]]):
+        said = said.drop_duplicates()
+        if said["id"].duplicated().any():
+            film = said.loc[said["id"].duplicated(), "id"].iloc[0]
+            raise BoneXageError(f"{root}: two label files disagree on film {film}; keep one of them")
+    return rows.sort_values("months", key=pd.Series.isna, kind="stable").drop_duplicates("id").sort_index()
 
 
 def load_cohort(root: Path | str) -> Cohort:
-    """Load a folder in the RSNA layout, flat or nested, and split it.
+    """Load a folder in a layout of RSNA's, and split it.
 
-    Expects `boneage-training-dataset.csv` beside `boneage-training-dataset/ID.png`; `validation` and `test` sets
-    of the same form are used where present. An official validation set becomes half selection and half
-    calibration; a labelled official test set is the test. Whether each image can be read shows when it is read.
+    Expects `boneage-training-dataset.csv` (or `train.csv`) in `root` beside the folder `boneage-training-dataset`,
+    which holds ID.png, or a folder of the same name that does, as Kaggle unpacks it. Validation and test sets are
+    found under the names of `LABEL_FILES` and `IMAGE_FOLDER`, in `root` or in a folder in it, as the archives of
+    the RSNA unpack; one that has labels but neither a folder nor a film is left out. A film may have any ending of
+    `IMAGE_ENDINGS`, in any case. RSNA's validation labels are known for what they are under the test's name too.
 
-    Raises BoneXageError when the folder is absent, is not such a folder, or its labels cannot be trusted.
+    An official validation set becomes half selection and half calibration; a labelled official test set is the test.
+    Whether each image is there and can be read shows when it is read.
+
+    Raises BoneXageError when the folder is absent, is not such a folder, its labels cannot be trusted, two tables
+    or two images claim the same film, or a film is a link that leaves its folder.
     """
     root = Path(root)
     if not root.is_dir():
         raise BoneXageError(f"{root}: no such folder; give the folder that holds boneage-training-dataset.csv")
-    found = {name: place for name in SETS if (place := _find_set(root, name))}
-    if "training" not in found:
+    layout = _Layout(root)
+    if not layout.tables["training"] or not layout.places["training"]:
         raise BoneXageError(
             f"{root}: not a cohort; it needs boneage-training-dataset.csv beside the folder boneage-training-dataset"
         )
-
-    tables = {}
-    for name, (labels, folder) in found.items():
-        table = read_labels(labels)
-        table.insert(1, "image", [str(folder / f"{film}.png") for film in table["id"]])
-        tables[name] = table
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in LABEL_FILES}
+    hashes: dict[str, str] = {}
+    for named, path in ((name, path) for name, paths in layout.tables.items() for path in paths):
+        table = read_labels(path)
+        name = "validation" if named == "test" and _is_rsna_validation(table) else named
+        places = layout.places[name] or layout.places[named]
+        if places or any(film in layout.films for film in table["id"]):
+            folder = places[0] if places else path.parent
+            table.insert(1, "image", [layout.image(film, folder) for film in table["id"]])
+            parts[name].append(table)
+            hashes[path.relative_to(root).as_posix()] = label_hash(path)
+    tables = {name: _merge(root, found) for name, found in parts.items() if found}
     if tables["training"]["months"].isna().all():
-        raise BoneXageError(f"{found['training'][0]}: no bone age column; name it 'boneage', in months")
+        raise BoneXageError(f"{layout.tables['training'][0]}: no bone age column; name it 'boneage', in months")
 
-    provided: set[str] = set()
-    if "validation" in tables and tables["validation"]["months"].notna().all():
-        provided |= {"selection", "calibration"}
-    if "test" in tables and tables["test"]["months"].notna().all():
-        provided |= {"test"}
+    labelled = {name for name, table in tables.items() if table["months"].notna().all()}
+    provided = frozenset(("selection", "calibration") * ("validation" in labelled) + ("test",) * ("test" in labelled))
     for name, table in tables.items():
         if name == "training":
-            splits = [split_of(film, frozenset(provided)) for film in table["id"]]
-        elif table["months"].isna().any():
-            splits = ["unlabelled"] * len(table)
-        elif name == "test":
-            splits = ["test"] * len(table)
+            table["split"] = [split_of(film, provided) for film in table["id"]]
+        elif name not in labelled:
+            table["split"] = "unlabelled"
         else:
-            splits = [_half_of(film) for film in table["id"]]
-        table["split"] = splits
+            table["split"] = "test" if name == "test" else [_half_of(film) for film in table["id"]]
     whole = pd.concat(tables.values(), ignore_index=True)
     twice = whole["id"].duplicated(keep=False)
     if twice.any():
         raise BoneXageError(
             f"{root}: film {whole.loc[twice, 'id'].iloc[0]} is in two of the label files; keep each film in one"
         )
-    hashes = {labels.name: _label_hash(labels) for labels, _ in found.values()}
     return Cohort(root=root, table=whole, label_hashes=hashes)
 
 

@@ -64,3 +64,17 @@ def lr_factor(update: int, updates: int, warmup: float) -> float:
     if update < first:
         return (update + 1) / first
     return 0.5 * (1.0 + math.cos(math.pi * (update - first) / max(1, updates - first)))
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory: on a GPU it has an error of its own, on a processor only words."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def fit_in_memory(config: TrainConfig) -> str:
+    """What to try when a step does not fit into memory: half the films a step, twice the steps an update."""
+    if config.batch_size == 1:
+        return f"try a smaller --image-size than {config.image_size}"
+    half = config.batch_size // 2
+    accumulate = math.ceil(config.batch_size * config.grad_accum / half)
+    return f"try --batch-size {half} --grad-accum {accumulate}, which makes updates of {half * accumulate} films"

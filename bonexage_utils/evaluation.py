@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bonexage_utils.cohort import load_cohort, read_labels, split_of
+from bonexage_utils.cohort import load_cohort, split_of
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.labels import read_labels
 
 # Bands of five years: childhood, the years the carpals fill, puberty, closing plates. Months, right edge excluded.
 AGE_BANDS = (0, 60, 120, 180, 241)

@@ -1,21 +1,41 @@
-"""Writing files so that a half-written one never stands under its final name."""
+"""Writing files so that a half-written one never stands under its final name, and no two runs write to one place."""
 
+import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bonexage_utils.errors import BoneXageError
 
 
 def _temporary_sibling(path: Path) -> Path:
     # A sibling, because a rename is only atomic within one file system.
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
 
 
 def _flush_to_disk(path: Path) -> None:
     with open(path, "rb+") as handle:
         os.fsync(handle.fileno())
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    os.replace(temporary, path)
+    if os.name == "posix":  # a rename survives a power cut once the folder is on disk; Windows cannot open folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        with suppress(OSError):  # some network file systems refuse it
+            os.fsync(folder)
+        os.close(folder)
+
+
+def file_hash(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @contextmanager
@@ -27,7 +47,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         _flush_to_disk(temporary)
-        os.replace(temporary, path)
+        _rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -49,6 +69,33 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
                 _flush_to_disk(file)
         if path.is_dir():
             path.rmdir()  # only ever succeeds on an empty folder
-        os.replace(temporary, path)
+        _rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def only_writer(path: Path | str, wait: bool = False) -> Iterator[None]:
+    """Hold the right to write `path`, a file or folder; on entry, remove what a killed writer left half done.
+
+    The lock is the system's, on a file beside `path`, and ends with the process that holds it, however that ends.
+    Raises BoneXageError at once if another process holds it, unless `wait`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BoneXageError(f"{path}: in use by another run; wait for it, or write to another place") from None
+    try:
+        folders = [folder for folder in (path, path / "last") if folder.is_dir()]
+        # By the stem: what stands beside a table under the same name is written with it.
+        for part in [*path.parent.glob(f".{path.stem}.*.part"), *(p for f in folders for p in f.glob(".*.part"))]:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        yield
+    finally:
+        # Removed while held: who waits for this file finds it gone and makes a new one. Windows keeps open files.
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()

@@ -1,4 +1,4 @@
-"""From a file to an 8-bit grey square: reading, letterboxing, and the cache that does both only once."""
+"""From a grey film to a square: letterboxing, and the cache that reads and letterboxes only once."""
 
 import hashlib
 import json
@@ -12,44 +12,11 @@ import numpy as np
 from platformdirs import user_cache_dir
 from tqdm import tqdm
 
+from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_folder
+from bonexage_utils.files import atomic_folder, only_writer
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CACHE_VERSION = 1
-
-
-def read_gray(path: Path | str) -> np.ndarray:
-    """Read a radiograph as 8-bit grey, shape (height, width), values 0–255.
-
-    Colour is turned into luminance and an alpha channel is ignored. A film of more than 8 bits is stretched from
-    its own darkest to its own brightest pixel, because 12 bits in a 16-bit file would otherwise come out black.
-
-    Raises BoneXageError for a missing, empty, truncated or unreadable file.
-    """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise BoneXageError(f"{path}: {reason}; restore the image or drop it from the table") from None
-    if not data:
-        raise BoneXageError(f"{path}: zero bytes; copy the image again")
-    if data.startswith(PNG_SIGNATURE) and b"IEND" not in data[-16:]:
-        # Decoders return the rows that arrived and leave the rest blank: a half film would pass for a whole one.
-        raise BoneXageError(f"{path}: truncated PNG; copy the image again")
-    # From bytes, not from a path: OpenCV cannot open accented paths on Windows.
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise BoneXageError(f"{path}: not a readable image; convert it to 8-bit grey PNG")
-    if image.ndim == 3:
-        code = cv2.COLOR_BGRA2GRAY if image.shape[2] == 4 else cv2.COLOR_BGR2GRAY
-        image = cv2.cvtColor(image, code)
-    if image.dtype == np.uint8:
-        return image
-    low, high = float(image.min()), float(image.max())
-    scaled = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6))
-    return np.rint(scaled).astype(np.uint8)
+CACHE_VERSION = 2
 
 
 def letterbox(image: np.ndarray, size: int) -> np.ndarray:
@@ -106,16 +73,17 @@ def cached_images(
     Raises BoneXageError if the cache cannot be written.
     """
     folder = Path(cache_dir or user_cache_dir("bonexage", appauthor=False)) / _cache_key(paths, size)
-    if not folder.is_dir():
-        try:
-            with atomic_folder(folder) as temporary:
-                _write_cache(temporary, paths, size, workers or os.cpu_count() or 1)
-        except OSError as error:
-            if not folder.is_dir():  # else another process was quicker, and its cache is the same
-                need = len(paths) * size * size / 2**30
-                raise BoneXageError(
-                    f"{folder.parent}: cannot write the image cache ({error.strerror}); it needs {need:.1f} GiB"
-                ) from None
+    try:
+        if not folder.is_dir():
+            with only_writer(folder, wait=True):
+                if not folder.is_dir():  # else another process made it while this one waited
+                    with atomic_folder(folder) as temporary:
+                        _write_cache(temporary, paths, size, workers or os.cpu_count() or 1)
+    except OSError as error:
+        need = len(paths) * size * size / 2**30
+        raise BoneXageError(
+            f"{folder.parent}: cannot write the image cache ({error.strerror}); it needs {need:.1f} GiB"
+        ) from None
     array = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
     failures = json.loads((folder / "failures.json").read_text())
     return CachedImages(array, {int(row): reason for row, reason in failures.items()}, folder)
@@ -152,7 +120,7 @@ class Preprocessing:
     std: float
     channels: int = 1
     letterbox: str = "centred, black, area average"
-    intensity: str = "8-bit grey; deeper films stretched from minimum to maximum"
+    intensity: str = "8-bit grey, bones bright; deeper films stretched from minimum to maximum (DICOM: of its window)"
 
     def to_dict(self) -> dict:
         return asdict(self)

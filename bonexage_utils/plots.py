@@ -3,14 +3,14 @@
 import base64
 import html
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bonexage_utils.evaluation import Evaluation
 
@@ -22,14 +22,21 @@ SEX_NAME = {"F": "girls", "M": "boys"}
 WITHIN_LIMITS = 1.96  # limits of agreement, in standard deviations (Bland & Altman 1986)
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """The one style of all figures, put back afterwards."""
-    settings = {"figure.dpi": 110, "savefig.dpi": 110, "font.size": 10, "axes.spines.top": False,
-                "axes.spines.right": False, "axes.titlelocation": "left", "legend.frameon": False,
-                "image.cmap": "gray", "axes.prop_cycle": mpl.cycler(color=sns.color_palette("colorblind"))}
-    with sns.axes_style("ticks"), mpl.rc_context(settings):
-        yield
+STYLE = {
+    **sns.axes_style("ticks"), "figure.dpi": 110, "savefig.dpi": 110, "font.size": 10, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.titlelocation": "left", "legend.frameon": False, "image.cmap": "gray",
+    "axes.prop_cycle": mpl.cycler(color=sns.color_palette("colorblind")),
+}
+
+
+def style() -> AbstractContextManager:
+    """The one style of all figures, as a `with` block or a decorator; put back afterwards."""
+    return mpl.rc_context(STYLE)
+
+
+def use_style() -> None:
+    """The same style until the program ends, for a notebook that draws in its cells."""
+    mpl.rcParams.update(STYLE)
 
 
 class Picture:
@@ -53,14 +60,14 @@ class Picture:
         return f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}">'
 
 
+@style()
 def new_figure(width: float = 6.0, height: float = 4.0, rows: int = 1, columns: int = 1, **kwargs):
     """Axes in the course's style, sizes in inches; outside pyplot, so that nothing is shown twice or kept open."""
-    with style():
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, **kwargs)
-    return figure, axes
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **kwargs)
 
 
+@style()
 def montage(films: list[np.ndarray], titles: list[str], alt: str, columns: int = 6, side: float = 1.7) -> Picture:
     """Grey films (height, width), 0–255, in rows, each under its title."""
     rows = -(-len(films) // columns)
@@ -73,6 +80,7 @@ def montage(films: list[np.ndarray], titles: list[str], alt: str, columns: int =
     return Picture(figure, alt)
 
 
+@style()
 def predicted_against_true(films: pd.DataFrame) -> Picture:
     """`films` has `sex`, `months` (label) and `predicted`."""
     figure, ax = new_figure(5, 5)
@@ -97,6 +105,7 @@ def _scatter_by_sex(ax, films: pd.DataFrame, x: str | pd.Series, y: pd.Series) -
                    label=SEX_NAME[sex])
 
 
+@style()
 def bland_altman(films: pd.DataFrame) -> Picture:
     """Difference against mean of prediction and label, with bias and 95 % limits of agreement."""
     figure, ax = new_figure(6, 4)
@@ -117,6 +126,7 @@ def bland_altman(films: pd.DataFrame) -> Picture:
         {limits[1]:+.1f} months.""")
 
 
+@style()
 def error_by_group(evaluation: Evaluation) -> Picture:
     """MAE with interval by age band and sex; groups too small to speak are left out."""
     figure, ax = new_figure(6, 4)
@@ -138,6 +148,7 @@ def error_by_group(evaluation: Evaluation) -> Picture:
     return Picture(figure, f"Mean absolute error in months with 95 % intervals by age band and sex: {'; '.join(told)}.")
 
 
+@style()
 def learning_curve(log: pd.DataFrame, baseline: float | None = None) -> Picture:
     """Training and selection MAE by epoch from a run's log.csv; `baseline` is the MAE of the median by sex, months."""
     figure, ax = new_figure(6, 4)
@@ -146,6 +157,7 @@ def learning_curve(log: pd.DataFrame, baseline: float | None = None) -> Picture:
     if baseline is not None:
         ax.axhline(baseline, color=ACCENT, linestyle="--", label="median by sex")
     ax.set(xlabel="epoch", ylabel="MAE (months)", title="Learning curve")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylim(bottom=0)
     ax.legend()
     best = log["selection_mae_months"].min()

@@ -1,7 +1,7 @@
 """What a trained network says of many images: one model, one row each, and no film costs another its row."""
 
-import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -14,12 +14,14 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import SEX_CODE, standardise, to_unit
 from bonexage_utils.checkpoints import load_model
-from bonexage_utils.cohort import ID_COLUMNS, load_cohort, parse_sex
+from bonexage_utils.config import out_of_memory
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_file
+from bonexage_utils.files import atomic_file, file_hash, only_writer
 from bonexage_utils.images import letterbox, read_gray
+from bonexage_utils.stopping import StopRequest
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+PART = 512  # films put aside at a time
+AHEAD = 64  # films read before they are needed
 COLUMNS = ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "high_months", "error"]
 
 
@@ -43,6 +45,7 @@ class Predictor:
         model, self.preprocessing, self.description = load_model(self.path)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.sha256 = file_hash(self.path)
         self.uses_sex = model.settings["use_sex"]
         self.unknown_sex = unknown_sex
 
@@ -64,19 +67,30 @@ class Predictor:
             months = torch.where(where, self.model.mean_over_sexes(images), months)
         return months.double().cpu().numpy()
 
-    def predict(self, films: pd.DataFrame, batch_size: int = 16, workers: int = 4) -> pd.DataFrame:
-        """One row for each of `films` (columns `id`, `image`, `sex`, and `error` for rows that cannot be used).
+    def stream(self, films: pd.DataFrame, batch_size: int = 16, workers: int = 4) -> Iterator[list[dict]]:
+        """Batch by batch, one row for each of `films` (columns `id`, `image`, `sex`, and `error` for rows that cannot
+        be used), in order, with the columns of `COLUMNS`. A film that cannot be read, or whose sex is unknown, keeps
+        its row and says why in `error`. `workers` threads read ahead of the network, at most `AHEAD` films.
 
-        Returns the columns of `COLUMNS` in the same order. A film that cannot be read, or whose sex is unknown,
-        keeps its row and says why in `error`. `workers` threads read ahead of the network.
+        Raises BoneXageError when memory runs out.
         """
         rows = films.to_dict("records")
-        done: list[dict] = []
-        with tqdm(total=len(rows), desc="predicting", unit="film", leave=False, disable=len(rows) < 20) as bar:
+        hidden = {"disable": True} if len(rows) < 20 else {}
+        with tqdm(total=len(rows), desc="predicting", unit="film", leave=False, mininterval=0.5, **hidden) as bar:
             for batch in _batched(_read_ahead(rows, self._read, workers), batch_size):
-                done.extend(self._predict_batch(batch))
+                try:
+                    yield self._predict_batch(batch)
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
+                    raise BoneXageError(f"{self.path}: out of memory with {batch_size} films at a time; "
+                                        f"try --batch-size {max(1, batch_size // 2)}") from None
                 bar.update(len(batch))
-        return pd.DataFrame(done, columns=COLUMNS)
+
+    def predict(self, films: pd.DataFrame, batch_size: int = 16, workers: int = 4) -> pd.DataFrame:
+        """What `stream` says, as one table."""
+        rows = [row for batch in self.stream(films, batch_size, workers) for row in batch]
+        return pd.DataFrame(rows, columns=COLUMNS)
 
     def _read(self, row: dict) -> np.ndarray | str:
         """The letterboxed film, or the reason why there is none."""
@@ -112,104 +126,89 @@ def _batched(items: Iterable, size: int) -> Iterator[list]:
         yield batch
 
 
-def _read_ahead(rows: list[dict], read, workers: int, ahead: int = 64) -> Iterator[tuple[dict, np.ndarray | str]]:
-    """Each row with what `read` makes of it, in order; at most `ahead` are read before they are needed."""
+def _read_ahead(rows: list[dict], read, workers: int) -> Iterator[tuple[dict, np.ndarray | str]]:
+    """Each row with what `read` makes of it, in order; at most `AHEAD` are read before they are needed."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: list[tuple[dict, Future]] = []
         for row in rows:
             waiting.append((row, pool.submit(read, row)))
-            if len(waiting) >= ahead:
+            if len(waiting) >= AHEAD:
                 first, future = waiting.pop(0)
                 yield first, future.result()
         for row, future in waiting:
             yield row, future.result()
 
 
-def list_films(inputs: list[str], sex: str | None = None, split: str | None = None) -> pd.DataFrame:
-    """What INPUT… means, as rows `id`, `image`, `sex` ("M", "F" or ""), `error`.
+def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, batch_size: int = 16,
+                    resume: bool = False) -> pd.DataFrame:
+    """Predict `films`; write `out`, a CSV, and beside it a JSON file that describes the checkpoint; return the table.
 
-    An input is an image, a folder of images, a cohort folder (then sexes come from its labels, and `split` may pick
-    one split), a text file with one path per line, or a CSV with `image` or `id`, and `sex` or `male`. `sex` is for
-    rows that bring none of their own; it never replaces one. Paths in a list are relative to the list.
+    What is done is put aside every `PART` films, so that `resume` goes on after whatever stopped it; films that an
+    earlier `out` by the same checkpoint has a prediction for are not done again either. A film that failed is.
 
-    Raises BoneXageError for a folder without images, an unusable list, or an unknown `sex`.
+    Raises BoneXageError when another process writes `out`, when stopped by Ctrl-C or SIGTERM (what is done is kept), or
+    when there is nothing to resume by this checkpoint.
     """
-    default = parse_sex(sex) if sex is not None else ""
-    if default is None:
-        raise BoneXageError(f"--sex {sex}: unknown; give M or F")
+    out = Path(out)
+    parts = out.with_name(f".{out.name}.parts")
+    with only_writer(out), StopRequest() as stop:
+        if not resume:
+            shutil.rmtree(parts, ignore_errors=True)
+        done = _load_done(out, parts, predictor) if resume else {}
+        keys = list(zip(films["image"], films["sex"], strict=True))
+        waiting: list[dict] = []
+        for rows in predictor.stream(films[[key not in done for key in keys]], batch_size):
+            waiting += rows
+            if stop.asked or len(waiting) >= PART:
+                _put_aside(parts, waiting, predictor)
+                done |= {(row["image"], row["sex"]): row for row in waiting}
+                waiting = []
+            if stop.asked:
+                raise BoneXageError(f"{out}: stopped after {len(done):,} of {len(films):,} films; go on with --resume")
+        done |= {(row["image"], row["sex"]): row for row in waiting}
+        rows = [{**done[key], "id": film} for key, film in zip(keys, films["id"], strict=True)]
+        table = pd.DataFrame(rows, columns=COLUMNS)
+        save_predictions(table, predictor, out)
+        shutil.rmtree(parts, ignore_errors=True)
+    return table
+
+
+def _identity(predictor: Predictor) -> dict:
+    """What two predictions must share to stand in one table."""
+    return {"sha256": predictor.sha256, "unknown_sex": predictor.unknown_sex}
+
+
+def _put_aside(parts: Path, rows: list[dict], predictor: Predictor) -> None:
+    parts.mkdir(exist_ok=True)
+    with atomic_file(parts / f"{len(list(parts.glob('*.json'))):06d}.json") as temporary:
+        temporary.write_text(json.dumps({**_identity(predictor), "rows": rows}), encoding="utf-8")
+
+
+def _load_done(out: Path, parts: Path, predictor: Predictor) -> dict[tuple[str, str], dict]:
+    """Rows with a prediction that need not be made again, by image and sex."""
     rows: list[dict] = []
-    for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            rows += _films_of_folder(path, default, split)
-        elif path.suffix.lower() == ".csv":
-            rows += _films_of_table(path, default)
-        elif path.suffix.lower() == ".txt":
-            lines = _read_text(path).splitlines()
-            rows += [_film(path.parent / line.strip(), default) for line in lines if line.strip()]
-        else:
-            rows.append(_film(path, default))
-    if not rows:
-        raise BoneXageError(f"{', '.join(inputs)}: no film found; give images ({', '.join(IMAGE_ENDINGS)}) or a list")
-    return pd.DataFrame(rows, columns=["id", "image", "sex", "error"])
-
-
-def _film(path: Path, sex: str, error: str = "") -> dict:
-    return {"id": path.stem, "image": str(path), "sex": sex, "error": error}
-
-
-def _films_of_folder(folder: Path, sex: str, split: str | None) -> list[dict]:
-    if (folder / "boneage-training-dataset.csv").is_file():
-        cohort = load_cohort(folder)
-        table = cohort.split(split) if split else cohort.table
-        return table[["id", "image", "sex"]].assign(error="").to_dict("records")
-    if split:
-        raise BoneXageError(f"{folder}: --split {split} needs a cohort folder; this holds no label table")
-    images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
-    return [_film(image, sex) for image in images]
-
-
-def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BoneXageError(f"{path}: cannot be read ({error}); give a text file in UTF-8") from None
-
-
-def _films_of_table(path: Path, default: str) -> list[dict]:
-    try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", sep=None, engine="python").fillna("")
-    except (OSError, ValueError) as error:
-        raise BoneXageError(f"{path}: not a readable table ({str(error).splitlines()[0]}); save it as CSV") from None
-    table.columns = [name.strip().lower() for name in table.columns]
-    sex_column = next((name for name in ("sex", "male") if name in table.columns), None)
-    id_column = next((name for name in ID_COLUMNS if name in table.columns), None)
-    if "image" not in table.columns and id_column is None:
-        raise BoneXageError(f"{path}: needs a column 'image' (a path) or 'id' (a file name without ending)")
-    rows = []
-    for row in table.to_dict("records"):
-        text = row.get(sex_column, "").strip() if sex_column else ""
-        # A sex that is given but not understood must not be taken for the default.
-        sex, error = (parse_sex(text) or "", "") if text else (default, "")
-        if text and not sex:
-            error = f"{path}: sex '{text}' is not M or F"
-        if row.get("image"):
-            film = _film(path.parent / row["image"], sex, error)
-            film["id"] = row[id_column] if id_column else film["id"]
-        else:
-            name = row[id_column].strip()
-            places = [path.parent / path.stem / f"{name}.png", path.parent / f"{name}.png"]
-            film = _film(next((p for p in places if p.is_file()), places[0]), sex, error)
-        rows.append(film)
-    return rows
+        for part in sorted(parts.glob("*.json")):
+            told = json.loads(part.read_text(encoding="utf-8"))
+            if {name: told[name] for name in _identity(predictor)} != _identity(predictor):
+                raise BoneXageError(f"{out}: begun with another checkpoint; start over without --resume")
+            rows += told["rows"]
+        if out.is_file() and out.with_suffix(".json").is_file():
+            told = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+            if all(told.get(name) == value for name, value in _identity(predictor).items()):
+                table = pd.read_csv(out, dtype={"id": str, "image": str, "sex": str, "error": str})
+                rows += table.fillna({"sex": "", "error": "", "image": ""}).to_dict("records")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BoneXageError(f"{out}: cannot be gone on with ({error}); start over without --resume") from None
+    return {(row["image"], row["sex"]): row for row in rows if not row["error"]}
 
 
 def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path | str) -> None:
-    """Write `predictions.csv`, and beside it `predictions.json`: the checkpoint that said so, described."""
+    """Write the table, and beside it, under the same name with `.json`, the checkpoint that said so, described."""
     out = Path(out)
-    digest = hashlib.sha256(predictor.path.read_bytes()).hexdigest()
     with atomic_file(out) as temporary:
         predictions.to_csv(temporary, index=False)
     with atomic_file(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(
-            {"checkpoint": predictor.path.name, "sha256": digest, **predictor.description}, indent=2))
+            {"checkpoint": predictor.path.name, **_identity(predictor), "table_sha256": file_hash(out),
+             **predictor.description}, indent=2))

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bonexage_utils import __version__, plots
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import Evaluation, Scores
-from bonexage_utils.files import atomic_file
+from bonexage_utils.files import atomic_file, file_hash
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,12 @@ class Provenance:
         if not path.is_file():
             return cls({})
         try:
-            return cls(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, OSError) as error:
-            raise BoneXageError(f"{path}: not readable ({error}); predict again, or remove it") from None
+            description = json.loads(path.read_text(encoding="utf-8"))
+            if description["table_sha256"] != file_hash(predictions):
+                raise ValueError("it describes another table, or this one was changed since")
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            raise BoneXageError(f"{path}: not usable ({error}); predict again, or remove it") from None
+        return cls(description)
 
 
 def headline(evaluation: Evaluation) -> str:

@@ -1,43 +1,40 @@
 """Training: one readable loop, and resuming it."""
 
-import csv
 import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from bonexage_utils.batches import (
-    FilmDataset,
-    augment,
-    eval_loader,
-    standardise,
-    to_unit,
-    train_loader,
-)
+from bonexage_utils.batches import augment, eval_loader, film_sets, standardise, to_unit, train_loader
 from bonexage_utils.checkpoints import (
     count_parameters,
     load_state,
     optimizer_tensors,
+    random_state,
     restore_optimizer,
+    restore_random,
     save_model,
     save_state,
 )
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.config import DTYPES, TrainConfig, choose_precision, lr_factor
+from bonexage_utils.config import DTYPES, TrainConfig, choose_precision, fit_in_memory, lr_factor, out_of_memory
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_file
-from bonexage_utils.images import Preprocessing, cached_images, measure_intensity
+from bonexage_utils.files import atomic_file, only_writer
+from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
+from bonexage_utils.stopping import StopRequest
 
 
 @torch.inference_mode()
@@ -58,7 +55,10 @@ def predict_loader(
 
 
 class Trainer:
-    """One run: what is trained, on what, and how far it has come. `fit` is the loop."""
+    """One run: what is trained, on what, and how far it has come. `fit` is the loop.
+
+    Under `accelerate launch` every process holds one, and each step's `batch_size` films are shared out among them.
+    """
 
     def __init__(self, cohort: Cohort, out: Path | str, config: TrainConfig, drop_bad: bool = False,
                  cache_dir: Path | str | None = None) -> None:
@@ -67,21 +67,21 @@ class Trainer:
             gradient_accumulation_steps=config.grad_accum,
             dataloader_config=DataLoaderConfiguration(split_batches=True),  # batch_size is the global one
         )
+        processes = self.accelerator.num_processes
+        if config.batch_size % processes:
+            raise BoneXageError(f"--batch-size {config.batch_size} cannot be shared out among {processes} processes; "
+                                "choose a multiple of their number")
         self.precision = choose_precision(config.precision, self.accelerator.device)
-        table, rows, films, self.dropped = _usable_films(cohort, config.image_size, drop_bad, cache_dir)
-        part = {name: np.flatnonzero(table["split"] == name) for name in ("train", "selection")}
+        splits = ("train", "selection")
+        sets, parts, self.dropped = film_sets(cohort, splits, config.image_size, drop_bad, cache_dir)
         update_size = config.batch_size * config.grad_accum
-        if len(part["train"]) < update_size or not len(part["selection"]):
+        if len(sets["train"]) < update_size or not len(sets["selection"]):
             raise BoneXageError(
-                f"{cohort.root}: {len(part['train'])} films to train on and {len(part['selection'])} to select by; "
+                f"{cohort.root}: {len(sets['train'])} films to train on and {len(sets['selection'])} to select by; "
                 f"it takes at least {update_size} and 1: add films, or lower --batch-size or --grad-accum"
             )
-        mean, std = measure_intensity(films, rows[part["train"]])
+        mean, std = measure_intensity(sets["train"].films, sets["train"].rows)
         self.preprocessing = Preprocessing(config.image_size, mean, std)
-        sets = {
-            name: FilmDataset(films, rows[index], table.iloc[index].reset_index(drop=True))
-            for name, index in part.items()
-        }
         months = sets["train"].months
         torch.manual_seed(config.seed)
         model = BoneAgeNet(config.backbone, config.pooling, config.sex, config.output, config.max_age,
@@ -89,8 +89,7 @@ class Trainer:
         model = model.to(self.accelerator.device, memory_format=torch.channels_last)
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
         optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr)
-        loader = train_loader(sets["train"], config.batch_size, config.seed, config.workers,
-                              config.grad_accum)
+        loader = train_loader(sets["train"], config.batch_size, config.seed, config.workers, config.grad_accum)
         self.sampler = loader.sampler
         self.model, self.optimizer, self.loader, self.selection = self.accelerator.prepare(
             model, optimizer, loader, eval_loader(sets["selection"], config.batch_size * 2, config.workers)
@@ -98,7 +97,14 @@ class Trainer:
         # By hand rather than by Accelerate, so that float16 with a real scaler runs on a processor as well.
         self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=self.precision == "fp16")
         self.epoch, self.update, self.best, self.log = 0, 0, math.inf, []
-        self.labels = _describe_labels(cohort, table, part["train"])
+        # Within the epoch: batches done, and the sums over them of loss (years), of error (months) and of films.
+        self.batch, self.sums = 0, [0.0, 0.0, 0.0]
+        self.stop = StopRequest()
+        # An explicit disable=False would override the user's TQDM_DISABLE.
+        self.hidden = {} if self.accelerator.is_main_process else {"disable": True}
+        medians = parts["train"].groupby("sex")["months"].median().to_dict()
+        self.labels = {"cohort": cohort.root.name, "label_hashes": cohort.label_hashes, "films": len(parts["train"]),
+                       "median_months_by_sex": medians}
 
     @property
     def network(self) -> BoneAgeNet:
@@ -109,48 +115,58 @@ class Trainer:
         """Train to the last epoch; returns the path of the best model by the selection split's MAE.
 
         After each epoch the log, the resumable state and, if it is the best so far, the model are written, and
-        `on_epoch` gets the log's row. Raises BoneXageError if the loss stops being a number; the last good state
-        stays.
+        `on_epoch` gets the log's row. Ctrl-C and SIGTERM write the state after the update at hand.
+
+        Raises BoneXageError when so stopped, when memory runs out, or when the loss stops being a number; in each case
+        the last good state stays and can be resumed.
         """
-        config = self.config
         best_path = self.out / "model.safetensors"
-        while self.epoch < config.epochs:
-            started = time.perf_counter()
-            train_loss, train_mae = self._one_epoch()
-            seconds = time.perf_counter() - started
-            predicted, labelled = predict_loader(
-                self.ema.module, self.selection, self.preprocessing, self.accelerator, self.precision
-            )
-            mae = float(np.abs(predicted - labelled).mean())
-            row = {
-                "epoch": self.epoch + 1, "train_loss_years": train_loss, "train_mae_months": train_mae,
-                "selection_mae_months": mae, "gem_p": self._gem_p(), "seconds": seconds,
-                "films_per_second": len(self.loader) * config.batch_size / seconds,
-            }
-            self.log.append(row)
-            self.epoch += 1
-            if self.accelerator.is_main_process:
-                if mae < self.best:
-                    summary = {**self.labels, "epoch": self.epoch, "selection_mae_months": mae,
-                               "config": asdict(config), "precision": self.precision,
-                               "parameters": count_parameters(self.network)}
-                    save_model(best_path, self.network, self.ema.module.state_dict(), self.preprocessing, summary)
-                self.best = min(self.best, mae)
-                self._save()
-            self.accelerator.wait_for_everyone()
-            if on_epoch:
-                on_epoch(row)
+        with self.stop:
+            while self.epoch < self.config.epochs:
+                started = time.perf_counter()
+                try:
+                    train_loss, train_mae = self._one_epoch()
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
+                    raise BoneXageError(f"{self.out}: out of memory with {self.config.batch_size} films a step; "
+                                        f"{fit_in_memory(self.config)}") from None
+                seconds = time.perf_counter() - started
+                predicted, labelled = predict_loader(
+                    self.ema.module, self.selection, self.preprocessing, self.accelerator, self.precision
+                )
+                row = {
+                    "epoch": self.epoch + 1, "train_loss_years": train_loss, "train_mae_months": train_mae,
+                    "selection_mae_months": float(np.abs(predicted - labelled).mean()), "gem_p": self._gem_p(),
+                    "seconds": seconds, "films_per_second": len(self.loader) * self.config.batch_size / seconds,
+                }
+                self._finish_epoch(row, best_path)
+                self.accelerator.wait_for_everyone()
+                if on_epoch and self.accelerator.is_main_process:
+                    on_epoch(row)
         return best_path
+
+    def _finish_epoch(self, row: dict, best_path: Path) -> None:
+        """The model first, then the state that knows of it: killed in between, the epoch is done again, the same."""
+        mae = row["selection_mae_months"]
+        self.log.append(row)
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, [0.0, 0.0, 0.0]
+        if mae < self.best and self.accelerator.is_main_process:
+            summary = {**self.labels, "epoch": self.epoch, "selection_mae_months": mae,
+                       "config": asdict(self.config), "precision": self.precision,
+                       "parameters": count_parameters(self.network)}
+            save_model(best_path, self.network, self.ema.module.state_dict(), self.preprocessing, summary)
+        self.best = min(self.best, mae)
+        self._save()
 
     def _one_epoch(self) -> tuple[float, float]:
         """One pass over the training films: mean loss (years) and mean absolute error (months) per film."""
         config, device = self.config, self.accelerator.device
         updates = config.epochs * len(self.loader) // config.grad_accum
-        self.sampler.epoch = self.epoch
+        self.sampler.epoch, self.sampler.skip = self.epoch, self.batch * config.batch_size
         self.model.train()
-        loss_sum = error_sum = films = 0.0
         bar = tqdm(self.loader, desc=f"epoch {self.epoch + 1}/{config.epochs}", unit="batch", leave=False,
-                   mininterval=0.5, disable=not self.accelerator.is_main_process)
+                   initial=self.batch, mininterval=0.5, **self.hidden)
         for batch in bar:
             images = to_unit(batch["image"])
             if config.augmentation is not None:
@@ -168,11 +184,13 @@ class Trainer:
                 self.accelerator.backward(self.scaler.scale(loss))
                 if self.accelerator.sync_gradients:
                     self._step(updates)
-            count = len(months)
-            loss_sum += loss.item() * count
-            error_sum += (months.detach() - batch["months"]).abs().sum().item()
-            films += count
-            bar.set_postfix_str(f"mean error {error_sum / films:.1f} months", refresh=False)
+            count, error = len(months), (months.detach() - batch["months"]).abs().sum().item()
+            self.batch += 1
+            self.sums = [have + new for have, new in zip(self.sums, (loss.item() * count, error, count), strict=True)]
+            bar.set_postfix_str(f"mean error {self.sums[1] / self.sums[2]:.1f} months", refresh=False)
+            if self.accelerator.sync_gradients:
+                self._stop_if_asked()
+        loss_sum, error_sum, films = self._over_processes(self.sums)
         return loss_sum / films, error_sum / films
 
     def _step(self, updates: int) -> None:
@@ -188,27 +206,41 @@ class Trainer:
         self.update += 1
         self.ema.update(self.network, step=self.update)
 
+    def _stop_if_asked(self) -> None:
+        if self.stop.asked:
+            self.accelerator.set_trigger()
+        if self.accelerator.check_trigger():  # one process was asked: all of them stop at the same update
+            self.sums = self._over_processes(self.sums)
+            self._save()
+            self.accelerator.wait_for_everyone()
+            raise BoneXageError(f"{self.out}: stopped in epoch {self.epoch + 1} and saved; go on with --resume")
+
+    def _over_processes(self, sums: list[float]) -> list[float]:
+        if self.accelerator.num_processes == 1:
+            return sums
+        return self.accelerator.reduce(torch.tensor(sums, device=self.accelerator.device)).tolist()
+
     def _gem_p(self) -> float | None:
         pool = self.network.pool
         return float(pool.p.detach()) if self.config.pooling == "gem" else None
 
     def _save(self) -> None:
-        """The log, and everything the next epoch depends on."""
-        random = {"cpu": torch.get_rng_state()}
-        if self.accelerator.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state()
+        """The log, and everything the next update depends on. Every process's random stream is the same."""
+        if not self.accelerator.is_main_process:
+            return
         save_state(
             self.out / "last" / "state.safetensors",
             {"model": self.network.state_dict(), "ema": self.ema.module.state_dict(),
-             "optimizer": optimizer_tensors(self.optimizer.optimizer), "random": random},
-            {"epoch": self.epoch, "update": self.update, "best": self.best, "log": self.log,
-             "scaler": self.scaler.state_dict(), "config": self.config.fixed()},
+             "optimizer": optimizer_tensors(self.optimizer.optimizer), "random": random_state(self.accelerator.device)},
+            {"epoch": self.epoch, "batch": self.batch, "sums": self.sums, "update": self.update, "best": self.best,
+             "log": self.log, "scaler": self.scaler.state_dict(), "config": self.config.fixed()},
         )
-        with atomic_file(self.out / "log.csv") as temporary, open(temporary, "w", newline="") as handle:
-            writer = csv.DictWriter(handle, list(self.log[0]))
-            writer.writeheader()
-            for row in self.log:
-                writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        self._write_log()
+
+    def _write_log(self) -> None:
+        if self.log:
+            with atomic_file(self.out / "log.csv") as temporary:
+                pd.DataFrame(self.log).to_csv(temporary, index=False, float_format="%.6g")
 
     def restore(self) -> None:
         """Go on from RUN/last: weights (raw and averaged), optimizer, scaler, random stream, counts, best so far.
@@ -227,35 +259,12 @@ class Trainer:
         self.ema.module.load_state_dict(parts["ema"])
         restore_optimizer(self.optimizer.optimizer, parts["optimizer"])
         self.scaler.load_state_dict(progress["scaler"])
-        torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"] and self.accelerator.device.type == "cuda":
-            torch.cuda.set_rng_state(parts["random"]["cuda"])
-        self.epoch, self.update = progress["epoch"], progress["update"]
+        restore_random(parts["random"], self.accelerator.device)
+        self.epoch, self.batch, self.update = progress["epoch"], progress["batch"], progress["update"]
         self.best, self.log = progress["best"], progress["log"]
-
-
-def _usable_films(cohort: Cohort, size: int, drop_bad: bool, cache_dir: Path | str | None):
-    """The labelled films of train and selection, the row of each in the cache, the cache, and what was dropped.
-
-    Raises BoneXageError naming the films that cannot be read, unless `drop_bad`.
-    """
-    table = cohort.table[cohort.table["split"].isin(["train", "selection"])].reset_index(drop=True)
-    cache = cached_images(table["image"].tolist(), size, cache_dir)
-    dropped = {table["id"][row]: reason for row, reason in cache.failures.items()}
-    if dropped and not drop_bad:
-        shown = "; ".join(list(dropped.values())[:3])
-        raise BoneXageError(f"{cohort.root}: {len(dropped)} films cannot be used, e.g. {shown}; "
-                            "mend them, or go on without them with --drop-bad")
-    rows = np.array([row for row in range(len(table)) if row not in cache.failures], int)
-    return table.iloc[rows].reset_index(drop=True), rows, cache.array, dropped
-
-
-def _describe_labels(cohort: Cohort, table, train_rows: np.ndarray) -> dict:
-    labels = table.iloc[train_rows]
-    return {
-        "cohort": cohort.root.name, "label_hashes": cohort.label_hashes, "films": len(labels),
-        "median_months_by_sex": labels.groupby("sex")["months"].median().to_dict(),
-    }
+        if self.accelerator.is_main_process:
+            self.sums = progress["sums"]  # they are of all processes
+            self._write_log()  # a run killed between state and log had not written its last row
 
 
 def train(cohort: Cohort, out: Path | str, config: TrainConfig, *, resume: bool = False, drop_bad: bool = False,
@@ -264,22 +273,26 @@ def train(cohort: Cohort, out: Path | str, config: TrainConfig, *, resume: bool 
 
     Writes `model.safetensors` (averaged weights, best by selection MAE), `last/` (resumable), `log.csv`,
     `config.json`, and `dropped.csv` if films were left out. Raises BoneXageError when `out` already holds a run
-    and `resume` is False, and for every reason of `Trainer` and `Trainer.restore`.
+    and `resume` is False, when another process trains into it, and for every reason of `Trainer` and its methods.
     """
     out = Path(out)
-    if (out / "config.json").exists() and not resume:
-        raise BoneXageError(f"{out}: holds a run already; go on with --resume or choose another --out")
-    trainer = Trainer(cohort, out, config, drop_bad, cache_dir)
-    if resume and (out / "last" / "state.safetensors").exists():
-        trainer.restore()
-    if trainer.accelerator.is_main_process:
-        with atomic_file(out / "config.json") as temporary:
-            temporary.write_text(json.dumps(
-                {**asdict(config), "precision_used": trainer.precision, "device": trainer.accelerator.device.type,
-                 "cohort": cohort.root.name, "label_hashes": cohort.label_hashes}, indent=2))
-        if trainer.dropped:
-            with atomic_file(out / "dropped.csv") as temporary, open(temporary, "w", newline="") as handle:
-                csv.writer(handle).writerows([("id", "reason"), *trainer.dropped.items()])
-    return trainer.fit(on_epoch)
+    with only_writer(out) if PartialState().is_main_process else nullcontext():
+        if (out / "config.json").exists() and not resume:
+            raise BoneXageError(f"{out}: holds a run already; go on with --resume or choose another --out")
+        trainer = Trainer(cohort, out, config, drop_bad, cache_dir)
+        if resume and (out / "last" / "state.safetensors").exists():
+            trainer.restore()
+        if trainer.accelerator.is_main_process:
+            _write_settings(trainer, cohort)
+        return trainer.fit(on_epoch)
 
 
+def _write_settings(trainer: Trainer, cohort: Cohort) -> None:
+    with atomic_file(trainer.out / "config.json") as temporary:
+        temporary.write_text(json.dumps(
+            {**asdict(trainer.config), "precision_used": trainer.precision,
+             "device": trainer.accelerator.device.type, "cohort": cohort.root.name,
+             "label_hashes": cohort.label_hashes}, indent=2))
+    if trainer.dropped:
+        with atomic_file(trainer.out / "dropped.csv") as temporary:
+            pd.DataFrame(trainer.dropped.items(), columns=["id", "reason"]).to_csv(temporary, index=False)

@@ -1,9 +1,11 @@
 """A small cohort that all tests share, and the real one where it stands beside the checkout."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.phantom import write_cohort
@@ -11,6 +13,11 @@ from bonexage_utils.training import TrainConfig, train
 
 ROOT = Path(__file__).resolve().parent.parent
 RADIOGRAPHS = ROOT.parent / "shared" / "radiographs"
+
+# A long run asks for more: BONEXAGE_CASES=5000 pytest tests/test_labels.py
+settings.register_profile("bonexage", max_examples=int(os.environ.get("BONEXAGE_CASES", "100")), deadline=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bonexage")
 
 torch.set_num_threads(1)  # the networks here are too small to share between threads
 

@@ -1,18 +1,22 @@
 """Predictions: every film its row, the sex that was given, the checkpoint's own preprocessing."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bonexage_utils import prediction
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.prediction import COLUMNS, Predictor, format_age, list_films, save_predictions
+from bonexage_utils.inputs import list_films
+from bonexage_utils.prediction import COLUMNS, Predictor, format_age, predict_to_file, save_predictions
 
 
 @pytest.fixture(scope="session")
@@ -153,3 +157,84 @@ def test_what_said_so_stands_beside_the_table(predictor: Predictor, films: pd.Da
     told = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert told["sha256"] == hashlib.sha256(predictor.path.read_bytes()).hexdigest()
     assert pd.read_csv(tmp_path / "out" / "predictions.csv").shape == (10, len(COLUMNS))
+
+
+def counted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, die_at: int = 10**9) -> list[str]:
+    """The images that are read from now on; reading the `die_at`-th asks for a stop."""
+    seen: list[str] = []
+    read = Predictor._read
+
+    def watched(self: Predictor, row: dict):
+        seen.append(row["image"])
+        if len(seen) == die_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return read(self, row)
+
+    monkeypatch.setattr(Predictor, "_read", watched)
+    return seen
+
+
+def test_resuming_skips_what_is_done_and_tries_again_what_failed(
+        predictor: Predictor, films: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    films.loc[3, "image"] = str(tmp_path / "later.png")
+    out = tmp_path / "predictions.csv"
+    first = predict_to_file(predictor, films.head(6), out)
+    assert first["error"].ne("").tolist() == [False] * 3 + [True] + [False] * 2
+    shutil.copy(films["image"][0], tmp_path / "later.png")
+    seen = counted(predictor, monkeypatch)
+    table = predict_to_file(predictor, films, out, resume=True)
+    assert seen == films["image"][[3, 6, 7, 8, 9]].tolist()
+    assert table["id"].tolist() == films["id"].tolist()
+    assert (table["error"] == "").all()
+    pd.testing.assert_frame_equal(table.drop(index=3).head(5), first.drop(index=3))
+    seen.clear()
+    predict_to_file(predictor, films, out)
+    assert len(seen) == 10, "without --resume everything is done again"
+
+
+def test_a_stop_keeps_what_is_done(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predict_to_file(predictor, films, tmp_path / "whole.csv")
+    monkeypatch.setattr(prediction, "AHEAD", 1)
+    seen = counted(predictor, monkeypatch, die_at=5)
+    with pytest.raises(BoneXageError, match="--resume"):
+        predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)
+    assert not (tmp_path / "p.csv").exists()
+    before = len(seen)
+    table = predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2, resume=True)
+    assert len(seen) - before <= 6
+    pd.testing.assert_frame_equal(table, whole, atol=0.02)
+
+
+def test_resuming_by_another_checkpoint_is_refused(predictor: Predictor, run: Path, films: pd.DataFrame, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    counted(predictor, monkeypatch, die_at=1)
+    with pytest.raises(BoneXageError, match="--resume"):
+        predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)
+    other = Predictor(run / "model.safetensors", "cpu", unknown_sex="mean")
+    with pytest.raises(BoneXageError, match="another checkpoint"):
+        predict_to_file(other, films, tmp_path / "p.csv", resume=True)
+
+
+def test_a_changed_table_is_not_credited_to_the_checkpoint(predictor: Predictor, films: pd.DataFrame,
+                                                           tmp_path: Path) -> None:
+    from bonexage_utils.report import Provenance
+
+    out = tmp_path / "predictions.csv"
+    predict_to_file(predictor, films, out)
+    assert Provenance.beside(out).description["sha256"] == predictor.sha256
+    out.write_text(out.read_text().replace("years", "Years"))
+    with pytest.raises(BoneXageError, match="changed"):
+        Provenance.beside(out)
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")])
+def test_out_of_memory_says_what_to_try(predictor: Predictor, films: pd.DataFrame, error: RuntimeError,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Predictor, "months", full)
+    with pytest.raises(BoneXageError, match="try --batch-size 4"):
+        predictor.predict(films, batch_size=8)

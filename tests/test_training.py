@@ -302,6 +302,18 @@ def test_precision_names_are_checked() -> None:
         choose_precision("fp8", torch.device("cpu"))
 
 
+@pytest.mark.parametrize(("batch_size", "words"), [(8, "--batch-size 4 --grad-accum 2, "), (1, "--image-size"),
+                                                   (5, "--batch-size 2 --grad-accum 3, which makes updates of 6 ")])
+def test_out_of_memory_says_what_to_try(cohort: Cohort, tmp_path: Path, cache_dir: Path, batch_size: int, words: str,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(training, "augment", full)
+    with pytest.raises(BoneXageError, match=words):
+        train(cohort, tmp_path / "run", replace(TINY, batch_size=batch_size), cache_dir=cache_dir)
+
+
 def test_too_few_films_are_refused(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
     with pytest.raises(BoneXageError, match="--batch-size"):
         train(cohort, tmp_path / "run", replace(TINY, batch_size=1000), cache_dir=cache_dir)
