@@ -72,8 +72,8 @@ for name, digest in course.cohort.label_hashes.items():
 import tempfile
 from pathlib import Path
 
-from bonexage_utils.cohort import read_labels
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.labels import read_labels
 
 mails = {
     "720 months": "id,boneage,male\n1,96,True\n2,720,False\n", "sex unknown": "id,boneage,male\n1,96,True\n2,84,?\n",
