@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.phantom import Nuisances, anatomy, child_and_film, grow, render, write_cohort
-from bonexage_utils.phantom.dataset import read_by_rater
-from bonexage_utils.phantom.radiograph import POSE
-from bonexage_utils.phantom.shapes import profile
-from bonexage_utils.phantom.skeleton import bone_age
+from bonexage_utils.phantom.labels import read_by_rater
+from bonexage_utils.phantom.maturity import bone_age
+from bonexage_utils.phantom.nuisances import POSE
+from bonexage_utils.phantom.shapes import solids
 
 # a busy machine must not fail a property for being slow
 settings.register_profile("phantom", deadline=None)
@@ -49,7 +49,7 @@ def cohort(tmp_path_factory) -> Path:
         ("M", 12, {"capitate", "hamate"}, {"radius", "PP3", "MC2", "triquetrum"}),
         ("F", 12, {"capitate", "hamate", "radius", "PP3"}, {"MC2", "MP3", "lunate"}),
         ("M", 60, {"MP5", "DP2", "lunate", "MC1"}, {"scaphoid", "ulna", "pisiform", "sesamoid"}),
-        ("F", 60, {"scaphoid", "trapezium", "trapezoid", "ulna"}, {"pisiform", "sesamoid"}),
+        ("F", 66, {"scaphoid", "trapezium", "trapezoid", "ulna"}, {"pisiform", "sesamoid"}),
     ],
 )
 def test_known_centres_at_known_ages(sex, age, seen, unseen):
@@ -110,13 +110,21 @@ def test_any_child_is_well_formed(sex, age, seed):
     for centre in child.centres:
         assert 0 <= centre.fusion <= 1
         assert 0 <= centre.emr < 1.1
+        assert 0 <= centre.cap <= 1
+        assert 0 <= centre.scar <= (centre.fusion == 1)
+        assert 0 <= centre.gap_mm < 4
+        assert 0 <= centre.detail <= 1
         assert centre.present == (centre.emr > 0)
         assert centre.present or centre.fusion == 0
     for bone in child.bones:
         assert np.hypot(*bone.direction) == pytest.approx(1)
-        shape = profile(bone, child.centre(bone.name))
-        assert (shape.inner <= shape.outer).all()
-        assert (shape.outer >= 0).all()
+    drawn = solids(child)
+    assert {s.name for s in drawn} >= {f"centre_{c.name}" for c in child.centres if c.present}
+    for solid in drawn:
+        assert solid.length > 0
+        assert (solid.half >= 0).all()
+        assert (solid.depth >= 0).all()
+        assert np.hypot(*solid.axis) == pytest.approx(1)
 
 
 def test_epiphyses_sit_on_the_right_ends():
@@ -129,19 +137,25 @@ def test_epiphyses_sit_on_the_right_ends():
 
 
 def test_the_growth_plate_is_open_then_closed():
-    def islands(age: float) -> int:
+    def gap(age: float) -> float | None:
+        """Between epiphysis and shaft in the middle of the third proximal phalanx (mm)."""
         child = median("M", age)
-        bone = child.bone("PP3")
-        solid = profile(bone, child.centre("PP3")).outer > 0
-        return int((np.diff(np.r_[0, solid.astype(int), 0]) == 1).sum())
+        bone, parts = child.bone("PP3"), {s.name: s for s in solids(child)}
+        if "centre_PP3" not in parts:
+            return None
+        shaft, plate = parts["bone_PP3"], parts["centre_PP3"]
+        middle = plate.origin + plate.axis * plate.length / 2 + plate.side * plate.middle[48]
+        return float((shaft.origin - middle) @ bone.direction - plate.half[48])
 
-    assert [islands(a) for a in (12, 60, 120, 204)] == [1, 2, 2, 1]
+    assert gap(12) is None
+    assert gap(60) > gap(144) > 0.3
+    assert gap(216) <= 0
 
 
 @given(seeds)
 def test_posing_keeps_lengths_and_joints(seed):
     child = median("M", 100)
-    turns = {name: float(t) for name, t in zip(POSE, np.random.default_rng(seed).normal(0, 10, 15), strict=True)}
+    turns = {name: float(t) for name, t in zip(POSE, np.random.default_rng(seed).normal(0, 10, len(POSE)), strict=True)}
     posed = child.posed(turns)
     for ray in range(1, 6):
         row = [f"{r}{ray}" for r in ("MC", "PP", "MP", "DP") if (r, ray) != ("MP", 1)]
@@ -149,7 +163,9 @@ def test_posing_keeps_lengths_and_joints(seed):
             gap = [np.hypot(*(c.bone(far).origin - c.bone(near).end)) for c in (child, posed)]
             assert gap[0] == pytest.approx(gap[1])
             assert gap[0] < 5
-    assert (posed.bone("radius").origin == child.bone("radius").origin).all()
+    assert posed.bone("MC3").origin == pytest.approx(child.bone("MC3").origin)
+    ends = [np.hypot(*(c.bone("radius").end - c.bone("ulna").end)) for c in (child, posed)]
+    assert ends[0] == pytest.approx(ends[1])
 
 
 @pytest.mark.parametrize("age", [12, 216])
@@ -172,12 +188,13 @@ def test_same_rng_same_film_and_flip_only_mirrors():
 
 
 @given(sexes, st.floats(1, 228), seeds)
-def test_labels_are_plates_or_half_way(sex, age, seed):
+def test_labels_are_mostly_plates_or_half_way(sex, age, seed):
     plates = anatomy.GP_STANDARDS[sex]
     half = {int((a + b) / 2 + 0.5) for a, b in itertools.pairwise(plates)}
-    label = read_by_rater(age, sex, np.random.default_rng(seed))
-    assert label in (set(plates) | half | {1})
-    assert 1 <= label <= plates[-1]
+    labels = [read_by_rater(age, sex, np.random.default_rng([seed, k])) for k in range(20)]
+    assert np.mean([label in (set(plates) | half | {1}) for label in labels]) > 0.6
+    assert all(1 <= label <= plates[-1] for label in labels)
+    assert read_by_rater(age, sex, np.random.default_rng(seed), "B") % 6 in (0, 1)
 
 
 def test_layout_on_disk(cohort):
@@ -242,7 +259,7 @@ def test_pixels_say_little_about_the_size_of_a_hand():
     drawn = [Nuisances.draw(np.random.default_rng(k), 20 + k) for k in range(200)]
     assert abs(np.corrcoef([n.hand_scale for n in drawn], range(200))[0, 1]) < 0.2
     assert 0 < sum(n.flipped for n in drawn) < 20
-    assert all(0.62 <= n.aspect <= 1 for n in drawn)
+    assert all(0.58 <= n.aspect <= 1.25 for n in drawn)
 
 
 def test_a_folder_with_anything_in_it_is_left_alone(tmp_path):
