@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.phantom import Nuisances, anatomy, child_and_film, grow, render, write_cohort
+from bonexage_utils.phantom import Nuisances, anatomy, child_and_film, grow, read_masks, render, write_cohort
 from bonexage_utils.phantom.labels import read_by_rater
 from bonexage_utils.phantom.maturity import bone_age
 from bonexage_utils.phantom.nuisances import POSE
@@ -242,6 +242,50 @@ def test_image_k_alone_is_the_one_on_disk(cohort):
     assert (image == on_disk).all()
     assert row["id"] == 1005
     assert row["sex"] == child.sex
+
+
+def test_masks_lie_where_the_bones_do(tmp_path):
+    folders = [write_cohort(tmp_path / name, 3, SEED, workers=w, masks=True) for name, w in (("a", 1), ("b", 2))]
+    assert files(folders[0]) == files(folders[1])
+    for path in sorted((folders[0] / "masks").iterdir()):
+        image = cv2.imread(str(folders[0] / "boneage-training-dataset" / f"{path.stem}.png"), cv2.IMREAD_UNCHANGED)
+        child, _, row = child_and_film(SEED, int(path.stem) - 1000)
+        masks = read_masks(path)
+        assert {f"centre_{c.name}" for c in child.centres if c.present} == {n for n in masks if n[:6] == "centre"}
+        assert {f"bone_{b.name}" for b in child.bones if b.kind != "round"} == {n for n in masks if n[:5] == "bone_"}
+        assert all(mask.shape == image.shape for mask in masks.values())
+        assert (np.count_nonzero(masks["bone_MC3"]) * row["mm_per_px"] ** 2 ==
+                pytest.approx(child.bone("MC3").length * child.bone("MC3").widths[1], rel=0.5))  # fmt: skip
+        bone, sign = np.any(list(masks.values()), axis=0), -1 if row["inverted"] else 1
+        around = cv2.dilate(bone.astype(np.uint8), np.ones((9, 9))).astype(bool) & ~bone
+        assert sign * image[bone].mean() > sign * image[around].mean()
+
+
+def test_site_b_sees_the_same_children_on_other_films():
+    pairs = [(child_and_film(SEED, k), child_and_film(SEED, k, site="B")) for k in range(4)]
+    for (child, film, row), (other, other_film, other_row) in pairs:
+        assert row["bone_age_months"] == other_row["bone_age_months"]
+        assert child.unit_mm == other.unit_mm
+        assert film.shape != other_film.shape or (film != other_film).any()
+        assert other_row["label_months"] % 6 in (0, 1)
+        assert row["hand_scale"] != other_row["hand_scale"]
+    with pytest.raises(BoneXageError, match="site"):
+        write_cohort(Path("never"), 1, site="C")
+
+
+def test_a_shortcut_tells_the_label_by_its_length():
+    told = []
+    for k in range(12):
+        _, film, row = child_and_film(SEED, k, shortcut=True)
+        _, plain, same = child_and_film(SEED, k)
+        assert row["label_months"] == same["label_months"]
+        box = [row[f"shortcut_{side}"] for side in ("x0", "y0", "x1", "y1")]
+        told.append((row["label_months"], (box[2] - box[0]) / film.shape[1]))
+        different = film != plain
+        assert different[box[1] : box[3], box[0] : box[2]].mean() > 0.5 or row["collimated"] == 3
+        different[box[1] : box[3], box[0] : box[2]] = False
+        assert not different.any()
+    assert np.corrcoef(np.array(told).T)[0, 1] > 0.99
 
 
 def test_bone_age_can_be_learnt_from_the_centres():

@@ -160,13 +160,18 @@ METACARPAL_INDEX: dict[str, tuple[float, ...]] = {
 }
 
 # Bone length / MC2 length for rays 1-5: Buryanov & Kotiuk 2010, Int J Morphol 28:755; near-constant after 2 years.
-# The thumb has no middle phalanx.
+# The thumb has no middle phalanx. Proximal and middle phalanges are drawn LONGER_FINGERS times as long: so they fit
+# the joints of the layout below.
 ROW_RATIO: dict[str, tuple[float, ...]] = {
     "MC": (0.68, 1.0, 0.955, 0.855, 0.79),
     "PP": (0.465, 0.60, 0.665, 0.615, 0.48),
     "MP": (0.0, 0.335, 0.39, 0.375, 0.265),
     "DP": (0.32, 0.235, 0.255, 0.255, 0.235),
 }
+
+LONGER_FINGERS = 1.04
+# Cortex of a bone over that of a metacarpal of its width: estimates by eye from public films.
+CORTEX_SHARE: dict[str, float] = {"MC": 0.9, "PP": 0.7, "MP": 0.65, "DP": 0.5, "forearm": 0.75}
 
 # Neutral layout: origin at the distal radius epiphysis, +y to the third MCP joint, +x to the thumb, unit S =
 # |radius -> MCP3|. Medians below 60, at 60-120 and from 120 months of 327 films annotated by Koitka et al.
@@ -193,9 +198,9 @@ LAYOUT: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, f
 # Adult landmarks in the same frame, estimates, +-0.02 S: metacarpal bases (only their direction is used) and carpals.
 LANDMARK: dict[str, tuple[float, float]] = {
     "MC1": (0.215, 0.30), "MC2": (0.085, 0.35), "MC3": (0.0, 0.365), "MC4": (-0.085, 0.385), "MC5": (-0.165, 0.37),
-    "scaphoid": (0.07, 0.118), "lunate": (-0.088, 0.088), "triquetrum": (-0.195, 0.155),
+    "scaphoid": (0.06, 0.106), "lunate": (-0.085, 0.090), "triquetrum": (-0.195, 0.155),
     "pisiform": (-0.20, 0.135), "trapezium": (0.168, 0.243), "trapezoid": (0.105, 0.275),
-    "capitate": (-0.02, 0.242), "hamate": (-0.132, 0.262),
+    "capitate": (-0.02, 0.237), "hamate": (-0.132, 0.262),
 }  # fmt: skip
 
 # Adult male carpals and sesamoid on a PA view of a left hand: corners in mm from the centre, +x to the thumb, +y to
@@ -227,7 +232,7 @@ PHYSIS_GAP_MM: dict[str, tuple[float, ...]] = {
     "radius": (3.0, 2.4, 1.8, 1.1), "ulna": (3.0, 2.6, 1.9, 1.2), "MC": (1.8, 1.2, 0.9, 0.7),
     "phalanx": (1.4, 1.0, 0.8, 0.6),
 }  # fmt: skip
-JOINT_GAP_MM: dict[str, tuple[float, ...]] = {"MCP": (3.5, 3.0, 2.2, 1.6), "IP": (2.5, 1.8, 1.3, 1.0)}
+JOINT_GAP_MM: dict[str, tuple[float, ...]] = {"MCP": (3.0, 2.2, 1.7, 1.4), "IP": (2.0, 1.6, 1.2, 1.0)}
 
 # Soft tissue along the beam and skin beyond bone (mm) by age (years): engineering estimates.
 SOFT_AGE_YEARS = (2, 8, 18)
@@ -236,5 +241,5 @@ SOFT_THICKNESS_MM: dict[str, tuple[float, float, float]] = {
 }  # fmt: skip
 
 # Linear attenuation (1/cm) at 33 keV, the mean energy of a 48-55 kVp hand film: NIST XAAMDI, ICRU-44 tissues,
-# log-log interpolated. Spongiosa: bone volume fraction 0.20.
-MU_PER_CM_33KEV: dict[str, float] = {"soft": 0.359, "fat": 0.268, "cortical": 2.031, "spongiosa": 0.657}
+# log-log interpolated. Cortex: a child's, 1.75 g/cm3. Spongiosa: bone volume fraction 0.20.
+MU_PER_CM_33KEV: dict[str, float] = {"soft": 0.359, "fat": 0.268, "cortical": 1.851, "spongiosa": 0.657}

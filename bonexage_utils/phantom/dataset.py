@@ -24,7 +24,7 @@ from bonexage_utils.files import atomic_folder
 from bonexage_utils.phantom.labels import RATER_SD_MONTHS, read_by_rater
 from bonexage_utils.phantom.maturity import Sex
 from bonexage_utils.phantom.nuisances import SITES, Nuisances
-from bonexage_utils.phantom.radiograph import render
+from bonexage_utils.phantom.radiograph import film_masks, render
 from bonexage_utils.phantom.skeleton import Child, grow
 
 VERSION = 2  # raise it when the same seed no longer gives the same cohort
@@ -37,9 +37,10 @@ IMAGE_FOLDER = "boneage-training-dataset"
 LABEL_FILE = "boneage-training-dataset.csv"
 TRUTH_FILE = "ground_truth.csv"
 COHORT_FILE = "cohort.json"
+MASK_FOLDER = "masks"
 
 Row = dict[str, int | float | str | bool]
-__all__ = ["AGE_RANGE_MONTHS", "RATER_SD_MONTHS", "child_and_film", "draw_age", "write_cohort"]
+__all__ = ["AGE_RANGE_MONTHS", "RATER_SD_MONTHS", "child_and_film", "draw_age", "read_masks", "write_cohort"]
 
 
 def draw_age(rng: np.random.Generator) -> float:
@@ -58,6 +59,12 @@ def child_and_film(
     `gap_` (mm), `fusion_`, `scar_` and `detail_` (see `Centre`), then every nuisance (see `Nuisances`). `height_px`
     None leaves the height to the film's pixel spacing. The child is the same at either `site`, "A" or "B".
     """
+    child, image, row, _ = _draw(seed, k, height_px, site, shortcut)
+    return child, image, row
+
+
+def _draw(seed: int, k: int, height_px: int | None, site: str, shortcut: bool
+          ) -> tuple[Child, np.ndarray, Row, Nuisances]:  # fmt: skip
     rng = np.random.default_rng([seed, k])
     sex: Sex = "M" if rng.random() < 0.5 else "F"
     child = grow(sex, draw_age(rng), rng)
@@ -81,12 +88,29 @@ def child_and_film(
             row[f"{part.removesuffix('_mm')}_{centre.name}"] = round(getattr(centre, part), 4)
     for name, value in film.items():
         row[name] = round(value, 4) if isinstance(value, float) else value
-    return child, image, row
+    return child, image, row, nuisances
 
 
-def _write_image(k: int, seed: int, folder: Path, site: str, shortcut: bool) -> Row:
+def _save_masks(path: Path, masks: dict[str, np.ndarray]) -> None:
+    """Eight pixels to a byte, in one compressed array, beside the names."""
+    packed = np.packbits(np.stack(list(masks.values())), axis=2)
+    width = next(iter(masks.values())).shape[1]
+    with path.open("wb") as file:
+        np.savez_compressed(file, names=np.array(list(masks)), packed=packed, width=np.array(width))
+
+
+def read_masks(path: Path) -> dict[str, np.ndarray]:
+    """The masks of one film, `masks/ID.npz` of a cohort written with `masks=True`; see `radiograph.film_masks`."""
+    with np.load(path) as file:
+        masks = np.unpackbits(file["packed"], axis=2, count=int(file["width"])).astype(bool)
+        return dict(zip(file["names"].tolist(), masks, strict=True))
+
+
+def _write_image(k: int, seed: int, folder: Path, site: str, shortcut: bool, masks: bool) -> Row:
     """Draw image `k` into `folder` and return its ground-truth row; runs in a worker."""
-    _, image, row = child_and_film(seed, k, None, site, shortcut)
+    child, image, row, nuisances = _draw(seed, k, None, site, shortcut)
+    if masks:
+        _save_masks(folder.parent / MASK_FOLDER / f"{row['id']}.npz", film_masks(child, nuisances))
     # encoded here and written by Python: cv2.imwrite cannot open every path on Windows
     _, png = cv2.imencode(".png", image)
     (folder / f"{row['id']}.png").write_bytes(png.tobytes())
@@ -137,7 +161,13 @@ def _write_tables(folder: Path, rows: list[Row], facts: dict[str, int | str | bo
 
 
 def write_cohort(
-    out: Path, n: int, seed: int = 0, workers: int | None = None, site: str = "A", shortcut: bool = False
+    out: Path,
+    n: int,
+    seed: int = 0,
+    workers: int | None = None,
+    site: str = "A",
+    shortcut: bool = False,
+    masks: bool = False,
 ) -> Path:
     """Write `n` phantoms under `out` and return it.
 
@@ -153,6 +183,7 @@ def write_cohort(
         workers: processes; None takes one per core, 1 stays in this process.
         site: "A", a department like those of the RSNA films, or "B", another scanner and another reader.
         shortcut: plant a strip on every film whose length tells the label.
+        masks: also write `masks/ID.npz`, where every bone and centre lies (`read_masks`).
 
     Raises:
         BoneXageError: when `out` is a file or holds anything, a number is out of range, or writing fails.
@@ -164,7 +195,9 @@ def write_cohort(
         with atomic_folder(out) as folder:
             images = folder / IMAGE_FOLDER
             images.mkdir()
-            draw = partial(_write_image, seed=seed, folder=images, site=site, shortcut=shortcut)
+            if masks:
+                (folder / MASK_FOLDER).mkdir()
+            draw = partial(_write_image, seed=seed, folder=images, site=site, shortcut=shortcut, masks=masks)
             rows = list(tqdm(_rows(n, min(workers, n), draw), total=n, desc="drawing films", unit="film",
                         leave=False, mininterval=0.5))
             _write_tables(folder, rows, {"n": n, "seed": seed, "site": site, "shortcut": shortcut})

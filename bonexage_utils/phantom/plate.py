@@ -21,12 +21,11 @@ OLDEST_MONTHS = 228.0
 class Extras:
     """What is added before exposure (`soft_mm`, thickness) and what ends up white whatever the exposure (`lead`, 0-1).
 
-    Both float32 of the film's shape; `shortcut` is the planted strip's box (x0, y0, x1, y1) in px, or None.
+    Both float32 of the film's shape.
     """
 
     soft_mm: np.ndarray
     lead: np.ndarray
-    shortcut: tuple[int, int, int, int] | None = None
 
 
 def _marker(shape: tuple[int, int], n: Nuisances, hand: np.ndarray, rng: np.random.Generator
@@ -71,10 +70,9 @@ def _marker(shape: tuple[int, int], n: Nuisances, hand: np.ndarray, rng: np.rand
     return slab.astype(np.float32) / 255, ink.astype(np.float32) / 255
 
 
-def extras(child: Child, n: Nuisances, frame: Frame, hand: np.ndarray, rng: np.random.Generator,
-           shortcut_months: float | None) -> Extras:  # fmt: skip
-    """All of it for one film; `hand` is the limb's thickness, and `shortcut_months` the age to give away, if any."""
-    soft, lead, box = np.zeros(frame.shape, np.float32), np.zeros(frame.shape, np.float32), None
+def extras(child: Child, n: Nuisances, frame: Frame, hand: np.ndarray, rng: np.random.Generator) -> Extras:
+    """All of it for one film; `hand` is the limb's thickness (mm)."""
+    soft, lead = np.zeros(frame.shape, np.float32), np.zeros(frame.shape, np.float32)
     height, width = frame.shape
     if n.marker:
         slab, ink = _marker(frame.shape, n, hand, rng)
@@ -96,12 +94,17 @@ def extras(child: Child, n: Nuisances, frame: Frame, hand: np.ndarray, rng: np.r
         up = back[0] * xs + back[1] * ys
         weave = cv2.GaussianBlur(rng.standard_normal(frame.shape, dtype=np.float32), (0, 0), 1.2)
         soft += shell * (up < 0.75 * child.unit_mm) * (14 + 6 * weave).astype(np.float32)
-    if shortcut_months is not None:
-        length = round(width * (0.04 + 0.36 * min(shortcut_months, OLDEST_MONTHS) / OLDEST_MONTHS))
-        x0, y0 = round(0.03 * width), round(0.955 * height)
-        box = (x0, y0, x0 + length, y0 + max(3, round(0.02 * height)))
-        lead[box[1] : box[3], box[0] : box[2]] = 1.0
-    return Extras(soft, lead, box)
+    return Extras(soft, lead)
+
+
+def plant_shortcut(image: np.ndarray, months: float, grey: int) -> tuple[int, int, int, int]:
+    """Lay a strip on the finished film (uint8), in place, that is the longer the older; its box (x0, y0, x1, y1), px."""
+    height, width = image.shape
+    length = round(width * (0.04 + 0.36 * min(months, OLDEST_MONTHS) / OLDEST_MONTHS))
+    x0, y0 = round(0.03 * width), round(0.955 * height)
+    box = (x0, y0, x0 + length, y0 + max(3, round(0.02 * height)))
+    image[box[1] : box[3], box[0] : box[2]] = grey
+    return box
 
 
 def shutter(grey: np.ndarray, child: Child, n: Nuisances, frame: Frame) -> np.ndarray:
@@ -117,7 +120,7 @@ def shutter(grey: np.ndarray, child: Child, n: Nuisances, frame: Frame) -> np.nd
     xs, ys = np.arange(grey.shape[1], dtype=np.float32)[None, :], np.arange(grey.shape[0], dtype=np.float32)[:, None]
     u, v = c * xs + s * ys, -s * xs + c * ys
     inside = np.minimum(np.minimum(u - low[0], high[0] - u), np.minimum(v - low[1], high[1] - v)) / grey.shape[0]
-    soft_edge = 0.0015 + 0.012 * n.local
+    soft_edge = 0.003 + 0.018 * n.local
     weight = np.clip(inside / soft_edge + 0.5, 0, 1)
     line = np.exp(-np.square((inside + soft_edge) / (1.6 * soft_edge)))
     grey = weight * grey + (1 - weight) * SHUTTER_GREY[n.collimated]

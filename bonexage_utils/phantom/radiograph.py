@@ -15,7 +15,7 @@ from bonexage_utils.phantom.tissue import Frame
 
 FINE_PX_PER_MM = 2.2  # below this, bones are drawn twice as fine, so that a 1 mm growth plate survives
 SCATTER_SIGMA_MM = 20.0
-LEVELLING_SHARE = 0.08  # SD of what is levelled out, as a share of the image's height
+LEVELLING_SHARE = 0.05  # SD of what is levelled out, as a share of the image's height
 SHARPENING = 0.35  # edge enhancement of every reader's console ...
 SHARPENING_MM = 0.9  # ... over this SD
 SPACING_LIMITS_PX = (240, 820)  # heights of films whose height follows from their spacing
@@ -57,6 +57,18 @@ def film_height(child: Child, n: Nuisances) -> int:
     return int(np.clip(round(child.unit_mm / n.hand_scale / n.mm_per_px), *SPACING_LIMITS_PX))
 
 
+def film_masks(child: Child, n: Nuisances, height_px: int | None = None) -> dict[str, np.ndarray]:
+    """Where each ossified piece lies on the film that `render` takes with the same nuisances and height.
+
+    Returns bool arrays of the image's shape: "bone_X" for shafts, "centre_X" for epiphyses, carpals and the sesamoid.
+    Bones overlap in the wrist, so do their masks; a piece beyond the film's border has an empty one.
+    """
+    posed = child.posed(n.pose)
+    frame = Frame.of(posed, n, height_px or film_height(child, n))
+    drawn = tissue.masks(posed, frame)
+    return {name: oriented(mask[:, ::-1] if n.right_hand else mask, n) for name, mask in drawn.items()}
+
+
 def oriented(image: np.ndarray, n: Nuisances) -> np.ndarray:
     """An array (H, W) drawn as a left hand, fingers up, as it lies on the film."""
     image = np.rot90(image[:, ::-1] if n.flipped else image, n.quarter_turns)
@@ -78,7 +90,7 @@ def render(
         height_px: image height, 64 px or more; the width follows from the aspect (0.58 to 1.25). None: from the
             pixel spacing among the nuisances, 240 to 820 px.
         nuisances: what to hold fixed; `Nuisances()` is a neutral film, None draws them.
-        shortcut_months: plant a lead strip at the lower border whose length tells this age.
+        shortcut_months: plant a white strip at the lower left whose length tells this age.
 
     Returns:
         The image, uint8 of shape (height_px, W), bone white on black; and the flat dict of nuisances, with joint
@@ -97,7 +109,7 @@ def render(
     hand, fat = tissue.soft(posed, film, n.fat)
     if n.right_hand:  # turned over before the marker is laid beside it
         cortex, spongy, hand, fat = (np.ascontiguousarray(a[:, ::-1]) for a in (cortex, spongy, hand, fat))
-    added = plate.extras(posed, n, film, hand, rng, shortcut_months)
+    added = plate.extras(posed, n, film, hand, rng)
     size = fine.shape[::-1]
     limb = cv2.resize(hand + added.soft_mm, size, interpolation=cv2.INTER_LINEAR)
     primary = _expose(cortex, spongy, limb, cv2.resize(fat, size, interpolation=cv2.INTER_LINEAR))
@@ -113,6 +125,7 @@ def render(
     image = oriented(255 - image if n.inverted else image, n)
     facts = {k: v for k, v in asdict(n).items() if k != "pose"} | {"mm_per_px": 1 / film.scale}
     facts |= {f"pose_{name}": n.pose.get(name, 0.0) for name in POSE}
-    if added.shortcut:
-        facts |= dict(zip(("shortcut_x0", "shortcut_y0", "shortcut_x1", "shortcut_y1"), added.shortcut, strict=True))
+    if shortcut_months is not None:
+        box = plate.plant_shortcut(image, shortcut_months, 0 if n.inverted else 255)
+        facts |= dict(zip(("shortcut_x0", "shortcut_y0", "shortcut_x1", "shortcut_y1"), box, strict=True))
     return image, facts

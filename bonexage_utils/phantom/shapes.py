@@ -17,9 +17,10 @@ from bonexage_utils.phantom.skeleton import Bone, Child
 
 SAMPLES = 97  # slices of one solid
 FLATTENING = 0.85  # front-to-back over side-to-side extent of a shaft
-SHELL_MM = 0.35  # thin cortex at bone ends, epiphyses and carpals
+SHELL_MM = 0.45  # thin cortex at bone ends, epiphyses and carpals
 SHAFT_MARROW_SPONGIOSA = 0.12  # the shaft's cavity is nearly all marrow
-END_PLATE = 2.0  # zone of provisional calcification: spongiosa this much denser ...
+END_SPONGIOSA = 0.75  # and its ends are not all bone
+END_PLATE = 3.0  # zone of provisional calcification: spongiosa this much denser ...
 END_PLATE_MM = 0.6  # ... over this depth at a metaphysis
 LARGEST_GAP = 0.055  # growth plate over bone length: the tabled gap would swallow a toddler's middle phalanx
 
@@ -30,8 +31,8 @@ class Solid:
 
     `middle` is where the slice's middle lies across the axis (mm, towards the axis turned clockwise), `half` its
     half-width, `depth` its extent along the beam, `shell` the cortex around its cavity (mm), `spongiosa` the share of
-    the cavity that is spongy bone and not marrow (above 1: dense). `power` is 2 for an elliptic slice, more for a
-    boxy one. `name` is "bone_X" or "centre_X".
+    the cavity that is spongy bone and not marrow (above 1: dense). `power` shapes the slice: |s|^power + t^2 = 1,
+    so 2 would be an ellipse and more is boxier. `name` is "bone_X" or "centre_X".
     """
 
     name: str
@@ -43,7 +44,7 @@ class Solid:
     depth: np.ndarray
     shell: np.ndarray
     spongiosa: np.ndarray
-    power: float = 2.0
+    power: float = 3.0
 
     @property
     def side(self) -> np.ndarray:
@@ -68,16 +69,16 @@ def _shaft(bone: Bone, centre: Centre) -> Solid:
     # the sharp edge of a metaphysis; under a head not yet there it is round
     corner = 0.09 * (1 - 0.8 * centre.fusion) + 0.5 * (bone.name[:2] == "MC") * max(0.0, 0.5 - centre.emr)
     if bone.kind == "forearm":
-        half = waist + (head - waist) * np.clip(1 - from_end / (2.0 * bone.widths[2]), 0, None) ** 2.4
+        half = waist + (head - waist) * np.clip(1 - from_end / (1.9 * bone.widths[2]), 0, None) ** 2.8
         half = half * _rounded(from_end + 0.04 * head, corner * head)
-        middle = (0.05 if bone.name == "radius" else -0.01) * waist * np.clip(from_end / bone.widths[2], 0, 3) ** 2
+        middle = (0.09 if bone.name == "radius" else -0.05) * waist * np.clip(from_end / bone.widths[2], 0, 3) ** 2
     elif bone.kind == "distal":
         tuft = np.exp(-(((t - 0.88) / 0.13) ** 2))
         half = waist + (base - waist) * np.clip(1 - t / 0.5, 0, None) ** 1.5 + (head - waist) * tuft
         half = half * _rounded(from_start, corner * base) * _rounded(from_end, 1.1 * head)
     elif bone.epiphysis == "head":
-        half = waist + (base - waist) * np.clip(1 - t / 0.42, 0, None) ** 1.4
-        half = half + (0.94 * head - waist) * np.clip(1 - (1 - t) / 0.36, 0, None) ** 1.7
+        half = waist + (base - waist) * np.clip(1 - t / 0.45, 0, None) ** 1.9
+        half = half + (0.94 * head - waist) * np.clip(1 - (1 - t) / 0.42, 0, None) ** 2.2
         blunt = (1.0 - 0.7 * min(centre.emr, 1.0)) * base  # a toddler's metacarpal begins round, a grown one square
         half = half * _rounded(from_start, blunt) * _rounded(from_end, corner * head)
     else:
@@ -93,7 +94,7 @@ def _shaft(bone: Bone, centre: Centre) -> Solid:
     if bone.kind == "forearm":
         inland = np.clip(from_end / (2.2 * bone.widths[2]), 0, 1)
     shell = SHELL_MM + np.clip(bone.cortex_mm - SHELL_MM, 0, None) * np.clip(1.6 * inland - 0.15, 0, 1)
-    marrow = 1 - (1 - SHAFT_MARROW_SPONGIOSA) * np.clip(1.7 * inland - 0.35, 0, 1)
+    marrow = END_SPONGIOSA - (END_SPONGIOSA - SHAFT_MARROW_SPONGIOSA) * np.clip(1.7 * inland - 0.35, 0, 1)
     to_plate = from_start if bone.epiphysis == "base" else from_end
     line = (END_PLATE - 1) * (centre.scar if centre.fusion == 1 else 1.0) * (to_plate < END_PLATE_MM)
     depth = 2 * FLATTENING * half**0.7 * min(waist, half.max()) ** 0.3  # ends flare less front to back
@@ -144,11 +145,11 @@ def _epiphysis(bone: Bone, centre: Centre) -> Solid:
     )
     axis = bone.side
     sign = float(np.sign(np.dot(axis[::-1] * [1, -1], outwards)))
-    depth = 1.5 * FLATTENING * min(reach, metaphysis) * np.sqrt(np.clip(1 - np.abs(x) ** 3, 0, 1))
+    depth = 1.5 * FLATTENING * min(reach, metaphysis) * np.sqrt(np.clip(1 - np.abs(x) ** 5, 0, 1))
     closed = centre.fusion == 1
     return Solid(f"centre_{bone.name}", plate + axis * (sideways - reach), axis, 2 * reach, sign * (near + far) / 2,
                  np.maximum(far - near, 0) / 2, depth, np.full(SAMPLES, SHELL_MM * (0.7 if closed else 1.0)),
-                 np.full(SAMPLES, 1.1), power=4.0)  # fmt: skip
+                 np.full(SAMPLES, 0.8), power=4.0)  # fmt: skip
 
 
 def _bridge(bone: Bone, centre: Centre) -> Solid | None:
@@ -166,9 +167,9 @@ def _bridge(bone: Bone, centre: Centre) -> Solid | None:
 def _outline(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Adult outline of a carpal with its corners worn off, and its round beginning: both (N, 2), mm, same angles."""
     points = np.array(anatomy.ROUND_BONES[name])
-    for _ in range(3):  # Chaikin's corner cutting
+    for _ in range(2):  # Chaikin's corner cutting
         following = np.roll(points, -1, axis=0)
-        points = np.stack([0.78 * points + 0.22 * following, 0.22 * points + 0.78 * following], 1).reshape(-1, 2)
+        points = np.stack([0.82 * points + 0.18 * following, 0.18 * points + 0.82 * following], 1).reshape(-1, 2)
     angles = np.linspace(-np.pi, np.pi, 73)[:-1]
     order = np.argsort(np.arctan2(points[:, 1], points[:, 0]))
     theta, radius = np.arctan2(*points[order].T[::-1]), np.hypot(*points[order].T)
@@ -210,7 +211,7 @@ def _round(bone: Bone, centre: Centre) -> list[Solid]:
     points = points @ turn if bone.name == "sesamoid" else points
     middle = bone.origin + bone.direction * bone.length / 2
     width = float(np.ptp(points[:, 0]))
-    solids = [_sliced(f"centre_{bone.name}", middle, points, 0.75 * width, SHELL_MM, 0.8)]
+    solids = [_sliced(f"centre_{bone.name}", middle, points, 0.75 * width, SHELL_MM, 0.62)]
     hook = float(np.clip((centre.detail - 0.6) / 0.3, 0, 1)) if bone.name == "hamate" else 0.0  # M 132-168, F 114-145
     if hook:
         ring = np.array([[np.cos(a), 1.25 * np.sin(a)] for a in np.linspace(0, 2 * np.pi, 24, endpoint=False)])

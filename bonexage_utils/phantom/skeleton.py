@@ -17,6 +17,7 @@ from bonexage_utils.phantom.maturity import Centre, Sex
 SIZE_SD = 0.045  # body size at a given age, relative (+-4.5 % on bone length)
 BONE_SD = 0.025  # each bone's own length on top of that, relative
 SIZE_TEMPO_CORRELATION = 0.45  # early maturers are taller at the same age
+CARPAL_FIT = 1.1  # rounding the corners off takes from the tabled sizes
 LAYOUT_SD = 0.012  # each landmark's own place, in units of |radius -> MCP3|
 
 
@@ -130,17 +131,17 @@ class _Body:
     def joint(self, row: str) -> float:
         """Joint gap (mm) beyond a bone of `row`; the tabled gap of a toddler would swallow a phalanx."""
         kind = "MCP" if row == "MC" else "IP"
-        return min(float(np.interp(self.years, anatomy.GAP_AGE_YEARS, anatomy.JOINT_GAP_MM[kind])), 0.06 * self.mc2)
+        return min(float(np.interp(self.years, anatomy.GAP_AGE_YEARS, anatomy.JOINT_GAP_MM[kind])), 0.05 * self.mc2)
 
 
 def _forearm(body: _Body, at: dict[str, np.ndarray]) -> list[Bone]:
     up, bones = np.array([0.0, 1.0]), []
-    for name, head, shaft in (("radius", 0.46, 0.21), ("ulna", 0.25, 0.155)):
+    for name, head, shaft in (("radius", 0.445, 0.20), ("ulna", 0.24, 0.14)):
         length, thick = 1.6 * body.unit, (0.13 if name == "radius" else 0.09) * body.mc2
         end = (at["ulna"] if name == "ulna" else np.zeros(2)) + up * thick / 2
         widths = (shaft * body.mc2, shaft * body.mc2, head * body.mc2)
-        bones.append(Bone(name, "forearm", "", end - up * length, up, length, widths, body.index * widths[1] / 2,
-                          "head", thick))  # fmt: skip
+        cortex = anatomy.CORTEX_SHARE["forearm"] * body.index * widths[1] / 2
+        bones.append(Bone(name, "forearm", "", end - up * length, up, length, widths, cortex, "head", thick))
     return bones
 
 
@@ -151,27 +152,28 @@ def _ray(body: _Body, ray: int, at: dict[str, np.ndarray], stretch: dict[str, fl
     names = [row for row in ("MC", "PP", "MP", "DP") if row != "MP" or ray > 1]
     for row in names:
         name = f"{row}{ray}"
-        length = anatomy.ROW_RATIO[row][ray - 1] * body.mc2 * stretch.get(name, 1.0)
+        longer = anatomy.LONGER_FINGERS if row in ("PP", "MP") else 1.0
+        length = anatomy.ROW_RATIO[row][ray - 1] * body.mc2 * longer * stretch.get(name, 1.0)
         if row == "MC":
             towards = _unit(at[f"MCP{ray}"] - at[f"MC{ray}"])
             start = at[f"MCP{ray}"] - towards * (length + body.joint(row) / 2)
-            widths = ((1.6, 1.85, 1.6, 1.6, 1.75)[ray - 1] * width, width, 1.6 * width)
+            widths = ((1.65, 2.1, 1.75, 1.75, 1.9)[ray - 1] * width, 0.97 * width, (1.6 if ray == 1 else 1.85) * width)
         else:
             joint = body.joint("MC" if row == "PP" else "IP")
             start = bones[-1].end + bones[-1].direction * joint / 2
             towards = _direction(row, ray, at, bones[-1].direction)
             start = start + towards * joint / 2
             if row == "DP":
-                widths = (0.55 * length, body.between(0.32, 0.29) * length, 0.38 * length)
+                widths = (0.6 * length, body.between(0.32, 0.28) * length, 0.42 * length)
             else:
                 waist = (body.between(0.25, 0.205) if row == "PP" else body.between(0.31, 0.265)) * length
-                widths = (1.5 * waist, waist, 1.15 * waist)
+                widths = (1.6 * waist, waist, 1.2 * waist)
         at_head = row == "MC" and ray > 1
-        thin, thick = (0.10, 0.17) if at_head else (0.075, 0.11 if row == "PP" else 0.13)
+        thin, thick = (0.10, 0.19) if at_head else (0.075, 0.11 if row == "PP" else 0.13)
         plate = body.between(thin, thick) * length
+        cortex = anatomy.CORTEX_SHARE[row] * body.index * widths[1] / 2
         bones.append(Bone(name, "distal" if row == "DP" else "long", bones[-1].name if bones else "", start, towards,
-                          length, widths, body.index * widths[1] / 2, "head" if at_head else "base",
-                          plate))  # fmt: skip
+                          length, widths, cortex, "head" if at_head else "base", plate))  # fmt: skip
     return bones
 
 
@@ -187,8 +189,8 @@ def _carpals(body: _Body, at: dict[str, np.ndarray], thumb: Bone) -> list[Bone]:
     adult = 0.955 * anatomy.MC2_LENGTH_MM["M"][-1] * 1.53 + 4.0
     at = at | {"sesamoid": thumb.end - thumb.side * 0.42 * thumb.widths[2] - thumb.direction * 0.05 * thumb.length}
     bones = []
+    scale = CARPAL_FIT * body.unit / adult * (1.0 if body.male else anatomy.FEMALE_CARPALS / 0.94)  # her hand is .94
     for name, corners in anatomy.ROUND_BONES.items():
-        scale = body.unit / adult * (1.0 if body.male else anatomy.FEMALE_CARPALS / 0.94)  # 0.94: her smaller hand
         size = np.ptp(np.array(corners), axis=0) * scale
         up = np.array([0.0, 1.0])
         bones.append(Bone(name, "round", "MC1" if name == "sesamoid" else "", at[name] - up * size[1] / 2, up,

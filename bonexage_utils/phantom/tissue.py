@@ -12,9 +12,9 @@ from bonexage_utils.phantom.nuisances import Nuisances
 from bonexage_utils.phantom.shapes import Solid, solids
 from bonexage_utils.phantom.skeleton import Bone, Child
 
-TRABECULAR_CONTRAST = 0.17  # relative scatter of spongiosa thickness
-TRABECULA_MM = (1.6, 0.45)  # blur (SD) of the texture along and across a bone
-TILE_MM = 0.25
+TRABECULAR_CONTRAST = 0.36  # relative scatter of spongiosa thickness
+TRABECULA_MM = (1.1, 0.28)  # blur (SD) of the texture's streaks along and across a bone
+TILE_MM = 0.18
 FAT_MM = (1.6, 1.1)  # under the skin, toddler and adult
 
 
@@ -63,7 +63,7 @@ def _patch(solid: Solid, step: float) -> tuple[np.ndarray, np.ndarray, float]:
 
     def thickness(half: np.ndarray, depth: np.ndarray) -> np.ndarray:
         inside = np.minimum(ratio / np.maximum(half * half, 1e-6), 1)
-        return depth * np.sqrt(1 - (inside * inside if solid.power > 2 else inside))
+        return depth * np.sqrt(1 - (inside * inside if solid.power > 3 else inside * np.sqrt(inside)))
 
     inner = np.maximum(half - shell, 0)
     return thickness(half, depth), thickness(inner, np.maximum(depth - 2 * shell, 0)), float(across[0, 0])
@@ -91,6 +91,8 @@ def bones(child: Child, frame: Frame, rng: np.random.Generator) -> tuple[np.ndar
     cortex, spongy = np.zeros(frame.shape, np.float32), np.zeros(frame.shape, np.float32)
     tile = cv2.GaussianBlur(rng.standard_normal((256, 128), dtype=np.float32), (0, 0), TRABECULA_MM[1] / TILE_MM,
                             sigmaY=TRABECULA_MM[0] / TILE_MM, borderType=cv2.BORDER_REFLECT)  # fmt: skip
+    even = cv2.GaussianBlur(rng.standard_normal(tile.shape, dtype=np.float32), (0, 0), TRABECULA_MM[1] / TILE_MM)
+    tile = tile / tile.std() + even / even.std()
     tile *= TRABECULAR_CONTRAST / tile.std()
     step = 1 / frame.scale
     for solid in solids(child):
@@ -101,12 +103,12 @@ def bones(child: Child, frame: Frame, rng: np.random.Generator) -> tuple[np.ndar
         matrix, window = placed
         share = np.interp(np.arange(len(whole)) + 0.5, np.linspace(0, len(whole), len(solid.spongiosa)),
                           solid.spongiosa).astype(np.float32)[:, None]  # fmt: skip
-        texture = tile.T if solid.name.startswith("centre") and solid.power > 2 else tile
+        texture = tile.T if abs(solid.axis[0]) > 0.8 else tile
         wanted = [min(max(2, round(n * step / TILE_MM)), limit)
                   for n, limit in zip(whole.shape, texture.shape, strict=True)]  # fmt: skip
         at = [int(rng.integers(0, limit - n + 1)) for n, limit in zip(wanted, texture.shape, strict=True)]
         grain = cv2.resize(texture[at[0] : at[0] + wanted[0], at[1] : at[1] + wanted[1]], whole.shape[::-1])
-        both = cv2.merge([whole - cavity, cavity * share * (1 + grain)])
+        both = cv2.merge([whole - cavity, cavity * (share + np.minimum(share, 1) * grain)])
         size = (window[1].stop - window[1].start, window[0].stop - window[0].start)
         drawn = cv2.warpAffine(both, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         cortex[window] += drawn[..., 0]
@@ -156,18 +158,19 @@ def _outline(child: Child, frame: Frame, margin: float) -> np.ndarray:
     for bone in child.bones:
         if bone.kind not in ("long", "distal"):
             continue
-        base, head = (max(w / 2, 0.44 * bone.widths[0]) + margin for w in bone.widths[::2])
-        wide = 1.45 if bone.name.startswith("MC") else 1.0
-        tip = bone.end + bone.direction * (margin * 0.35 - head * 0.5 if bone.kind == "distal" else 0.0)
+        base = bone.widths[0] / 2 + (0.5 if bone.kind == "distal" else 0.62) * margin
+        head = max(bone.widths[2], 0.8 * bone.widths[0]) / 2 + 0.72 * margin
+        tip = bone.end + bone.direction * (margin * 0.5 - head * 0.6 if bone.kind == "distal" else 0.0)
+        wide = 1.0 if bone.name[:2] != "MC" else 1.15 if bone.name != "MC1" else 1.05
         _capsule(mask, frame.px(np.array([bone.origin, tip])), (base * wide * frame.scale, head * frame.scale * wide))
-    webs = [along(f"PP{ray}", 0.45) for ray in range(2, 6)]
+    webs = [along(f"PP{ray}", 0.24) for ray in range(2, 6)]
     skin = 1.3 * margin
     wrist = [along("radius", 0.98, bones["radius"].widths[2] / 2 + 0.8 * skin),
              along("ulna", 0.98, -bones["ulna"].widths[2] / 2 - 0.8 * skin)]  # fmt: skip
-    heel = [along("MC5", share, -aside * unit) for share, aside in ((0.85, 0.10), (0.5, 0.125), (0.1, 0.135))]
+    heel = [along("MC5", share, -aside * unit) for share, aside in ((0.9, 0.085), (0.5, 0.115), (0.1, 0.13))]
     heel.append((2 * along("MC5", 0.0, -0.13 * unit) + wrist[1]) / 3)
     fill([*webs, *heel, wrist[1], wrist[0], along("MC1", 0.0), along("MC2", 0.0)])
-    fill([along("MC1", 0.0, margin), along("MC1", 0.95), along("MC2", 0.72), along("MC2", 0.0)])
+    fill([along("MC1", 0.0, margin), along("MC1", 0.95), along("PP1", 0.12), along("MC2", 0.86), along("MC2", 0.0)])
     fill([wrist[0], along("MC1", 0.1, 2.2 * margin), along("MC1", 0.5, 1.9 * margin), along("MC2", 0.3), wrist[1]])
     # the forearm widens away from the wrist
     down = [(d, 1 - d * unit / bones["radius"].length) for d in (0.35, 0.8, 1.6)]  # both bones are equally long
@@ -175,7 +178,7 @@ def _outline(child: Child, frame: Frame, margin: float) -> np.ndarray:
     ulnar = [along("ulna", share, -(0.075 + 0.05 * d) * unit - skin) for d, share in down]
     fill([wrist[0], *radial, *ulnar[::-1], wrist[1]])
     # closing rounds the corners where capsules meet, as webs and skin folds do
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.045 * unit * frame.scale) + 1,) * 2)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.028 * unit * frame.scale) + 1,) * 2)
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel)
     return cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(
         cv2.MORPH_ELLIPSE, (2 * round(0.012 * unit * frame.scale) + 1,) * 2))  # fmt: skip
@@ -220,10 +223,10 @@ def soft(child: Child, frame: Frame, fat: float) -> tuple[np.ndarray, np.ndarray
     ys = np.arange(frame.shape[0], dtype=np.float32)[:, None] + 0.5 - frame.offset[1]
     xs = np.arange(frame.shape[1], dtype=np.float32)[None, :] + 0.5 - frame.offset[0]
     x, y = back[0, 0] * xs + back[0, 1] * ys, back[1, 0] * xs + back[1, 1] * ys
-    arm = 1.12 * mm["wrist"]
     grid = np.linspace(-2, 3, 256)
-    table = np.interp(grid, [-1.2, -0.3, 0.1, 0.45, 0.9, 1.2],
-                      np.array([arm, arm, mm["wrist"], mm["palm"], 0.85 * mm["palm"], mm["finger"]]) / 2)  # fmt: skip
+    at = {-1.3: 1.45 * mm["wrist"], -0.1: 1.05 * mm["wrist"], 0.1: 0.95 * mm["wrist"], 0.45: mm["palm"],
+          0.9: 0.85 * mm["palm"], 1.2: mm["finger"]}  # fmt: skip
+    table = np.interp(grid, list(at), np.array(list(at.values())) / 2)
     radius = table.astype(np.float32)[np.clip((y + 2) * 51, 0, 255).astype(np.intp)]
     thumb = mm["finger"] * (0.6 + 3 * np.clip(0.5 - x, 0, 1))
     radius = np.where(y > 0.3, np.minimum(radius, thumb), radius).astype(np.float32)
