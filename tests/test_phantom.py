@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.phantom import Nuisances, anatomy, child_and_film, grow, read_masks, render, write_cohort
+from bonexage_utils.phantom import Nuisances, anatomy, child_and_film, grow, lives, read_masks, render, write_cohort
 from bonexage_utils.phantom.labels import read_by_rater
-from bonexage_utils.phantom.maturity import bone_age
+from bonexage_utils.phantom.maturity import bone_age, clock, draw_shifts, state
 from bonexage_utils.phantom.nuisances import POSE
 from bonexage_utils.phantom.shapes import solids
 
@@ -71,6 +71,49 @@ def test_centres_appear_and_fuse_in_the_clinical_order(sex):
     closed = {c: next((m for m, ch in zip(months, children, strict=True) if ch.centre(c).fusion == 1), 999)
               for c in ("DP3", "MC1", "PP3", "MC3", "radius")}  # fmt: skip
     assert closed["DP3"] <= closed["MC1"] < closed["PP3"] < closed["MC3"] < closed["radius"]
+
+
+def test_simulated_lives_keep_to_the_tables():
+    table = lives.compare(300, SEED)
+    assert len(table) == 2 * (30 + 4 * 9)
+    missed = table[~table["within"]]
+    assert missed.empty, missed.to_string()
+    # the scatter at a given age is the published one: boys' lunate 18-81 months, girls' sesamoid 104-152 (5 to 95 %)
+    spread = table[table["event"] == "appears"].set_index(["sex", "name"])
+    assert spread.loc[("M", "lunate"), ["low", "high"]].to_numpy() == pytest.approx([18, 81], abs=9)
+    assert spread.loc[("F", "sesamoid"), ["low", "high"]].to_numpy() == pytest.approx([104, 152], abs=7)
+
+
+def test_order_rules_hold_in_most_lives():
+    kept = lives.order_kept(300, SEED).set_index(["sex", "first", "then"])["share"]
+    assert kept.min() > 0.45  # DP3 and MC1 close at the same bone age in boys
+    for sex in "FM":
+        assert kept[sex, "triquetrum", "lunate"] > 0.78  # 87 % of 211 children, Johnston 1968
+        assert kept[sex, "ulna", "pisiform"] > 0.98
+        assert kept[sex, "ulna", "radius"] > 0.7
+
+
+@settings(max_examples=25)
+@given(sexes, seeds, st.integers(1, 200))
+def test_a_life_told_is_the_life_drawn(sex, seed, age):
+    """`lives` reads clocks, films read `grow`: both must say the same of one child."""
+    shifts = draw_shifts(np.random.default_rng(seed))
+    ba = bone_age(sex, age, 0.5)
+    for name, pair in shifts.items():
+        events = clock(name, sex, *pair)
+        now = state(name, sex, ba, events)
+        assert now.present == (ba >= events.appears)
+        assert (now.fusion == 1) == (ba >= events.fusion_complete)
+        assert (now.emr >= 0.5) == (ba >= events.emr_half) or name in anatomy.ROUND_BONES
+
+
+def test_size_follows_age_with_the_published_spread():
+    drawn = [grow("M", 120, np.random.default_rng(k)) for k in range(400)]
+    mc2 = np.array([child.bone("MC2").length for child in drawn])
+    assert mc2.mean() == pytest.approx(55.2, rel=0.01)  # Garn 1972
+    assert mc2.std() / mc2.mean() == pytest.approx(0.05, abs=0.008)
+    size, tempo = (np.array([getattr(c, k) for c in drawn]) for k in ("size_factor", "tempo"))
+    assert 0.3 < np.corrcoef(size, tempo)[0, 1] < 0.6
 
 
 @given(ages)

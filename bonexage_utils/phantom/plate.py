@@ -98,7 +98,7 @@ def extras(child: Child, n: Nuisances, frame: Frame, hand: np.ndarray, rng: np.r
 
 
 def plant_shortcut(image: np.ndarray, months: float, grey: int) -> tuple[int, int, int, int]:
-    """Lay a strip on the finished film (uint8), in place, that is the longer the older; its box (x0, y0, x1, y1), px."""
+    """Lay a strip on the finished film (uint8), in place, longer for the older; its box (x0, y0, x1, y1) in px."""
     height, width = image.shape
     length = round(width * (0.04 + 0.36 * min(months, OLDEST_MONTHS) / OLDEST_MONTHS))
     x0, y0 = round(0.03 * width), round(0.955 * height)
