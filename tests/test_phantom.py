@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.phantom import Nuisances, anatomy, child_and_film, grow, lives, read_masks, render, write_cohort
+from bonexage_utils.phantom.dataset import draw_age
 from bonexage_utils.phantom.labels import read_by_rater
 from bonexage_utils.phantom.maturity import bone_age, clock, draw_shifts, state
 from bonexage_utils.phantom.nuisances import POSE
+from bonexage_utils.phantom.radiograph import film_height
 from bonexage_utils.phantom.shapes import solids
 
 # a busy machine must not fail a property for being slow
@@ -342,11 +344,50 @@ def test_bone_age_can_be_learnt_from_the_centres():
     assert np.corrcoef(score + 0.2 * count, ba)[0, 1] > 0.95
 
 
-def test_pixels_say_little_about_the_size_of_a_hand():
-    drawn = [Nuisances.draw(np.random.default_rng(k), 20 + k) for k in range(200)]
-    assert abs(np.corrcoef([n.hand_scale for n in drawn], range(200))[0, 1]) < 0.2
-    assert 0 < sum(n.flipped for n in drawn) < 20
-    assert all(0.58 <= n.aspect <= 1.25 for n in drawn)
+def test_nuisances_come_at_their_rates_and_do_not_know_the_age():
+    drawn = pd.DataFrame([vars(Nuisances.draw(np.random.default_rng(k), 20 + k / 10)) for k in range(2000)])
+    numbers = drawn.drop(columns="pose").astype(float)
+    tie = numbers.corrwith(pd.Series(range(2000), dtype=float))
+    assert tie.drop("turn_deg").abs().max() < 0.09  # 4 standard errors
+    rates = {"flipped": 0.015, "right_hand": 0.015, "inverted": 0.01, "cast": 0.005, "ring": 0.007, "marker": 0.92,
+             "collimated": 0.13, "edges": 0.15, "quarter_turns": 0.006}  # fmt: skip
+    for name, rate in rates.items():
+        assert (numbers[name] > 0).mean() == pytest.approx(rate, abs=4 * np.sqrt(rate * (1 - rate) / 2000)), name
+    assert numbers["aspect"].between(0.58, 1.25).all()
+    assert numbers["mm_per_px"].quantile([0.05, 0.5, 0.95]).tolist() == pytest.approx([0.41, 0.64, 0.73], abs=0.03)
+
+
+def test_size_leaks_the_age_in_millimetres_only():
+    """Hand length and sex against the label, by nearest neighbours of 1,500 other children: months of error."""
+    rows = []
+    for k in range(1500):
+        rng = np.random.default_rng([5, k])
+        sex = "M" if k % 2 else "F"
+        child = grow(sex, draw_age(rng), rng)
+        n = Nuisances.draw(rng, child.chronological_age_months)
+        label = read_by_rater(child.bone_age_months, sex, rng)
+        px = child.hand_length_mm * n.hand_scale * film_height(child, n) / child.unit_mm
+        rows.append((sex == "M", child.hand_length_mm, px, label, child.bone_age_months))
+    male, mm, px, label, bone_age_months = np.array(rows).T
+    floor = np.abs(label - bone_age_months).mean()
+
+    def error(length: np.ndarray) -> float:
+        off = np.abs(length[:, None] - length) + 1e6 * ((male[:, None] != male) | np.eye(len(label), dtype=bool))
+        return float(np.abs(np.median(label[np.argsort(off)[:, :41]], axis=1) - label).mean())
+
+    assert 4.5 < floor < 7.3
+    assert error(px) >= 3 * floor
+    assert error(mm) < 3 * floor
+
+
+def test_labels_heap_like_rsna():
+    """81 % of the public labels are multiples of six months, 58 % of twelve."""
+    rng = np.random.default_rng(0)
+    ages = {"M": rng.normal(135.3, 42.1, 2168), "F": rng.normal(117.9, 37.9, 1832)}  # their sexes, means and SDs
+    labels = np.array([read_by_rater(float(np.clip(age, 6, 215)), sex, rng) for sex in ages for age in ages[sex]])
+    assert (labels % 6 == 0).mean() == pytest.approx(0.81, abs=0.05)
+    assert (labels % 12 == 0).mean() == pytest.approx(0.58, abs=0.05)
+    assert (labels == 94).sum() > 3 * (labels == 95).sum()
 
 
 def test_a_folder_with_anything_in_it_is_left_alone(tmp_path):

@@ -197,10 +197,10 @@ LAYOUT: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, f
 }
 # Adult landmarks in the same frame, estimates, +-0.02 S: metacarpal bases (only their direction is used) and carpals.
 LANDMARK: dict[str, tuple[float, float]] = {
-    "MC1": (0.215, 0.30), "MC2": (0.085, 0.35), "MC3": (0.0, 0.365), "MC4": (-0.085, 0.385), "MC5": (-0.165, 0.37),
-    "scaphoid": (0.06, 0.106), "lunate": (-0.085, 0.090), "triquetrum": (-0.195, 0.155),
-    "pisiform": (-0.20, 0.135), "trapezium": (0.168, 0.243), "trapezoid": (0.105, 0.275),
-    "capitate": (-0.02, 0.237), "hamate": (-0.132, 0.262),
+    "MC1": (0.225, 0.30), "MC2": (0.105, 0.35), "MC3": (-0.01, 0.365), "MC4": (-0.115, 0.385), "MC5": (-0.21, 0.37),
+    "scaphoid": (0.06, 0.106), "lunate": (-0.090, 0.090), "triquetrum": (-0.21, 0.158),
+    "pisiform": (-0.215, 0.135), "trapezium": (0.162, 0.238), "trapezoid": (0.102, 0.272),
+    "capitate": (-0.025, 0.237), "hamate": (-0.145, 0.262),
 }  # fmt: skip
 
 # Adult male carpals and sesamoid on a PA view of a left hand: corners in mm from the centre, +x to the thumb, +y to

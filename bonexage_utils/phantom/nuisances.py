@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 TODDLER_MONTHS = 60
-HAND_TURN_SD = (18.0, 7.5)  # degrees, toddlers and others (22 and 7.5 on 327 films): toddlers do not hold still
+HAND_TURN_SD = (14.0, 6.5)  # degrees, toddlers and others (22 and 7.5 on 327 films, with flips): they do not hold still
 FIST_RATE = 0.05  # fingers held together
 QUARTER_TURN_RATE = 0.006
 FLIP_RATE, RIGHT_HAND_RATE = 0.015, 0.015  # thumb on the left in 3 % of 327 films, of either reason
@@ -17,11 +17,13 @@ CAST_RATE, RING_RATE = 0.005, 0.007
 
 # joints that pose turns, with (share of the fan, own SD) in degrees
 POSE = {
-    "MC1": (5.0, 4.0), "PP1": (3.0, 5.0), "DP1": (0.0, 6.0), "PP2": (3.5, 2.0), "PP3": (0.5, 2.0),
-    "PP4": (-3.0, 2.0), "PP5": (-6.0, 3.0), "MP2": (0.0, 3.0), "MP3": (0.0, 3.0), "MP4": (0.0, 3.0),
+    "MC1": (4.0, 3.0), "PP1": (2.5, 4.5), "DP1": (0.0, 6.0), "PP2": (3.0, 2.0), "PP3": (0.5, 2.0),
+    "PP4": (-2.5, 2.0), "PP5": (-5.0, 3.0), "MP2": (0.0, 3.0), "MP3": (0.0, 3.0), "MP4": (0.0, 3.0),
     "MP5": (0.0, 4.0), "DP2": (0.0, 2.5), "DP3": (0.0, 2.5), "DP4": (0.0, 2.5), "DP5": (0.0, 3.0),
-    "forearm": (0.0, 9.0),
+    "forearm": (0.0, 6.0),
 }  # fmt: skip
+
+POSE_MEAN = {"forearm": 9.5}  # degrees: on most films the elbow lies a little to the little finger's side
 
 
 class Style(NamedTuple):
@@ -65,8 +67,8 @@ class Site:
 # spacing x 3.3, because these films are smaller). B: another scanner, wider frames, a reader who reads half-years
 # and a little old.
 SITES = {
-    "A": Site({"plain": 0.73, "flat": 0.13, "levelled": 0.14}, (0.79, 0.10), (0.345, 0.036), 0.27, (0.36, 0.60),
-              (0.60, 0.74), (15_000, 90_000), 0.16, 0.85, 0.92, 0.14, 0.15, 0.0, None),
+    "A": Site({"plain": 0.73, "flat": 0.13, "levelled": 0.14}, (0.79, 0.10), (0.355, 0.036), 0.27, (0.36, 0.60),
+              (0.60, 0.74), (15_000, 90_000), 0.16, 0.82, 0.92, 0.13, 0.15, 0.0, None),
     "B": Site({"plain": 0.25, "flat": 0.05, "levelled": 0.70}, (0.95, 0.12), (0.29, 0.03), 0.9, (0.40, 0.62),
               (0.60, 0.74), (4_000, 15_000), 0.30, 0.70, 0.97, 0.60, 0.05, 4.0, 6),
 }  # fmt: skip
@@ -82,8 +84,9 @@ class Nuisances:
     to bottom. psf_mm: blur (SD). background, contrast: grey of air and how much whiter the densest bone is (0-255).
     gamma: display curve. local: share of the coarse brightness levelled out. collimated: 0 no, else the shutter's
     grey (1 black, 2 grey, 3 white). field_turn_deg, field_margin: its turn and how far it stays from the hand (share
-    of the height). edges: white plate edges, bits left, right, top, bottom. marker: letter beside the hand; seat, size
-    (share of the height) and turn of it; initials: how many more letters. right_hand: the other hand. flipped: film
+    of the height). edges: white plate edges, bits left, right, top, bottom. marker: letter beside the hand; x, y
+    (share of width and height, where it would like to lie), size (share of the height) and turn of it; initials: how
+    many more letters. right_hand: the other hand. flipped: film
     turned over, thumb on the left. quarter_turns: of the whole film. inverted: bone black on white. fat: fat layer
     over the usual. pose: degrees per joint.
     """
@@ -107,7 +110,8 @@ class Nuisances:
     field_margin: float = 0.05
     edges: int = 0
     marker: bool = False
-    marker_seat: float = 0.0
+    marker_x: float = 0.13
+    marker_y: float = 0.7
     marker_size: float = 0.06
     marker_turn_deg: float = 0.0
     marker_initials: int = 2
@@ -139,7 +143,7 @@ class Nuisances:
             mm_per_px=float(spacing),
             turn_deg=float(np.clip(rng.normal(-3.0, HAND_TURN_SD[not toddler]), -45.0, 45.0)),
             centre_x=float(rng.normal(0.49, 0.03)),
-            centre_y=float(rng.normal(0.45, 0.03)),
+            centre_y=float(rng.normal(0.435, 0.035)),
             photons=float(np.exp(rng.uniform(*np.log(s.photons)))),
             scatter=float(rng.uniform(0.05, 0.25)),
             heel=float(rng.uniform(0.0, 0.12)),
@@ -153,7 +157,8 @@ class Nuisances:
             field_margin=float(rng.uniform(0.01, 0.07)),
             edges=int(rng.integers(1, 16)) if rng.random() < s.plate_edge else 0,
             marker=bool(rng.random() < s.marker),
-            marker_seat=float(rng.random()),
+            marker_x=float(rng.uniform(0.05, 0.2) if rng.random() < 0.87 else rng.uniform(0.8, 0.95)),
+            marker_y=float(rng.uniform(0.06, 0.25) if rng.random() < 0.2 else rng.uniform(0.45, 0.92)),
             marker_size=float(np.clip(rng.normal(0.060, 0.012), 0.03, 0.09)),
             marker_turn_deg=float(rng.normal(0.0, 10.0) + 90 * rng.choice([0, 1, 2, 3], p=[0.82, 0.06, 0.06, 0.06])),
             marker_initials=int(rng.integers(0, 4)),
@@ -164,5 +169,6 @@ class Nuisances:
             cast=bool(rng.random() < CAST_RATE),
             ring=bool(rng.random() < RING_RATE),
             fat=float(np.exp(rng.normal(0.0, 0.25))),
-            pose={n: float(share * fan + sd * wild * rng.normal()) for n, (share, sd) in POSE.items()},
+            pose={n: float(POSE_MEAN.get(n, 0.0) + share * fan + sd * wild * rng.normal())
+                  for n, (share, sd) in POSE.items()},
         )

@@ -13,7 +13,7 @@ from bonexage_utils.phantom.tissue import Frame
 
 SLAB_MM = 3.0  # plastic that carries the letters, as soft tissue
 SHUTTER_GREY = {1: 2.0, 2: 126.0, 3: 248.0}
-SEATS = ((0.13, 0.66), (0.13, 0.80), (0.12, 0.12), (0.87, 0.86), (0.88, 0.13), (0.12, 0.45))  # x, y, by preference
+SEATS = ((0.13, 0.66), (0.13, 0.85), (0.12, 0.12), (0.87, 0.86), (0.88, 0.13))  # where else a marker may lie: x, y
 OLDEST_MONTHS = 228.0
 
 
@@ -30,19 +30,18 @@ class Extras:
 
 def _marker(shape: tuple[int, int], n: Nuisances, hand: np.ndarray, rng: np.random.Generator
             ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Slab and letters (each 0-1) at the freest of the usual seats, starting from the one that was drawn."""
+    """Slab and letters (each 0-1) where it was meant to lie, or at the freest of the usual seats."""
     height, width = shape
     letter = n.marker_size * height
     rows = 1.5 + 0.9 * n.marker_initials
     box = np.array([1.5, rows]) * letter  # width, height
-    start = 0 if n.marker_seat < 0.75 else int((n.marker_seat - 0.75) / 0.25 * len(SEATS))
     c, s = np.cos(np.radians(n.marker_turn_deg)), np.sin(np.radians(n.marker_turn_deg))
     turn = np.array([[c, -s], [s, c]])
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * box / 2 @ turn.T
     reach = np.abs(corners).max(axis=0) + 2
     best = None
-    for k in range(len(SEATS)):
-        seat = np.array(SEATS[(start + k) % len(SEATS)]) * [width, height]
+    for place in ((n.marker_x, n.marker_y), *SEATS):
+        seat = np.array(place) * [width, height]
         seat = np.clip(seat, reach, np.maximum(np.array([width, height]) - reach, reach))
         (x0, y0), (x1, y1) = np.maximum(seat - reach, 0).astype(int), (seat + reach).astype(int)
         covered = float((hand[y0:y1, x0:x1] > 0).mean())
@@ -124,7 +123,7 @@ def shutter(grey: np.ndarray, child: Child, n: Nuisances, frame: Frame) -> np.nd
     weight = np.clip(inside / soft_edge + 0.5, 0, 1)
     line = np.exp(-np.square((inside + soft_edge) / (1.6 * soft_edge)))
     grey = weight * grey + (1 - weight) * SHUTTER_GREY[n.collimated]
-    return grey + (0.25 + 0.5 * n.local) * n.contrast * line * (n.collimated != 3)
+    return grey + (0.1 + 0.5 * n.local) * n.contrast * line * (n.collimated != 3)
 
 
 def plate_edges(grey: np.ndarray, n: Nuisances) -> np.ndarray:

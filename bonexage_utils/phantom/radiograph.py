@@ -16,7 +16,7 @@ from bonexage_utils.phantom.tissue import Frame
 FINE_PX_PER_MM = 2.2  # below this, bones are drawn twice as fine, so that a 1 mm growth plate survives
 SCATTER_SIGMA_MM = 20.0
 LEVELLING_SHARE = 0.05  # SD of what is levelled out, as a share of the image's height
-SHARPENING = 0.35  # edge enhancement of every reader's console ...
+SHARPENING = 0.15  # edge enhancement of every reader's console ...
 SHARPENING_MM = 0.9  # ... over this SD
 SPACING_LIMITS_PX = (240, 820)  # heights of films whose height follows from their spacing
 

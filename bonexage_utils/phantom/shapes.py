@@ -17,10 +17,10 @@ from bonexage_utils.phantom.skeleton import Bone, Child
 
 SAMPLES = 97  # slices of one solid
 FLATTENING = 0.85  # front-to-back over side-to-side extent of a shaft
-SHELL_MM = 0.45  # thin cortex at bone ends, epiphyses and carpals
+SHELL_MM = 0.4  # thin cortex at bone ends, epiphyses and carpals
 SHAFT_MARROW_SPONGIOSA = 0.12  # the shaft's cavity is nearly all marrow
 END_SPONGIOSA = 0.75  # and its ends are not all bone
-END_PLATE = 3.0  # zone of provisional calcification: spongiosa this much denser ...
+END_PLATE = 2.6  # zone of provisional calcification: spongiosa this much denser ...
 END_PLATE_MM = 0.6  # ... over this depth at a metaphysis
 LARGEST_GAP = 0.055  # growth plate over bone length: the tabled gap would swallow a toddler's middle phalanx
 
@@ -96,7 +96,7 @@ def _shaft(bone: Bone, centre: Centre) -> Solid:
     shell = SHELL_MM + np.clip(bone.cortex_mm - SHELL_MM, 0, None) * np.clip(1.6 * inland - 0.15, 0, 1)
     marrow = END_SPONGIOSA - (END_SPONGIOSA - SHAFT_MARROW_SPONGIOSA) * np.clip(1.7 * inland - 0.35, 0, 1)
     to_plate = from_start if bone.epiphysis == "base" else from_end
-    line = (END_PLATE - 1) * (centre.scar if centre.fusion == 1 else 1.0) * (to_plate < END_PLATE_MM)
+    line = (END_PLATE - 1) * (0.5 * centre.scar if centre.fusion == 1 else 1.0) * (to_plate < END_PLATE_MM)
     depth = 2 * FLATTENING * half**0.7 * min(waist, half.max()) ** 0.3  # ends flare less front to back
     return Solid(f"bone_{bone.name}", bone.origin + start * bone.direction, bone.direction, end - start, middle, half,
                  depth, shell, marrow + line)  # fmt: skip
@@ -116,8 +116,8 @@ def _mature_plate(bone: Bone, centre: Centre, x: np.ndarray) -> tuple[np.ndarray
         far = 0.84 - 0.16 * x + 0.1 * x * x
     else:
         far = 0.84 + 0.16 * x * x  # a shallow cup for the head it meets
-    near = near - (centre.fusion == 1) * (0.05 + 0.10 * centre.scar)  # shaft and epiphysis overlap in the scar
-    horn = 0.30 * centre.cap * (1 - 0.7 * centre.fusion)
+    near = near - (centre.fusion == 1) * (0.03 + 0.06 * centre.scar)  # shaft and epiphysis overlap in the scar
+    horn = 0.42 * centre.cap * (1 - 0.7 * centre.fusion)
     return near - horn * np.clip((np.abs(x) - 0.8) / 0.2, 0, 1), far
 
 
@@ -177,7 +177,7 @@ def _outline(name: str) -> tuple[np.ndarray, np.ndarray]:
     # a round centre keeps a hint of its later length
     cover = np.array([[np.cos(a), np.sin(a)] for a in angles])
     spread = np.linalg.eigh(np.cov((adult[:, None] * cover).T))
-    axes = np.sqrt(2 * spread.eigenvalues) * [0.93, 0.80]
+    axes = np.sqrt(2 * spread.eigenvalues) * [0.93, 0.74]
     along = cover @ spread.eigenvectors
     young = 1 / np.hypot(along[:, 0] / axes[0], along[:, 1] / axes[1])
     return adult[:, None] * cover, young[:, None] * cover

@@ -161,17 +161,18 @@ def _outline(child: Child, frame: Frame, margin: float) -> np.ndarray:
         base = bone.widths[0] / 2 + (0.5 if bone.kind == "distal" else 0.62) * margin
         head = max(bone.widths[2], 0.8 * bone.widths[0]) / 2 + 0.72 * margin
         tip = bone.end + bone.direction * (margin * 0.5 - head * 0.6 if bone.kind == "distal" else 0.0)
-        wide = 1.0 if bone.name[:2] != "MC" else 1.15 if bone.name != "MC1" else 1.05
+        wide = 1.0 if bone.name[:2] != "MC" else 1.15
         _capsule(mask, frame.px(np.array([bone.origin, tip])), (base * wide * frame.scale, head * frame.scale * wide))
     webs = [along(f"PP{ray}", 0.24) for ray in range(2, 6)]
     skin = 1.3 * margin
     wrist = [along("radius", 0.98, bones["radius"].widths[2] / 2 + 0.8 * skin),
              along("ulna", 0.98, -bones["ulna"].widths[2] / 2 - 0.8 * skin)]  # fmt: skip
-    heel = [along("MC5", share, -aside * unit) for share, aside in ((0.9, 0.085), (0.5, 0.115), (0.1, 0.13))]
+    heel = [along("MC5", share, -aside * unit) for share, aside in ((0.9, 0.092), (0.5, 0.122), (0.1, 0.137))]
     heel.append((2 * along("MC5", 0.0, -0.13 * unit) + wrist[1]) / 3)
     fill([*webs, *heel, wrist[1], wrist[0], along("MC1", 0.0), along("MC2", 0.0)])
-    fill([along("MC1", 0.0, margin), along("MC1", 0.95), along("PP1", 0.12), along("MC2", 0.86), along("MC2", 0.0)])
-    fill([wrist[0], along("MC1", 0.1, 2.2 * margin), along("MC1", 0.5, 1.9 * margin), along("MC2", 0.3), wrist[1]])
+    fill([along("MC1", 0.0, 2 * margin), along("MC1", 0.95), along("PP1", 0.12), along("MC2", 0.86), along("MC2", 0.0)])
+    ball = [along("MC1", share, aside * margin) for share, aside in ((0.05, 2.9), (0.5, 2.6), (0.85, 2.0))]
+    fill([wrist[0], *ball, along("MC2", 0.3), wrist[1]])
     # the forearm widens away from the wrist
     down = [(d, 1 - d * unit / bones["radius"].length) for d in (0.35, 0.8, 1.6)]  # both bones are equally long
     radial = [along("radius", share, (0.15 + 0.03 * d) * unit + skin) for d, share in down]
@@ -224,7 +225,7 @@ def soft(child: Child, frame: Frame, fat: float) -> tuple[np.ndarray, np.ndarray
     xs = np.arange(frame.shape[1], dtype=np.float32)[None, :] + 0.5 - frame.offset[0]
     x, y = back[0, 0] * xs + back[0, 1] * ys, back[1, 0] * xs + back[1, 1] * ys
     grid = np.linspace(-2, 3, 256)
-    at = {-1.3: 1.45 * mm["wrist"], -0.1: 1.05 * mm["wrist"], 0.1: 0.95 * mm["wrist"], 0.45: mm["palm"],
+    at = {-1.3: 1.45 * mm["wrist"], -0.1: 1.05 * mm["wrist"], 0.1: mm["wrist"], 0.45: 1.05 * mm["palm"],
           0.9: 0.85 * mm["palm"], 1.2: mm["finger"]}  # fmt: skip
     table = np.interp(grid, list(at), np.array(list(at.values())) / 2)
     radius = table.astype(np.float32)[np.clip((y + 2) * 51, 0, 255).astype(np.intp)]
