@@ -23,6 +23,7 @@ CARPAL_SHARE = 0.7  # of a carpal's own scatter, common to all of them (Johnston
 ROW_SHARE, HAND_SHARE = 0.3, 0.25  # of an epiphysis' own scatter, common to its row, and to all epiphyses
 EMR_AT_APPEARANCE = 0.14  # a nodule of 1-1.5 mm
 EMR_FULL_GROWN = 1.08  # the epiphysis slightly overhangs before it fuses (1.05-1.10)
+WIDENING = 2.0  # from half to full width quick at first, as films show; 1 would be a straight line
 CAPPING_MONTHS = 18.0  # over which the horns grow; the table gives the middle
 CARPAL_AT_APPEARANCE = 0.10
 
@@ -131,6 +132,8 @@ def state(name: str, sex: Sex, bone_age_months: float, events: Clock) -> Centre:
     full_grown = max(events.emr_one + 12, min(events.caps, events.fusion_begins))
     emr = np.interp(ba, [events.appears, events.emr_half, events.emr_one, full_grown],
                     [EMR_AT_APPEARANCE, 0.5, 1.0, EMR_FULL_GROWN])  # fmt: skip
+    if 0.5 < emr < 1:
+        emr = 1 - 0.5 * (2 - 2 * emr) ** WIDENING
     fusion = float(np.interp(ba, [events.fusion_begins, events.fusion_complete], [0.0, 1.0]))
     row = name if name == "radius" else name[:2]
     fades = anatomy.SCAR_MONTHS.get(row, anatomy.SCAR_MONTHS["other"])
