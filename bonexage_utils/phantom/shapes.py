@@ -111,7 +111,7 @@ def _mature_plate(bone: Bone, centre: Centre, x: np.ndarray) -> tuple[np.ndarray
     elif bone.name == "ulna":
         far = 0.72 + 0.12 * x * x + 0.75 * centre.detail * np.exp(-(((x + 0.68) / 0.24) ** 2))
     elif bone.epiphysis == "head":
-        far = 0.22 + 0.78 * np.sqrt(1 - (0.94 * x) ** 2)
+        far = 0.34 + 0.66 * np.sqrt(1 - (0.94 * x) ** 2)
     elif bone.name == "MC1":
         far = 0.84 - 0.16 * x + 0.1 * x * x
     else:
