@@ -80,12 +80,11 @@ def extras(child: Child, n: Nuisances, frame: Frame, hand: np.ndarray, rng: np.r
         lead = np.maximum(lead, ink)
     if n.ring:
         bone = child.bone("PP4")
-        at, across = bone.origin + 0.3 * bone.length * bone.direction, 1.05 * bone.widths[0] * bone.side
-        ends = frame.px(np.array([at - across, at + across]))
-        tilt = 0.12 * (ends[1] - ends[0])[::-1] * [-1, 1]
-        for sign in (-1, 1):
-            path = np.rint([ends[0], (ends[0] + ends[1]) / 2 + sign * tilt, ends[1]]).astype(np.int32)
-            cv2.polylines(lead, [path], False, 1.0, max(1, round(1.6 * frame.scale)), cv2.LINE_AA)
+        middle = frame.px(bone.origin + 0.3 * bone.length * bone.direction)[0]
+        across = frame.matrix @ bone.side * 0.66 * bone.widths[0]  # px, from the middle to the skin
+        axes, turn = np.hypot(*across) * np.array([1.0, 0.16]), np.degrees(np.arctan2(across[1], across[0]))
+        cv2.ellipse(lead, (tuple(float(v) for v in middle), tuple(float(v) for v in 2 * axes), float(turn)), 1.0,
+                    max(1, round(1.4 * frame.scale)), cv2.LINE_AA)  # fmt: skip
     if n.cast:
         thick = round(5 * frame.scale) * 2 + 1
         shell = cv2.dilate((hand > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (thick, thick)))

@@ -131,7 +131,7 @@ def _epiphysis(bone: Bone, centre: Centre) -> Solid:
     near, far = _mature_plate(bone, centre, x)
     # ends rounded to the middle; after fusion the edge towards the shaft stays square
     waist = 0.45
-    edge = (1 - np.abs(x) ** 5) ** 0.3
+    edge = (1 - np.abs(x) ** (4 + 6 * grown)) ** 0.3
     near = near * edge + waist * (1 - edge) * (1 - centre.fusion)
     far = waist + (far - waist) * edge
     nodule = 0.5 * np.sqrt(1 - x * x)
