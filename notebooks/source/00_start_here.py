@@ -193,7 +193,7 @@ ex.first.check(my_first)
 
 # %% [markdown]
 # Age runs to the right, in months; the number of centres goes up. Her line is never below his. She has all 30 at
-# 124 months, he at 150: more than two years later. Were you near?
+# 129 months, he at 153: two years later. Were you near?
 #
 # The surprise is in the middle: both lines have long flat stretches.
 #
