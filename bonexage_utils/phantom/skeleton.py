@@ -217,7 +217,7 @@ def _bones(sex: Sex, age: float, size: float, stretch: dict[str, float], sway: n
     width, index = (float(np.interp(years, anatomy.MC2_WIDTH_AGE_YEARS, table[sex]))
                     for table in (anatomy.MC2_WIDTH_MM, anatomy.METACARPAL_INDEX))  # fmt: skip
     # toddlers' metacarpals are wider on films than in the table, for their length
-    width *= size * float(np.interp(years, (1.5, 8), (1.2, 0.95)))
+    width *= size * float(np.interp(years, (1.5, 9), (1.32, 0.95)))
     body = _Body(years, mc2, width, index, unit, sex == "M")
     rays = [_ray(body, ray, at, stretch) for ray in range(1, 6)]
     fingers = [bone for ray in rays for bone in ray]
