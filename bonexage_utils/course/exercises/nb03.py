@@ -14,7 +14,7 @@ from bonexage_utils.course.start import Course
 from bonexage_utils.course.widgets import LOSSES, best_guess
 from bonexage_utils.phantom import grow
 from bonexage_utils.phantom.dataset import AGE_RANGE_MONTHS, RATER_SD_MONTHS
-from bonexage_utils.plots import ACCENT, MUTED, SEX_COLOUR, Picture, new_figure
+from bonexage_utils.plots import ACCENT, SEX_COLOUR, Picture, new_figure
 
 SLIP_MONTHS = 60.0
 SHARES = (0.0, 0.05, 0.2)  # of labels that slipped
@@ -224,8 +224,8 @@ def draw_four_runs() -> Picture:
     figure, axes = new_figure(9, 3.1, 1, len(FAULTS), sharey=True)
     told = []
     for ax, (run, log) in zip(axes, runs.groupby("run"), strict=True):
-        ax.plot(log["step"], log["train"], color=MUTED, label="training children")
-        ax.plot(log["step"], log["selection"], color=SEX_COLOUR["M"], linewidth=2, label="other children (selection)")
+        ax.plot(log["step"], log["selection"], color=SEX_COLOUR["M"], linewidth=3, label="other children (selection)")
+        ax.plot(log["step"], log["train"], color="black", linewidth=1, label="training children")
         ax.axhline(baseline, color=ACCENT, linestyle="--", label="the median, on the others")
         ax.set(title=f"run {run}", xlabel="step", ylim=(0, 1.6 * baseline), xticks=range(0, STEPS + 1, STEPS // 2))
         numbers = log.set_index("step")[["train", "selection"]].loc[[0, STEPS // 4, STEPS // 2, STEPS]].round()
