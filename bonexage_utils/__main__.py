@@ -51,6 +51,11 @@ class UnknownSex(StrEnum):
     mean = "mean"
 
 
+class Site(StrEnum):
+    A = "A"
+    B = "B"
+
+
 class Split(StrEnum):
     train = "train"
     selection = "selection"
@@ -80,6 +85,9 @@ def phantom(
     n: Annotated[int, typer.Option("--n", min=1, help="How many films.")] = 2400,
     seed: Annotated[int, typer.Option(min=0, help="Film k depends on the seed and k alone.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if left out.")] = None,
+    site: Annotated[Site, typer.Option(help="A: like the RSNA films. B: another scanner, another reader.")] = Site.A,
+    shortcut: Annotated[bool, typer.Option("--shortcut", help="Plant a marker that gives the age away.")] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="Also write where every bone and centre lies.")] = False,
     faults: Annotated[int, typer.Option(min=0, help="Films to spoil, listed in planted_faults.csv.")] = 0,
 ) -> None:
     """Make a cohort of simulated hand radiographs.
@@ -93,7 +101,8 @@ def phantom(
 
     if faults > n // 3:  # before drawing them: the rest has to serve as copies, and some films cannot be spoiled
         raise BoneXageError(f"--faults {faults}: at most every third of the {n} films")
-    facts = json.loads((write_cohort(out, n, seed, workers) / "cohort.json").read_text(encoding="utf-8"))
+    facts = json.loads((write_cohort(out, n, seed, workers, site.value, shortcut, masks)
+                        / "cohort.json").read_text(encoding="utf-8"))
     if faults:
         plant_faults(out, faults, seed)
     typer.echo(f"{out}: {n:,} films; what is known of each bone is in ground_truth.csv")

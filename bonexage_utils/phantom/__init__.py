@@ -4,8 +4,11 @@
 outlines, `radiograph` takes the film, `dataset` writes a cohort in the flat RSNA layout.
 """
 
-from bonexage_utils.phantom.dataset import child_and_film, write_cohort
-from bonexage_utils.phantom.radiograph import Nuisances, render
-from bonexage_utils.phantom.skeleton import Bone, Centre, Child, grow
+from bonexage_utils.phantom.dataset import child_and_film, read_masks, write_cohort
+from bonexage_utils.phantom.maturity import Centre
+from bonexage_utils.phantom.nuisances import Nuisances
+from bonexage_utils.phantom.radiograph import render
+from bonexage_utils.phantom.skeleton import Bone, Child, grow
 
-__all__ = ["Bone", "Centre", "Child", "Nuisances", "child_and_film", "grow", "render", "write_cohort"]
+__all__ = ["Bone", "Centre", "Child", "Nuisances", "child_and_film", "grow", "read_masks", "render",
+           "write_cohort"]

@@ -19,16 +19,20 @@ class Appearance(NamedTuple):
 
 
 class Milestones(NamedTuple):
-    """Bone ages (months) an epiphysis passes after it has appeared. EMR: epiphysis width / metaphysis width."""
+    """Bone ages (months) an epiphysis passes after it has appeared. EMR: epiphysis width / metaphysis width.
+
+    `caps` is when it grips the metaphysis with horns on both sides; None for those that only come to lie in line.
+    """
 
     emr_half: float
     emr_one: float
+    caps: float | None
     fusion_begins: float
     fusion_complete: float
 
 
-# Median: Garn, Rohmann & Silverman 1967, Med Radiogr Photogr 43:45-66 (Fels, Ohio), recalled and cross-checked
-# against the Greulich-Pyle standards. specific_sd = sqrt(SD^2 - SD_Brush^2), floored at 0.4 SD: derived.
+# Median, on the calendar: Garn, Rohmann & Silverman 1967, Med Radiogr Photogr 43:45-66 (Fels, Ohio), recalled and
+# cross-checked against the Greulich-Pyle standards. specific_sd = sqrt(SD^2 - SD_Brush^2), floored at 0.4 SD: derived.
 # Pisiform is not in Garn's list: intermediate of several public sources, +-6 months; its specific_sd is estimated.
 APPEARANCE: dict[str, dict[str, Appearance]] = {
     "capitate": {"M": Appearance(3, 2.3), "F": Appearance(2, 3.0)},
@@ -67,28 +71,46 @@ APPEARANCE: dict[str, dict[str, Appearance]] = {
 # group, some cells interpolated. On the bone-age scale.
 MILESTONES: dict[str, dict[str, Milestones]] = {
     "F": {
-        "DP1": Milestones(26, 60, 156, 162),
-        "DP2-5": Milestones(36, 60, 158, 162),
-        "PP2-5": Milestones(24, 106, 162, 176),
-        "MP2-5": Milestones(36, 106, 164, 178),
-        "PP1": Milestones(30, 96, 164, 176),
-        "MC1": Milestones(36, 120, 162, 168),
-        "MC2-5": Milestones(30, 132, 165, 180),
-        "radius": Milestones(24, 132, 177, 204),
-        "ulna": Milestones(90, 144, 174, 200),
+        "DP1": Milestones(26, 60, 132, 156, 162),
+        "DP2-5": Milestones(36, 60, 132, 158, 162),
+        "PP2-5": Milestones(24, 106, 132, 162, 176),
+        "MP2-5": Milestones(36, 106, 132, 164, 178),
+        "PP1": Milestones(30, 96, 132, 164, 176),
+        "MC1": Milestones(36, 120, 156, 162, 168),
+        "MC2-5": Milestones(30, 132, None, 165, 180),
+        "radius": Milestones(24, 132, 144, 177, 204),
+        "ulna": Milestones(90, 144, None, 174, 200),
     },
     "M": {
-        "DP1": Milestones(30, 96, 171, 186),
-        "DP2-5": Milestones(54, 96, 177, 186),
-        "PP2-5": Milestones(32, 147, 186, 202),
-        "MP2-5": Milestones(42, 145, 187, 203),
-        "PP1": Milestones(54, 120, 186, 200),
-        "MC1": Milestones(54, 150, 176, 186),
-        "MC2-5": Milestones(45, 156, 189, 204),
-        "radius": Milestones(36, 156, 206, 228),
-        "ulna": Milestones(108, 180, 204, 216),
+        "DP1": Milestones(30, 96, 165, 171, 186),
+        "DP2-5": Milestones(54, 96, 168, 177, 186),
+        "PP2-5": Milestones(32, 150, 162, 186, 202),
+        "MP2-5": Milestones(42, 140, 168, 187, 203),
+        "PP1": Milestones(54, 120, 162, 186, 200),
+        "MC1": Milestones(54, 150, 168, 176, 186),
+        "MC2-5": Milestones(45, 156, None, 189, 204),
+        "radius": Milestones(36, 156, 180, 206, 228),
+        "ulna": Milestones(108, 180, None, 204, 216),
     },
 }
+# Single bones that leave their group (same notes).
+MILESTONE_EXCEPTIONS: dict[str, dict[str, dict[str, float]]] = {
+    "F": {"DP2": {"emr_one": 66}, "PP5": {"emr_one": 120, "fusion_complete": 170}, "MP5": {"emr_one": 120},
+          "MP2": {"fusion_complete": 172}},
+    "M": {"PP2": {"emr_one": 132}, "MP5": {"emr_one": 156}},
+}  # fmt: skip
+
+# Bone ages (months) between which a shape goes from its childish to its adult form (Greulich & Pyle notes; the ends
+# of several are interpolated). Carpals are round before and faceted after.
+SHAPES: dict[str, dict[str, tuple[float, float]]] = {
+    "radius": {"M": (72, 180), "F": (66, 150)},  # styloid
+    "ulna": {"M": (108, 186), "F": (106, 162)},  # styloid
+    "MC2": {"M": (72, 132), "F": (82, 120)},  # notch of the base for the trapezoid
+    "capitate": {"M": (60, 180), "F": (50, 156)}, "hamate": {"M": (60, 180), "F": (50, 156)},
+    "carpal": {"M": (84, 180), "F": (69, 156)},
+}  # fmt: skip
+# Months the white line of a closed growth plate takes to fade ("one to three years"; radius and MP longest).
+SCAR_MONTHS: dict[str, float] = {"radius": 48.0, "MP": 36.0, "other": 20.0}
 
 # Greulich & Pyle 1959, Brush Foundation series: (chronological age, mean skeletal age, SD), months. Three public
 # transcriptions agree digit for digit.
@@ -138,7 +160,8 @@ METACARPAL_INDEX: dict[str, tuple[float, ...]] = {
 }
 
 # Bone length / MC2 length for rays 1-5: Buryanov & Kotiuk 2010, Int J Morphol 28:755; near-constant after 2 years.
-# The thumb has no middle phalanx.
+# The thumb has no middle phalanx. Proximal and middle phalanges are drawn LONGER_FINGERS times as long: so they fit
+# the joints of the layout below.
 ROW_RATIO: dict[str, tuple[float, ...]] = {
     "MC": (0.68, 1.0, 0.955, 0.855, 0.79),
     "PP": (0.465, 0.60, 0.665, 0.615, 0.48),
@@ -146,41 +169,70 @@ ROW_RATIO: dict[str, tuple[float, ...]] = {
     "DP": (0.32, 0.235, 0.255, 0.255, 0.235),
 }
 
+LONGER_FINGERS = 1.04
+# Cortex of a bone over that of a metacarpal of its width: estimates by eye from public films.
+CORTEX_SHARE: dict[str, float] = {"MC": 0.9, "PP": 0.7, "MP": 0.65, "DP": 0.5, "forearm": 0.75}
+
 # Neutral layout: origin at the distal radius epiphysis, +y to the third MCP joint, +x to the thumb, unit S =
-# |radius -> MCP3|. Medians at >= 120 months of 327 films annotated by Koitka et al.
-# (razorx89/rsna-boneage-ossification-roi-detection, MIT); metacarpal bases and carpals are estimates, +-0.02 S.
-LAYOUT: dict[str, tuple[float, float]] = {
-    "ulna": (-0.247, -0.014),
-    "MCP1": (0.511, 0.643), "MCP2": (0.239, 0.995), "MCP3": (0.0, 1.0), "MCP4": (-0.198, 0.938),
-    "MCP5": (-0.384, 0.841), "IP1": (0.711, 0.891), "PIP2": (0.342, 1.405), "PIP3": (0.029, 1.475),
-    "PIP4": (-0.258, 1.368), "PIP5": (-0.528, 1.141), "DIP2": (0.398, 1.633), "DIP3": (0.044, 1.752),
-    "DIP4": (-0.289, 1.629), "DIP5": (-0.606, 1.314),
-    "MC1": (0.215, 0.30), "MC2": (0.085, 0.35), "MC3": (0.0, 0.365), "MC4": (-0.085, 0.385),
-    "MC5": (-0.165, 0.37),
-    "scaphoid": (0.075, 0.14), "lunate": (-0.055, 0.115), "triquetrum": (-0.165, 0.17),
-    "pisiform": (-0.175, 0.16), "trapezium": (0.17, 0.255), "trapezoid": (0.085, 0.275),
-    "capitate": (-0.015, 0.245), "hamate": (-0.12, 0.25),
+# |radius -> MCP3|. Medians below 60, at 60-120 and from 120 months of 327 films annotated by Koitka et al.
+# (razorx89/rsna-boneage-ossification-roi-detection, MIT).
+LAYOUT_AGE_MONTHS = (36, 90, 156)
+LAYOUT: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
+    "ulna": ((-0.271, -0.023), (-0.253, -0.026), (-0.247, -0.014)),
+    "carpus": ((-0.042, 0.288), (-0.012, 0.258), (-0.016, 0.236)),
+    "MCP1": ((0.488, 0.642), (0.528, 0.642), (0.511, 0.643)),
+    "MCP2": ((0.253, 0.991), (0.241, 0.988), (0.239, 0.995)),
+    "MCP3": ((0.0, 1.0), (0.0, 1.0), (0.0, 1.0)),
+    "MCP4": ((-0.226, 0.954), (-0.205, 0.940), (-0.198, 0.938)),
+    "MCP5": ((-0.419, 0.857), (-0.396, 0.835), (-0.384, 0.841)),
+    "IP1": ((0.700, 0.884), (0.703, 0.873), (0.711, 0.891)),
+    "PIP2": ((0.351, 1.392), (0.342, 1.380), (0.342, 1.405)),
+    "PIP3": ((0.038, 1.459), (0.024, 1.463), (0.029, 1.475)),
+    "PIP4": ((-0.292, 1.372), (-0.274, 1.359), (-0.258, 1.368)),
+    "PIP5": ((-0.557, 1.148), (-0.556, 1.121), (-0.528, 1.141)),
+    "DIP2": ((0.395, 1.606), (0.394, 1.609), (0.398, 1.633)),
+    "DIP3": ((0.056, 1.740), (0.029, 1.738), (0.044, 1.752)),
+    "DIP4": ((-0.335, 1.629), (-0.303, 1.616), (-0.289, 1.629)),
+    "DIP5": ((-0.610, 1.319), (-0.632, 1.287), (-0.606, 1.314)),
+}
+# Adult landmarks in the same frame, estimates, +-0.02 S: metacarpal bases (only their direction is used) and carpals.
+LANDMARK: dict[str, tuple[float, float]] = {
+    "MC1": (0.225, 0.30), "MC2": (0.105, 0.35), "MC3": (-0.01, 0.365), "MC4": (-0.115, 0.385), "MC5": (-0.21, 0.37),
+    "scaphoid": (0.06, 0.106), "lunate": (-0.090, 0.090), "triquetrum": (-0.21, 0.158),
+    "pisiform": (-0.215, 0.135), "trapezium": (0.162, 0.238), "trapezoid": (0.102, 0.272),
+    "capitate": (-0.025, 0.237), "hamate": (-0.145, 0.262),
 }  # fmt: skip
 
-# Adult male carpals and sesamoid on a PA view: long axis mm, short axis mm, tilt of the long axis from +y towards
-# the thumb (degrees). Sizes recalled, tilts estimated by eye.
-ROUND_BONES: dict[str, tuple[float, float, float]] = {
-    "capitate": (23, 15, 0), "hamate": (21, 18, -15), "triquetrum": (17, 13, -40), "lunate": (18, 15, 80),
-    "scaphoid": (26, 14, 45), "trapezium": (18, 17, 30), "trapezoid": (14, 12, 20), "pisiform": (12, 9, 0),
-    "sesamoid": (5, 4, 30),
-}  # fmt: skip
+# Adult male carpals and sesamoid on a PA view of a left hand: corners in mm from the centre, +x to the thumb, +y to
+# the fingertips. Length and width recalled (capitate 23 x 15, hamate 21 x 18, triquetrum 17 x 13, lunate 18 x 15,
+# scaphoid 26 x 14, trapezium 18 x 17, trapezoid 14 x 12, pisiform 12 x 9, sesamoid 5 x 4), corners drawn by eye.
+ROUND_BONES: dict[str, tuple[tuple[float, float], ...]] = {
+    "capitate": ((-6.8, 11), (6, 11.5), (7.4, 6), (6, 0.5), (6.6, -5), (4.6, -9.5), (0, -11.5), (-4.6, -10),
+                 (-6.8, -5), (-6.8, 3)),
+    "hamate": ((-8.5, 9.5), (-1, 11), (6.5, 10.5), (6.8, 4), (5.8, -3), (4.8, -9.5), (2, -10.5), (-2, -7), (-7, -1),
+               (-9.5, 4)),
+    "triquetrum": ((-6.5, 5), (-1, 7), (5, 5), (7, -1), (6, -6), (0, -7), (-5.5, -4), (-8, 1)),
+    "lunate": ((-8.5, 2.5), (-4, 6.8), (1, 5), (6.5, 6.8), (8.5, 1), (7, -4.5), (1, -7.2), (-5.5, -5.5)),
+    "scaphoid": ((-8, -2), (-7, -8), (-1, -9), (5, -5), (9, 2), (11, 8), (8, 11.5), (3, 10), (-1, 4.5), (-5, 2)),
+    "trapezium": ((-7, -4), (-2, -8.5), (5, -6.5), (9, 0), (6.5, 7.5), (0, 8.5), (-6, 6.5), (-8, 1)),
+    "trapezoid": ((-5, -5), (3.5, -6.5), (6, -1), (5.5, 6), (-1, 7), (-6, 5.5), (-6.3, 0)),
+    "pisiform": ((-4.5, 3), (-2, 6), (2, 6), (4.5, 3), (4.5, -3), (2, -6), (-2, -6), (-4.5, -3)),
+    "sesamoid": ((-1.8, 1.2), (-0.8, 2.5), (0.8, 2.5), (1.8, 1.2), (1.8, -1.2), (0.8, -2.5), (-0.8, -2.5),
+                 (-1.8, -1.2)),
+}
+FEMALE_CARPALS = 0.90  # of the male's size
 # Carpals have their adult outline at this bone age (Greulich & Pyle notes).
 CARPALS_ADULT: dict[str, float] = {"M": 180.0, "F": 156.0}
 
 # Radiographic physis and joint gaps (mm) by age (years): engineering estimates anchored to ultrasound of the
-# radial physis (Ng et al.: 3.2 +- 0.9 mm at 6 years). The toddler's MCP gap is drawn below the estimated 4-5 mm,
-# which left the fingers visibly apart from the palm.
+# radial physis (Ng et al.: 3.2 +- 0.9 mm at 6 years). In the fingers a third narrower than first estimated (2.5 and
+# 2.0 mm at two years): public films show them so.
 GAP_AGE_YEARS = (2, 6, 10, 14)
 PHYSIS_GAP_MM: dict[str, tuple[float, ...]] = {
-    "radius": (3.0, 2.5, 2.0, 1.2), "ulna": (3.0, 3.0, 2.2, 1.3), "MC": (2.5, 1.8, 1.3, 0.9),
-    "phalanx": (2.0, 1.3, 1.0, 0.7),
+    "radius": (3.0, 2.4, 1.8, 1.1), "ulna": (3.0, 2.6, 1.9, 1.2), "MC": (1.8, 1.2, 0.9, 0.7),
+    "phalanx": (1.4, 1.0, 0.8, 0.6),
 }  # fmt: skip
-JOINT_GAP_MM: dict[str, tuple[float, ...]] = {"MCP": (3.5, 3.0, 2.2, 1.6), "IP": (2.5, 1.8, 1.3, 1.0)}
+JOINT_GAP_MM: dict[str, tuple[float, ...]] = {"MCP": (3.0, 2.2, 1.7, 1.4), "IP": (2.0, 1.6, 1.2, 1.0)}
 
 # Soft tissue along the beam and skin beyond bone (mm) by age (years): engineering estimates.
 SOFT_AGE_YEARS = (2, 8, 18)
@@ -189,5 +241,5 @@ SOFT_THICKNESS_MM: dict[str, tuple[float, float, float]] = {
 }  # fmt: skip
 
 # Linear attenuation (1/cm) at 33 keV, the mean energy of a 48-55 kVp hand film: NIST XAAMDI, ICRU-44 tissues,
-# log-log interpolated. Spongiosa: bone volume fraction 0.20.
-MU_PER_CM_33KEV: dict[str, float] = {"soft": 0.359, "cortical": 2.031, "spongiosa": 0.657}
+# log-log interpolated. Cortex: a child's, 1.75 g/cm3. Spongiosa: bone volume fraction 0.20.
+MU_PER_CM_33KEV: dict[str, float] = {"soft": 0.359, "fat": 0.268, "cortical": 1.851, "spongiosa": 0.657}

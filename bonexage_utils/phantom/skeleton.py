@@ -7,24 +7,18 @@ as in children, so a model cannot read bone age off the length of a bone.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.phantom import anatomy
+from bonexage_utils.phantom import anatomy, maturity
+from bonexage_utils.phantom.maturity import Centre, Sex
 
-Sex = Literal["M", "F"]
-
-TEMPO_LIMIT = 2.5  # SDs; a wider tail would make children whose centres appear out of any clinical order
 SIZE_SD = 0.045  # body size at a given age, relative (+-4.5 % on bone length)
 BONE_SD = 0.025  # each bone's own length on top of that, relative
 SIZE_TEMPO_CORRELATION = 0.45  # early maturers are taller at the same age
-LATE_EVENT_SD = 4.0  # months; EMR and fusion timing of one bone round the child's bone age (estimate)
-EMR_AT_APPEARANCE = 0.12  # a nodule of 1-1.5 mm
-EMR_FULL_GROWN = 1.06  # the epiphysis slightly overhangs before it fuses
-CARPAL_SIZE_AT_APPEARANCE = 0.10
-CARPAL_FIT = 0.88  # the layout is good to 2 mm only; at full size neighbours would overlap more than on films
+CARPAL_FIT = 1.1  # rounding the corners off takes from the tabled sizes
+LAYOUT_SD = 0.012  # each landmark's own place, in units of |radius -> MCP3|
 
 
 @dataclass(frozen=True)
@@ -34,8 +28,8 @@ class Bone:
     `origin` is the proximal end and `direction` a unit vector, both arrays of shape (2,). `widths` are the full
     widths (mm) at the proximal end, the waist and the distal end. `kind` is "long", "distal" (phalanx), "forearm"
     or "round". `epiphysis` names the end that carries the growth plate: "base", "head" or "" for none.
-    `epiphysis_mm` and `gap_mm` are the mature epiphysis thickness and the open physis. `cortex_mm` is the cortical
-    thickness at the waist. `parent` is the bone it moves with ("" for the fixed palm and forearm).
+    `epiphysis_mm` is the mature epiphysis' thickness. `cortex_mm` is the cortical thickness at the waist. `parent` is
+    the bone it moves with ("" for the fixed palm).
     """
 
     name: str
@@ -48,27 +42,16 @@ class Bone:
     cortex_mm: float
     epiphysis: str = ""
     epiphysis_mm: float = 0.0
-    gap_mm: float = 0.0
 
     @property
     def end(self) -> np.ndarray:
         """Distal end, shape (2,), mm."""
         return self.origin + self.direction * self.length
 
-
-@dataclass(frozen=True)
-class Centre:
-    """Maturity of one ossification centre, named after its bone.
-
-    `emr` is the epiphysis width over the metaphysis width, 0 when absent, up to about 1.06; for carpals and the
-    sesamoid, which have no metaphysis, it is the share of their adult size, 0 to 1. `fusion` runs from 0 (open)
-    to 1 (complete) and stays 0 for centres that never fuse.
-    """
-
-    name: str
-    present: bool
-    emr: float
-    fusion: float
+    @property
+    def side(self) -> np.ndarray:
+        """Unit vector across the bone, towards the thumb's side, shape (2,)."""
+        return self.direction[::-1] * [1, -1]
 
 
 @dataclass(frozen=True)
@@ -92,17 +75,29 @@ class Child:
         """The centre called `name`; raises KeyError when there is none."""
         return {centre.name: centre for centre in self.centres}[name]
 
+    @property
+    def hand_length_mm(self) -> float:
+        """From the distal radius to the tip of the third distal phalanx along the middle ray (mm), fingers straight."""
+        ray = [self.bone(f"{row}3") for row in ("MC", "PP", "MP", "DP")]
+        return float(np.hypot(*ray[0].origin) + sum(bone.length for bone in ray))
+
     def posed(self, turns: dict[str, float]) -> Child:
         """The same child with joints turned: `turns` maps a bone to degrees, positive towards the thumb.
 
-        A bone turns about its proximal end and takes every bone beyond it along.
+        A bone turns about its proximal end and takes every bone beyond it along; "forearm" turns radius and ulna
+        about the wrist.
         """
         bones: dict[str, Bone] = {}
         moved: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        wrist = np.array([-0.05, 0.05]) * self.unit_mm
         for bone in self.bones:  # parents stand before their children in the list
-            old, new, turn = moved.get(bone.parent, (np.zeros(2), np.zeros(2), np.eye(2)))
-            origin = new + turn @ (bone.origin - old)
-            turn = turn @ _clockwise(turns.get(bone.name, 0.0))
+            if bone.kind == "forearm":
+                turn = _clockwise(turns.get("forearm", 0.0))
+                origin = wrist + turn @ (bone.origin - wrist)
+            else:
+                old, new, turn = moved.get(bone.parent, (np.zeros(2), np.zeros(2), np.eye(2)))
+                origin = new + turn @ (bone.origin - old)
+                turn = turn @ _clockwise(turns.get(bone.name, 0.0))
             moved[bone.name] = (bone.origin, origin, turn)
             bones[bone.name] = replace(bone, origin=origin, direction=turn @ bone.direction)
         return replace(self, bones=tuple(bones.values()))
@@ -114,129 +109,114 @@ def _clockwise(degrees: float) -> np.ndarray:
     return np.array([[c, s], [-s, c]])
 
 
-def bone_age(sex: Sex, age_months: float, tempo: float) -> float:
-    """Bone age (months) of a child `tempo` SDs from the Brush mean, within 1 month and the atlas's last plate."""
-    age, mean, sd = np.array(anatomy.BRUSH[sex]).T
-    if age_months <= age[-1]:
-        # from the first row back to birth, bone age and its scatter both run to zero
-        middle = np.interp(age_months, np.r_[0, age], np.r_[0, mean])
-        scatter = np.interp(age_months, np.r_[0, age], np.r_[0, sd])
-    else:
-        middle, scatter = mean[-1] + age_months - age[-1], sd[-1]
-    return float(np.clip(middle + scatter * tempo, 1.0, anatomy.GP_STANDARDS[sex][-1]))
-
-
-def _group(name: str) -> str:
-    """Key of `anatomy.MILESTONES` for an epiphysis."""
-    if name in ("radius", "ulna", "MC1", "PP1", "DP1"):
-        return name
-    return f"{name[:2]}2-5"
-
-
-def _centre(name: str, sex: Sex, ba: float, early: float, late: float) -> Centre:
-    """State of centre `name` at bone age `ba`, its own events shifted by `early` and `late` SDs."""
-    table = anatomy.APPEARANCE[name][sex]
-    appears = max(1.0, table.median + early * table.specific_sd)
-    if ba < appears:
-        return Centre(name, False, 0.0, 0.0)
-    if name in anatomy.ROUND_BONES:
-        # mm growth D_adult (0.1 + 0.9 x^0.6), taken relative to the hand a child of this bone age usually has
-        x = np.clip((ba - appears) / max(anatomy.CARPALS_ADULT[sex] - appears, 24.0), 0.0, 1.0)
-        share = CARPAL_SIZE_AT_APPEARANCE + (1 - CARPAL_SIZE_AT_APPEARANCE) * x**0.6
-        hand = _mc2_length(sex, ba) / anatomy.MC2_LENGTH_MM[sex][-1]
-        return Centre(name, True, float(min(1.0, share / hand)), 0.0)
-    stones = anatomy.MILESTONES[sex][_group(name)]
-    shift = late * LATE_EVENT_SD
-    half = max(stones.emr_half + shift, appears + 8.0)  # a centre that came late still needs months to grow
-    one = max(stones.emr_one + shift, half + 12.0)
-    begins = max(stones.fusion_begins + shift, one + 6.0)
-    complete = max(stones.fusion_complete + shift, begins + 4.0)
-    emr = np.interp(ba, [appears, half, one, begins], [EMR_AT_APPEARANCE, 0.5, 1.0, EMR_FULL_GROWN])
-    return Centre(name, True, float(emr), float(np.interp(ba, [begins, complete], [0.0, 1.0])))
-
-
-def _mc2_length(sex: Sex, age_months: float) -> float:
-    return float(np.interp(age_months / 12, anatomy.MC2_AGE_YEARS, anatomy.MC2_LENGTH_MM[sex]))
-
-
 def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.hypot(*vector)
 
 
-def _bones(sex: Sex, age: float, size: float, stretch: dict[str, float]) -> tuple[float, tuple[Bone, ...]]:
-    """Unit S (mm) and all bones in the neutral pose for chronological `age`; `stretch` scales single lengths."""
+@dataclass(frozen=True)
+class _Body:
+    """Sizes that all bones of one child share: mm unless said."""
+
+    years: float
+    mc2: float
+    mc2_width: float
+    index: float  # metacarpal index 2T/W
+    unit: float
+    male: bool
+
+    def between(self, toddler: float, adult: float) -> float:
+        """Toddler (2 years) to adult (16 years) proportions: fingers slim down."""
+        return toddler + (adult - toddler) * float(np.clip((self.years - 2) / 14, 0, 1))
+
+    def joint(self, row: str) -> float:
+        """Joint gap (mm) beyond a bone of `row`; the tabled gap of a toddler would swallow a phalanx."""
+        kind = "MCP" if row == "MC" else "IP"
+        return min(float(np.interp(self.years, anatomy.GAP_AGE_YEARS, anatomy.JOINT_GAP_MM[kind])), 0.05 * self.mc2)
+
+
+def _forearm(body: _Body, at: dict[str, np.ndarray]) -> list[Bone]:
+    up, bones = np.array([0.0, 1.0]), []
+    for name, head, shaft in (("radius", 0.445, 0.20), ("ulna", 0.24, 0.14)):
+        length, thick = 1.6 * body.unit, (0.13 if name == "radius" else 0.09) * body.mc2
+        end = (at["ulna"] if name == "ulna" else np.zeros(2)) + up * thick / 2
+        widths = (shaft * body.mc2, shaft * body.mc2, head * body.mc2)
+        cortex = anatomy.CORTEX_SHARE["forearm"] * body.index * widths[1] / 2
+        bones.append(Bone(name, "forearm", "", end - up * length, up, length, widths, cortex, "head", thick))
+    return bones
+
+
+def _ray(body: _Body, ray: int, at: dict[str, np.ndarray], stretch: dict[str, float]) -> list[Bone]:
+    """Metacarpal and phalanges of one ray, from the MCP joint outwards in the directions of the layout."""
+    bones: list[Bone] = []
+    width = body.mc2_width * (1.15, 1.0, 0.97, 0.82, 0.85)[ray - 1]
+    names = [row for row in ("MC", "PP", "MP", "DP") if row != "MP" or ray > 1]
+    for row in names:
+        name = f"{row}{ray}"
+        longer = anatomy.LONGER_FINGERS if row in ("PP", "MP") else 1.0
+        length = anatomy.ROW_RATIO[row][ray - 1] * body.mc2 * longer * stretch.get(name, 1.0)
+        if row == "MC":
+            towards = _unit(at[f"MCP{ray}"] - at[f"MC{ray}"])
+            start = at[f"MCP{ray}"] - towards * (length + body.joint(row) / 2)
+            widths = ((1.65, 2.1, 1.75, 1.75, 1.9)[ray - 1] * width, 0.97 * width, (1.6 if ray == 1 else 1.85) * width)
+        else:
+            joint = body.joint("MC" if row == "PP" else "IP")
+            start = bones[-1].end + bones[-1].direction * joint / 2
+            towards = _direction(row, ray, at, bones[-1].direction)
+            start = start + towards * joint / 2
+            if row == "DP":
+                widths = (0.6 * length, body.between(0.32, 0.28) * length, 0.42 * length)
+            else:
+                waist = (body.between(0.25, 0.205) if row == "PP" else body.between(0.31, 0.265)) * length
+                widths = (1.6 * waist, waist, 1.2 * waist)
+        at_head = row == "MC" and ray > 1
+        thin, thick = (0.10, 0.19) if at_head else (0.075, 0.11 if row == "PP" else 0.13)
+        plate = body.between(thin, thick) * length
+        cortex = anatomy.CORTEX_SHARE[row] * body.index * widths[1] / 2
+        bones.append(Bone(name, "distal" if row == "DP" else "long", bones[-1].name if bones else "", start, towards,
+                          length, widths, cortex, "head" if at_head else "base", plate))  # fmt: skip
+    return bones
+
+
+def _direction(row: str, ray: int, at: dict[str, np.ndarray], current: np.ndarray) -> np.ndarray:
+    """Neutral direction of a phalanx; the distal one continues the one before it."""
+    if row == "PP":
+        return _unit(at["IP1" if ray == 1 else f"PIP{ray}"] - at[f"MCP{ray}"])
+    return _unit(at[f"DIP{ray}"] - at[f"PIP{ray}"]) if row == "MP" else current
+
+
+def _carpals(body: _Body, at: dict[str, np.ndarray], thumb: Bone) -> list[Bone]:
+    """Carpals and sesamoid at full size for this hand; how much of them is bone is their centre's business."""
+    adult = 0.955 * anatomy.MC2_LENGTH_MM["M"][-1] * 1.53 + 4.0
+    at = at | {"sesamoid": thumb.end - thumb.side * 0.42 * thumb.widths[2] - thumb.direction * 0.05 * thumb.length}
+    bones = []
+    scale = CARPAL_FIT * body.unit / adult * (1.0 if body.male else anatomy.FEMALE_CARPALS / 0.94)  # her hand is .94
+    for name, corners in anatomy.ROUND_BONES.items():
+        size = np.ptp(np.array(corners), axis=0) * scale
+        up = np.array([0.0, 1.0])
+        bones.append(Bone(name, "round", "MC1" if name == "sesamoid" else "", at[name] - up * size[1] / 2, up,
+                          float(size[1]), (float(size[0]),) * 3, 0.4))  # fmt: skip
+    return bones
+
+
+def _bones(sex: Sex, age: float, size: float, stretch: dict[str, float], sway: np.ndarray) -> tuple[float, list[Bone]]:
+    """Unit S (mm) and all bones in the neutral pose at chronological `age`; `stretch` scales single lengths."""
     years = age / 12
-    mc2 = _mc2_length(sex, age) * size
+    mc2 = maturity.mc2_length(sex, age) * size
     # carpus and cartilage between radius and metacarpals scale with MC3; 4 mm is half the radius epiphysis
     unit = 0.955 * mc2 * 1.53 + 4.0 * size
-    at = {name: np.array(xy) * unit for name, xy in anatomy.LAYOUT.items()}
-    mc2_width = float(np.interp(years, anatomy.MC2_WIDTH_AGE_YEARS, anatomy.MC2_WIDTH_MM[sex])) * size
-    index = float(np.interp(years, anatomy.MC2_WIDTH_AGE_YEARS, anatomy.METACARPAL_INDEX[sex]))
-    gap = {k: float(np.interp(years, anatomy.GAP_AGE_YEARS, v)) for k, v in anatomy.PHYSIS_GAP_MM.items()}
-    joint = {k: float(np.interp(years, anatomy.GAP_AGE_YEARS, v)) for k, v in anatomy.JOINT_GAP_MM.items()}
-    adult = float(np.clip((years - 2) / 14, 0, 1))  # toddler (0) to adult (1) proportions: fingers slim down
-
-    def plump(toddler: float, grown: float) -> float:
-        return toddler + (grown - toddler) * adult
-
-    bones: list[Bone] = []
-    up = np.array([0.0, 1.0])
-    for name, head, shaft in (("radius", 0.465, 0.22), ("ulna", 0.25, 0.18)):
-        length = 1.5 * unit
-        thick = (0.13 if name == "radius" else 0.09) * mc2
-        end = (at["ulna"] if name == "ulna" else np.zeros(2)) + up * thick / 2
-        widths = (shaft * mc2, shaft * mc2, head * mc2)
-        cortex = index * shaft * mc2 / 2
-        bones.append(
-            Bone(name, "forearm", "", end - up * length, up, length, widths, cortex, "head", thick, gap[name])
-        )
-    for ray in range(1, 6):
-        width = mc2_width * (1.15, 1.0, 1.0, 0.85, 0.85)[ray - 1]
-        start, towards = at[f"MC{ray}"], _unit(at[f"MCP{ray}"] - at[f"MC{ray}"])
-        parent = ""
-        for row in ("MC", "PP", "MP", "DP"):
-            if row == "MP" and ray == 1:
-                continue
-            name = f"{row}{ray}"
-            length = anatomy.ROW_RATIO[row][ray - 1] * mc2 * stretch.get(name, 1.0)
-            if row == "MC":
-                widths = ((1.6 if ray == 1 else 1.35) * width, width, 1.55 * width)
-            elif row == "DP":
-                widths = (0.62 * length, plump(0.34, 0.28) * length, 0.45 * length)
-            else:
-                waist = (plump(0.27, 0.20) if row == "PP" else plump(0.33, 0.26)) * length
-                widths = ((1.6 if row == "PP" else 1.65) * waist, waist, 1.25 * waist)
-            at_head = row == "MC" and ray > 1
-            plate = (plump(0.10, 0.14) if at_head else plump(0.08, 0.11)) * length
-            # the table's gap would swallow a toddler's middle phalanx
-            physis = min(gap["MC" if row == "MC" else "phalanx"], 0.09 * length)
-            kind, end = "distal" if row == "DP" else "long", "head" if at_head else "base"
-            cortex = index * widths[1] / 2
-            bones.append(Bone(name, kind, parent, start, towards, length, widths, cortex, end, plate, physis))
-            joint_point = start + towards * (length + joint["MCP" if row == "MC" else "IP"] / 2)
-            if row != "DP":
-                towards = _next_direction(row, ray, at, towards)
-                start = joint_point + towards * joint["MCP" if row == "MC" else "IP"] / 2
-            parent = name
-    thumb = {bone.name: bone for bone in bones}["MC1"]
-    at["sesamoid"] = thumb.end + _clockwise(-90) @ thumb.direction * 0.45 * thumb.widths[2]
-    scale = CARPAL_FIT * unit / (0.955 * anatomy.MC2_LENGTH_MM["M"][-1] * 1.53 + 4.0)
-    for name, (long, short, tilt) in anatomy.ROUND_BONES.items():
-        direction = _clockwise(tilt) @ up
-        length = long * scale
-        parent = "MC1" if name == "sesamoid" else ""
-        widths = (short * scale,) * 3
-        bones.append(Bone(name, "round", parent, at[name] - direction * length / 2, direction, length, widths, 0.4))
-    return unit, tuple(bones)
-
-
-def _next_direction(row: str, ray: int, at: dict[str, np.ndarray], current: np.ndarray) -> np.ndarray:
-    """Neutral direction of the bone beyond `row` in `ray`; the distal phalanx continues the one before it."""
-    if row == "MC":
-        return _unit(at["IP1" if ray == 1 else f"PIP{ray}"] - at[f"MCP{ray}"])
-    if row == "PP" and ray > 1:
-        return _unit(at[f"DIP{ray}"] - at[f"PIP{ray}"])
-    return current
+    layout = {k: np.array([np.interp(age, anatomy.LAYOUT_AGE_MONTHS, axis) for axis in zip(*v, strict=True)])
+              for k, v in anatomy.LAYOUT.items()}  # fmt: skip
+    # a young child's carpus lies further from the radius
+    lift = layout["carpus"] - anatomy.LAYOUT["carpus"][-1]
+    at = {name: (xy + 0.8 * lift) * unit for name, xy in (anatomy.LANDMARK | {}).items()}
+    at |= {name: (xy + s * LAYOUT_SD * (name != "MCP3")) * unit
+           for (name, xy), s in zip(layout.items(), sway, strict=True)}  # fmt: skip
+    width, index = (float(np.interp(years, anatomy.MC2_WIDTH_AGE_YEARS, table[sex]))
+                    for table in (anatomy.MC2_WIDTH_MM, anatomy.METACARPAL_INDEX))  # fmt: skip
+    body = _Body(years, mc2, width * size, index, unit, sex == "M")
+    rays = [_ray(body, ray, at, stretch) for ray in range(1, 6)]
+    fingers = [bone for ray in rays for bone in ray]
+    return unit, _forearm(body, at) + fingers + _carpals(body, at, rays[0][0])
 
 
 def grow(
@@ -262,16 +242,18 @@ def grow(
     if not 0 <= age_months <= 240:
         raise BoneXageError(f"phantom: age is {age_months} months, expected 0 to 240")
     if tempo is None:
-        tempo = float(np.clip(rng.standard_normal(), -TEMPO_LIMIT, TEMPO_LIMIT))
-    names = list(anatomy.APPEARANCE)
-    shifts, size_z, stretch = np.zeros((2, len(names))), 0.0, {}
+        tempo = float(np.clip(rng.standard_normal(), -maturity.TEMPO_LIMIT, maturity.TEMPO_LIMIT))
+    shifts: dict[str, tuple[float, float]] = {}
+    size_z, stretch, sway = 0.0, {}, np.zeros((len(anatomy.LAYOUT), 2))
     if jitter:
-        shifts = np.clip(rng.standard_normal((2, len(names))), -2.0, 2.0)
+        shifts = maturity.draw_shifts(rng)
         r = SIZE_TEMPO_CORRELATION
         size_z = r * tempo + np.sqrt(1 - r * r) * rng.standard_normal()
-        stretch = {name: float(np.exp(BONE_SD * rng.standard_normal())) for name in names}
+        stretch = {name: float(np.exp(BONE_SD * rng.standard_normal())) for name in maturity.CENTRES}
+        sway = rng.standard_normal(sway.shape)
     size = float(np.exp(SIZE_SD * size_z))
-    ba = bone_age(sex, age_months, tempo)
-    unit, bones = _bones(sex, age_months, size, stretch)
-    centres = tuple(_centre(n, sex, ba, *shifts[:, i]) for i, n in enumerate(names))
-    return Child(sex, float(age_months), ba, float(tempo), size, unit, bones, centres)
+    ba = maturity.bone_age(sex, age_months, tempo)
+    unit, bones = _bones(sex, age_months, size, stretch, sway)
+    centres = tuple(maturity.state(name, sex, ba, maturity.clock(name, sex, *shifts.get(name, (0.0, 0.0))))
+                    for name in maturity.CENTRES)  # fmt: skip
+    return Child(sex, float(age_months), ba, float(tempo), size, unit, tuple(bones), centres)

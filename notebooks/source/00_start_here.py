@@ -198,7 +198,7 @@ ex.first.check(my_first)
 
 # %% [markdown]
 # Horizontal axis: the age in months. Vertical axis: the number of centres. Her line is never below his. She has all
-# 30 at 124 months, he at 150: more than two years later. Were you near?
+# 30 at 129 months, he at 153: two years later. Were you near?
 #
 # The surprise is in the middle: both lines have long flat stretches.
 #
