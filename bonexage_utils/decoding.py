@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from bonexage_utils.errors import BoneXageError
 
@@ -48,8 +48,9 @@ def read_gray(path: Path | str) -> np.ndarray:
     """
     path = Path(path)
     data = _read_bytes(path)
-    kind = "DICOM" if data[128:132] == b"DICM" else None
-    kind = next((name for start, name in _SIGNATURES.items() if data.startswith(start)), kind)
+    kind = next((name for start, name in _SIGNATURES.items() if data.startswith(start)), None)
+    if data[128:132] == b"DICM":  # whatever stands before: a DICOM may begin like a TIFF (PS3.10, 7.1)
+        kind = "DICOM"
     if kind is None:
         raise BoneXageError(f"{path}: not a readable image; give PNG, JPEG, TIFF or DICOM")
     try:
@@ -148,19 +149,22 @@ def _decode_tiff(data: bytes) -> np.ndarray:
         file.seek(tags.next)
         tags.load(file)
         width, height, photometric = (tags[tag] for tag in (256, 257, 262))
+        bits = tags.get(258, (1,))
     _check_size(width, height)
     if tags.next:
         raise BoneXageError("more than one page in the TIFF; save one film per file")
-    pixels = _opencv(data)
-    # 0: white is zero. OpenCV turns that round for 8 bits only.
-    return pixels.max() - pixels if photometric == 0 and pixels.dtype != np.uint8 else pixels
+    if max(bits) <= 8:  # Pillow, because OpenCV leaves damaged strips of 8 bits black; it orients by itself
+        with _quiet():
+            return np.array(TiffImageFile(BytesIO(data)).convert("L"))
+    pixels = _opencv(data)  # OpenCV, because Pillow clips deep colour and turns no deep white-is-zero (0) round
+    return pixels.max() - pixels if photometric == 0 else pixels
 
 
 def _decode_dicom(data: bytes) -> np.ndarray:
     if b"1.2.840.10008.1.2.1.99" in data[:2048]:  # a zip bomb could hide there, its header in it
         raise BoneXageError("a deflated DICOM; export it uncompressed")
     import pydicom  # here, because few need it and it takes a while
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
     with _quiet():
         film = pydicom.dcmread(BytesIO(data))
@@ -169,14 +173,17 @@ def _decode_dicom(data: bytes) -> np.ndarray:
         _check_size(film.Columns, film.Rows)
         if int(film.get("NumberOfFrames") or 1) > 1:
             raise BoneXageError("more than one frame in the DICOM; export one film per file")
-        syntax = film.file_meta.TransferSyntaxUID
-        if not get_decoder(syntax).is_available:
-            raise BoneXageError(f"nothing installed here decodes {syntax.name}; pip install pylibjpeg[all], "
-                                "or export it uncompressed")
         colours = film.PhotometricInterpretation
         if colours not in ("MONOCHROME1", "MONOCHROME2", "RGB") and not colours.startswith("YBR"):
-            raise BoneXageError(f"a DICOM in {colours}; export it as MONOCHROME2")
-        stored = film.pixel_array
+            raise BoneXageError(f"a DICOM in {colours!r}; export it as MONOCHROME2")
+        syntax = film.file_meta.TransferSyntaxUID
+        try:
+            stored = film.pixel_array
+        except Exception:
+            if not syntax.is_compressed:
+                raise
+            raise BoneXageError(f"compressed as {syntax.name}, which nothing installed here decodes, or damaged; "
+                                "pip install 'pylibjpeg[all]', or export it uncompressed") from None
         if stored.ndim == 3:
             return cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
         shown = apply_voi_lut(apply_modality_lut(stored, film), film)

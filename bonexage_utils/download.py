@@ -66,7 +66,7 @@ def _fetch(out: Path) -> Path:
     try:
         return Path(kagglehub.dataset_download(DATASET))
     except Exception as error:  # whatever network, credentials and disk can do
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise BoneXageError(f"{DATASET}: download failed ({reason}); check the network and Kaggle's credentials and "
                             "run it again, or download by hand") from None
     finally:

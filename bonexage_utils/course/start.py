@@ -13,7 +13,7 @@ import timm
 import torch
 
 import bonexage_utils
-from bonexage_utils.cohort import Cohort, load_cohort, sample_cohort
+from bonexage_utils.cohort import LABEL_FILES, Cohort, load_cohort, sample_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.phantom import write_cohort
 from bonexage_utils.plots import use_style
@@ -85,7 +85,7 @@ def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:
     data = folder / "data"
     if wanted and wanted != "phantom":
         cohort, embedded = load_cohort(wanted), False
-    elif not wanted and (data / "boneage-training-dataset.csv").is_file():
+    elif not wanted and any((data / name).is_file() for name in LABEL_FILES["training"]):
         cohort, embedded = load_cohort(data), False
     else:
         phantoms = data / f"phantom-{profile.phantoms}"
