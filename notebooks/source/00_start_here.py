@@ -126,14 +126,15 @@ titles = [f"{'girl' if row.sex == 'F' else 'boy'}, {format_age(row.months)}\n({r
           for row in shown.itertuples()]
 montage([read_gray(path) for path in shown["image"]], titles, f"""Twelve hand films, a girl and a boy in turn, from
 about 2 to 16 years: {'; '.join(titles)}. The gaps between the ends and the shafts of the bones close from top to
-bottom, first at the fingertips.""", columns=4, side=2.3)
+bottom, first at the fingertips.""", columns=4, side=2.2)
 
 # %% [markdown]
 # Go down the page with your finger. At the top the fingers look like loose sticks, and the wrist holds a few small
 # balls. In the middle each stick has got a cap, with a thin dark gap between: there the bone grows. At the bottom the
 # gaps close, first at the fingertips, last at the wrist, and in girls years before boys. No two films are alike in
 # how large the hand lies on them, in turn or in brightness: that is the camera, not the child, and a model has to
-# learn so.
+# learn so. So are the letters of lead (L for the left hand, the others for who took the film) and the pale frames,
+# where shutters kept the rays away.
 #
 # ## Let a hand grow
 #
@@ -280,7 +281,7 @@ how old each child's bones are.""", columns=3, side=2.2)
 # how readers work.
 
 # %%
-my_guesses = [..., ..., ..., ..., ..., ...]
+my_guesses = [..., ..., ..., ..., ..., ...]  # such as [4, 12.5, 7, ..., 15, 3]; a film may stay ...
 
 # %% [markdown]
 # ### What counts as good?

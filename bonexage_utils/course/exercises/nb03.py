@@ -69,7 +69,7 @@ def _shapes() -> Exercise:
                          "that fits depends on the caller. Flatten the predictions instead.")
         if not _has_gradient(answer, predicted[:, None], months):
             return wrong("The number is right, but no gradient gets through, so the network would not learn from it. "
-                         "Stay with torch from end to end: no .item(), .detach(), float() or NumPy.")
+                         "Stay with torch from end to end: no .item(), .detach(), float(), NumPy, or change in place.")
         return right("One distance per child, whichever way the predictions come. The package goes further: its "
                      "`age_loss` refuses shapes that differ, because a network whose output has the wrong shape has "
                      "a bug somewhere else, too.")
