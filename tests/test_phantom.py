@@ -231,6 +231,8 @@ def test_same_rng_same_film_and_flip_only_mirrors():
     mirrored, _ = render(child, np.random.default_rng(3), 200, Nuisances(flipped=True))
     assert (plain == again).all()
     assert (plain == mirrored[:, ::-1]).all()
+    other, _ = render(child, np.random.default_rng(3), 200, Nuisances(right_hand=True))
+    assert np.corrcoef(plain.ravel(), other[:, ::-1].ravel())[0, 1] > 0.98  # only grain and noise differ
 
 
 @given(sexes, st.floats(1, 228), seeds)

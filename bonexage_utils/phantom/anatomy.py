@@ -225,12 +225,12 @@ FEMALE_CARPALS = 0.90  # of the male's size
 CARPALS_ADULT: dict[str, float] = {"M": 180.0, "F": 156.0}
 
 # Radiographic physis and joint gaps (mm) by age (years): engineering estimates anchored to ultrasound of the
-# radial physis (Ng et al.: 3.2 +- 0.9 mm at 6 years). In the fingers a third narrower than first estimated (2.5 and
-# 2.0 mm at two years): public films show them so.
+# radial physis (Ng et al.: 3.2 +- 0.9 mm at 6 years). In the fingers narrower by a third or more than first estimated
+# (2.5 and 2.0 mm at two years): public films show them so.
 GAP_AGE_YEARS = (2, 6, 10, 14)
 PHYSIS_GAP_MM: dict[str, tuple[float, ...]] = {
-    "radius": (3.0, 2.4, 1.8, 1.1), "ulna": (3.0, 2.6, 1.9, 1.2), "MC": (1.8, 1.2, 0.9, 0.7),
-    "phalanx": (1.4, 1.0, 0.8, 0.6),
+    "radius": (3.0, 2.4, 1.8, 1.1), "ulna": (3.0, 2.6, 1.9, 1.2), "MC": (1.6, 1.0, 0.75, 0.6),
+    "phalanx": (1.2, 0.8, 0.6, 0.5),
 }  # fmt: skip
 JOINT_GAP_MM: dict[str, tuple[float, ...]] = {"MCP": (3.0, 2.2, 1.7, 1.4), "IP": (2.0, 1.6, 1.2, 1.0)}
 

@@ -11,7 +11,8 @@ from bonexage_utils.phantom.nuisances import Nuisances
 from bonexage_utils.phantom.skeleton import Child
 from bonexage_utils.phantom.tissue import Frame
 
-SLAB_MM = 3.0  # plastic that carries the letters, as soft tissue
+SLAB_MM = (0.5, 4.5)  # plastic that carries the letters, as soft tissue
+FACES = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX)
 SHUTTER_GREY = {1: 2.0, 2: 126.0, 3: 248.0}
 SEATS = ((0.13, 0.66), (0.13, 0.85), (0.12, 0.12), (0.87, 0.86), (0.88, 0.13))  # where else a marker may lie: x, y
 OLDEST_MONTHS = 228.0
@@ -54,15 +55,15 @@ def _marker(shape: tuple[int, int], n: Nuisances, hand: np.ndarray, rng: np.rand
     cv2.fillPoly(slab, [np.rint((corners + seat) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     side = int(2 * np.ceil(box.max())) + 8
     card = np.zeros((side, side), np.uint8)
-    text = "R" if n.right_hand else "L"
+    text, font = "R" if n.right_hand else "L", FACES[int(rng.integers(len(FACES)))]
     text += "".join(rng.choice(list("ABCDEFGHJKLMNPRSTW"), n.marker_initials))
     y = side / 2 - box[1] / 2 + 1.25 * letter
     for k, char in enumerate(text):
         size = letter * (1.0 if k == 0 else 0.62)
         face, thick = size / 22, max(1, round(size / 7))
-        (w, _), _ = cv2.getTextSize(char, cv2.FONT_HERSHEY_SIMPLEX, face, thick)
+        (w, _), _ = cv2.getTextSize(char, font, face, thick)
         at = (round(side / 2 - w / 2), round(y))
-        cv2.putText(card, char, at, cv2.FONT_HERSHEY_SIMPLEX, face, 255, thick, cv2.LINE_AA)
+        cv2.putText(card, char, at, font, face, 255, thick, cv2.LINE_AA)
         y += 0.95 * letter * (1.0 if k == 0 else 0.85)
     matrix = np.column_stack([turn, seat - turn @ np.array([side / 2, side / 2])])
     ink = cv2.warpAffine(card, matrix, (width, height))
@@ -75,16 +76,15 @@ def extras(child: Child, n: Nuisances, frame: Frame, hand: np.ndarray, rng: np.r
     height, width = frame.shape
     if n.marker:
         slab, ink = _marker(frame.shape, n, hand, rng)
-        soft += SLAB_MM * slab
+        soft += float(rng.uniform(*SLAB_MM)) * slab
         lead = np.maximum(lead, ink)
     if n.ring:
         bone = child.bone("PP4")
-        at, across = bone.origin + 0.3 * bone.length * bone.direction, 1.05 * bone.widths[0] * bone.side
-        ends = frame.px(np.array([at - across, at + across]))
-        tilt = 0.12 * (ends[1] - ends[0])[::-1] * [-1, 1]
-        for sign in (-1, 1):
-            path = np.rint([ends[0], (ends[0] + ends[1]) / 2 + sign * tilt, ends[1]]).astype(np.int32)
-            cv2.polylines(lead, [path], False, 1.0, max(1, round(1.6 * frame.scale)), cv2.LINE_AA)
+        middle = frame.px(bone.origin + 0.3 * bone.length * bone.direction)[0]
+        across = frame.matrix @ bone.side * 0.66 * bone.widths[0]  # px, from the middle to the skin
+        axes, turn = np.hypot(*across) * np.array([1.0, 0.16]), np.degrees(np.arctan2(across[1], across[0]))
+        cv2.ellipse(lead, (tuple(float(v) for v in middle), tuple(float(v) for v in 2 * axes), float(turn)), 1.0,
+                    max(1, round(1.4 * frame.scale)), cv2.LINE_AA)  # fmt: skip
     if n.cast:
         thick = round(5 * frame.scale) * 2 + 1
         shell = cv2.dilate((hand > 0).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (thick, thick)))

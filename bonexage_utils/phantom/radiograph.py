@@ -66,7 +66,7 @@ def film_masks(child: Child, n: Nuisances, height_px: int | None = None) -> dict
     posed = child.posed(n.pose)
     frame = Frame.of(posed, n, height_px or film_height(child, n))
     drawn = tissue.masks(posed, frame)
-    return {name: oriented(mask[:, ::-1] if n.right_hand else mask, n) for name, mask in drawn.items()}
+    return {name: oriented(mask, n) for name, mask in drawn.items()}
 
 
 def oriented(image: np.ndarray, n: Nuisances) -> np.ndarray:
@@ -107,8 +107,6 @@ def render(
     fine = film.times(2) if film.scale < FINE_PX_PER_MM else film
     cortex, spongy = tissue.bones(posed, fine, rng)
     hand, fat = tissue.soft(posed, film, n.fat)
-    if n.right_hand:  # turned over before the marker is laid beside it
-        cortex, spongy, hand, fat = (np.ascontiguousarray(a[:, ::-1]) for a in (cortex, spongy, hand, fat))
     added = plate.extras(posed, n, film, hand, rng)
     size = fine.shape[::-1]
     limb = cv2.resize(hand + added.soft_mm, size, interpolation=cv2.INTER_LINEAR)

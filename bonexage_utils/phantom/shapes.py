@@ -111,7 +111,7 @@ def _mature_plate(bone: Bone, centre: Centre, x: np.ndarray) -> tuple[np.ndarray
     elif bone.name == "ulna":
         far = 0.72 + 0.12 * x * x + 0.75 * centre.detail * np.exp(-(((x + 0.68) / 0.24) ** 2))
     elif bone.epiphysis == "head":
-        far = 0.22 + 0.78 * np.sqrt(1 - (0.94 * x) ** 2)
+        far = 0.34 + 0.66 * np.sqrt(1 - (0.94 * x) ** 2)
     elif bone.name == "MC1":
         far = 0.84 - 0.16 * x + 0.1 * x * x
     else:
@@ -131,7 +131,7 @@ def _epiphysis(bone: Bone, centre: Centre) -> Solid:
     near, far = _mature_plate(bone, centre, x)
     # ends rounded to the middle; after fusion the edge towards the shaft stays square
     waist = 0.45
-    edge = (1 - np.abs(x) ** 5) ** 0.3
+    edge = (1 - np.abs(x) ** (4 + 6 * grown)) ** 0.3
     near = near * edge + waist * (1 - edge) * (1 - centre.fusion)
     far = waist + (far - waist) * edge
     nodule = 0.5 * np.sqrt(1 - x * x)

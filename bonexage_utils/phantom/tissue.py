@@ -39,7 +39,10 @@ class Frame:
         margin = 0.035 * height
         low, high = tips.min(axis=0) - margin, tips.max(axis=0) + margin - np.array([width, height])
         push = np.where(low < 0, -low, np.where(high > 0, -high, 0.0))
-        return Frame((height, width), scale, matrix, offset + push)
+        offset = offset + push
+        if n.right_hand:  # the mirror image, before a marker is laid beside it
+            matrix, offset = matrix * [[-1], [1]], np.array([width - offset[0], offset[1]])
+        return Frame((height, width), scale, matrix, offset)
 
     def times(self, factor: int) -> Frame:
         """The same on a canvas `factor` times as fine."""
