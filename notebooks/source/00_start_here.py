@@ -15,8 +15,8 @@
 #
 # **You need** a little Python: lists, functions, a `for` loop. No medicine, no deep learning.
 #
-# **Time:** 40 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 30 s of computing and
-# 1.1 GB of memory, plus N minutes, once, to draw the 2,400 films.
+# **Time:** 40 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of computing
+# and 1.1 GB of memory, plus another one or two, once, to draw the 2,400 films.
 #
 # Every hand here is *simulated*, by a program that draws bones from published growth tables. We call it the
 # **phantom**. Nothing in this course is a medical device.
@@ -44,8 +44,8 @@ if importlib.util.find_spec("bonexage_utils") is None:
 import bonexage_utils
 
 # %% [markdown]
-# The second cell is the same, too. The first time it draws the 2,400 films, which takes about N minutes; after that
-# it finds them.
+# The second cell is the same, too. The first time it draws the 2,400 films, which takes one or two minutes; after
+# that it finds them.
 
 # %%
 from bonexage_utils.course import start
@@ -154,7 +154,7 @@ grow_a_hand()
 draw_growth()
 
 # %% [markdown]
-# At one year the girl has 7 and the boy 2. At five she has 28 and he 24. The two are equally old and healthy: *same
+# At one year the girl has 7 and the boy 2. At five she has 27 and he 24. The two are equally old and healthy: *same
 # birthday, different hand*. That is why a reader, and later our network, is told the child's sex.
 #
 # ## Predict first
@@ -367,16 +367,16 @@ print(f"On the selection films, the network of epoch {kept['epoch']:.0f} had {ke
 # First the error; in brackets the 95 % interval, where the error would likely fall had we drawn other films. Whether
 # one is better is asked film by film, at the end of this notebook.
 #
-# One network, two errors: TODO. Why? These are other children, their ages are spread differently (the
-# median's error differs as well, from the dashed line above to the second line here), and the epoch was *chosen* by
-# the selection films, which flatters the first number a little. One number from one set of films is never the whole
-# truth. That is what the bracket is for, and why nobody chooses by the films they report on.
+# One network, and its two errors differ by a month or two. Why? These are other children, and their ages are spread
+# differently: compare the median's error here with the dashed line above. And the epoch was *chosen* by the selection
+# films, which flatters its number there a little. One number from one set of films is never the whole truth. That is
+# what the bracket is for, and why nobody should choose by the films they report on.
 #
 # The course checks itself, too. If a new version of some library made the network much worse, this line would stop:
 
 # %%
-highest = {"fast": 40, "cpu": 20, "gpu": 20}[course.profile.name]
-assert not course.embedded or 4 < network.mae.value < highest, f"MAE {network.mae}, expected 4 to {highest} months"
+highest = {"fast": 45, "cpu": 28, "gpu": 28}[course.profile.name]
+assert not course.embedded or 6 < network.mae.value < highest, f"MAE {network.mae}, expected 6 to {highest} months"
 
 # %% [markdown]
 # ### Who came closer?
