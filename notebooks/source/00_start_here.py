@@ -15,8 +15,8 @@
 #
 # **You need** a little Python: lists, functions, a `for` loop. No medicine, no deep learning.
 #
-# **Time:** 40 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of computing
-# and 1.1 GB of memory, plus another one or two, once, to draw the 2,400 films.
+# **Time:** 40 minutes with the exercises. Measured on one processor core, profile `cpu`: about a minute of computing
+# and 1.1 GB of memory, plus one or two minutes, once, to draw the 2,400 films.
 #
 # Every hand here is *simulated*, by a program that draws bones from published growth tables. We call it the
 # **phantom**. Nothing in this course is a medical device.
@@ -318,7 +318,7 @@ print({sex: format_age(months) for sex, months in medians.items()})
 # ### The network
 #
 # Here it learns, before your eyes: a very small ResNet, from random numbers, on films of only 96 × 96 pixels. It is a
-# **toy**: no pretraining, no augmentation, well under a minute on two processor cores. How each part works is for
+# **toy**: no pretraining, no augmentation, well under a minute on a laptop. How each part works is for
 # later notebooks.
 
 # %%
