@@ -301,9 +301,8 @@ print("distances", distances, "→ by hand", distances.mean(), "months; package"
 #
 # ### The guess that needs no film
 #
-# Whoever never looks says the same for every girl, and the same for every boy. The best such guess is the **median**
-# of the training labels: half of them lie below, half above. A model that cannot beat it has not shown that it
-# learned anything.
+# Whoever never looks says the same for every girl, and the same for every boy. The best such guess is the **median**,
+# the training label in the middle. A model that cannot beat it has not shown that it learned anything.
 
 # %%
 from bonexage_utils.evaluation import median_by_sex

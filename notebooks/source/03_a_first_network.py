@@ -125,6 +125,9 @@ montage(list(seen), titles, f"""Twelve augmented training films as the network s
 # alike, and none of that is bone age. Now and then a black box hides a part, so that the network does not lean on one
 # place alone. These changes are the *augmentation*.
 #
+# About one film in eight is faint, a few so much that you hardly find the hand. Clinics send such films, too, and the
+# network gets no more than you see.
+#
 # Look for the growth gaps between the bones. At this size they are nearly lost. What else could a network go by?
 # Write down two things before you read on.
 #
