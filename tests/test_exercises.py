@@ -5,13 +5,14 @@ import pkgutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import exercises
-from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, right, wrong
+from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb03, right, wrong
 from bonexage_utils.course.start import PROFILES, Course
 
 MODULES = sorted(found.name for found in pkgutil.iter_modules(exercises.__path__) if found.name.startswith("nb"))
@@ -89,9 +90,61 @@ def test_every_exercise_is_in_its_notebook(course: Course) -> None:
                     assert f"ex.{name}.{method}(" in text, f"{source.name}: no ex.{name}.{method}"
 
 
-def test_a_learners_error_is_explained() -> None:
-    exercise = Exercise("?", lambda answer: right("") if answer() else wrong(""), ("look",), lambda: True, "")
-    verdict = exercise.verdict(lambda: 1 / 0)
+def said(exercise: Exercise, answer: object) -> str:
+    verdict = exercise.verdict(answer)
     assert verdict is not None
-    assert not verdict.right
-    assert "ZeroDivisionError: division by zero" in verdict.message
+    return ("right: " if verdict.right else "wrong: ") + verdict.message
+
+
+def test_a_learners_error_is_explained() -> None:
+    exercise = Exercise("A function?", lambda answer: right("") if answer() else wrong(""), ("look",), lambda: True, "")
+    assert "Your function stopped with ZeroDivisionError: division by zero" in said(exercise, lambda: 1 / 0)
+    assert said(exercise, 7) == "wrong: That is not the kind of answer asked for. A function?"
+
+
+@pytest.mark.parametrize("answer", ["6 to 8", " 6-8", "6 – 8", "6 TO  8"])
+def test_a_choice_may_be_written_in_several_ways(answer: str) -> None:
+    judge = exercises.choice({"2 to 4": "no", "6 to 8": "yes"}, "6 to 8", {"late": "6 to 8"})
+    assert judge(answer) == judge("late") == right("yes")
+    assert not judge("68").right
+
+
+def test_version_names_the_line_that_was_read_instead(course: Course) -> None:
+    exercise = nb00.build(course).version
+    read = tuple(int(part) for part in np.__version__.split(".")[:2])
+    if read != exercise.solution_value:
+        assert "NumPy" in said(exercise, read)
+
+
+LOSSES = {
+    "index": (lambda p, m: (p[:, 0] - m if p.ndim == 2 else p - m).abs().mean(), "right"),
+    "squeezed": (lambda p, m: (p.squeeze() - m).abs().mean(), "right"),
+    "in place": (lambda p, m: p.reshape(-1).sub_(m).abs().mean(), "no gradient"),
+    "detached": (lambda p, m: (p.reshape(-1).detach() - m).abs().mean(), "no gradient"),
+    "a number": (lambda p, m: float((p.reshape(-1) - m).abs().mean()), "no gradient"),
+    "NumPy": (lambda p, m: np.abs(p.numpy().ravel() - m.numpy()).mean(), "no gradient"),
+    "both sorted": (lambda p, m: (p.reshape(-1).sort()[0] - m.sort()[0]).abs().mean(), "sort"),
+    "one child's": (lambda p, m: (p.reshape(-1) - m).abs()[0], "by hand it is"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_must_teach(course: Course, name: str) -> None:
+    loss, expected = LOSSES[name]
+    assert expected in said(nb03.build(course).shapes, loss)
+
+
+def test_the_four_runs_show_what_their_faults_do() -> None:
+    """What notebook 03 says of them: every run takes as many steps, and each fault has a face of its own."""
+    last = nb03.four_runs().groupby("run").last()
+    hot, few, bug, healthy = (last.loc[{fault: run for run, fault in nb03.FAULTS.items()}[fault]]
+                              for fault in ("hot", "few", "bug", "healthy"))
+    assert last["step"].nunique() == 1
+    assert 0.75 < bug.selection / bug.baseline < 1
+    assert bug.train > 0.75 * bug.baseline
+    assert few.train < 2
+    assert few.selection > 1.7 * healthy.selection
+    assert healthy.selection < 0.3 * healthy.baseline
+    assert healthy.selection - healthy.train < 3
+    assert hot.selection > 1.5 * healthy.selection
+    assert "step 240" in nb03.draw_four_runs().alt

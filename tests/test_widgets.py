@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from bonexage_utils.course import bootstrap, widgets
-from bonexage_utils.phantom import anatomy
+from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.plots import Picture
 
 LABELS = pd.DataFrame({"sex": list("FM") * 30, "months": np.repeat(np.arange(12.0, 192.0, 6.0), 2)})
@@ -73,6 +73,30 @@ def test_girls_are_never_behind() -> None:
     assert counts[:, 0].tolist() == [7, 2]
 
 
+def test_the_bar_in_the_corner_is_two_centimetres_long() -> None:
+    """It shrinks on the film while the hand grows, and both hands of one age have nearly the same."""
+    bars = []
+    for age in (12, 108, 216):
+        film = widgets._film("F", age)
+        row = film[-widgets.BAR_PLACE_PX, widgets.BAR_PLACE_PX:]
+        bars.append(int(np.argmin(row == 255)))
+        _, facts = render(widgets.average_child("F", age), np.random.default_rng(0), widgets.FILM_HEIGHT, Nuisances())
+        assert bars[-1] * facts["mm_per_px"] == pytest.approx(20, abs=facts["mm_per_px"] / 2)
+    assert bars == sorted(bars, reverse=True)
+
+
+def test_stored_figures_tell_what_is_drawn_today() -> None:
+    """Counts and best guesses, as alt text: a change of the phantom or of a loss that nobody executed would show."""
+    stored = {
+        output["data"]["text/plain"]
+        for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    }
+    for draw in (widgets.draw_growth, widgets.draw_centres, widgets.draw_slips):
+        assert draw().alt in stored, f"{draw.__name__}: run `make notebooks`"
+
+
 @pytest.mark.parametrize("guess", [..., None, "girl", ("girl", ...), ("dog", 3), ("girl", -1), 12])
 def test_a_guess_that_is_none_is_not_drawn(guess: object) -> None:
     assert "guess" not in widgets.draw_centres(guess).alt
@@ -82,9 +106,28 @@ def test_a_guess_is_drawn() -> None:
     assert "the boy first, by 3 months" in widgets.draw_centres(("boy", 3)).alt
 
 
-@pytest.mark.parametrize("guesses", [..., None, 7, [], [...] * 6, [True, "2", -1, 21, None, float("nan")]])
-def test_guesses_that_are_none_are_not_counted(guesses: object) -> None:
+@pytest.mark.parametrize("guesses", [..., None, [...] * 6, [None] * 6])
+def test_no_guess_is_no_mistake(guesses: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert np.isnan(widgets.tidy_guesses(guesses, 6)).all()
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("guess", [True, "2", -1, 21, 126, float("nan")])
+def test_a_guess_that_is_no_age_is_left_out_and_named(guess: object, capsys: pytest.CaptureFixture[str]) -> None:
+    months = widgets.tidy_guesses([4, guess, ...], 3)
+    assert months[0] == 48
+    assert np.isnan(months[1:]).all()
+    told = capsys.readouterr().out
+    assert told.startswith(f"Film B: {guess!r} is no age in years")
+    assert ("months?" in told) == (guess in (21, 126))
+
+
+@pytest.mark.parametrize(("guesses", "kept"), [(7, []), ("seven", []), ([1, 2, 3], [12, 24])])
+def test_guesses_that_are_no_list_of_that_length(
+    guesses: object, kept: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert widgets.tidy_guesses(guesses, 2)[:len(kept)].tolist() == kept
+    assert "a list of 2 guesses" in capsys.readouterr().out
 
 
 def test_game_shows_who_played() -> None:

@@ -19,7 +19,7 @@ ADDRESS = "https://github.com/bonexage/bonexage"
 # missing. Anywhere else, as on Colab, it fetches the course first, once.
 BOOTSTRAP_CELL = f"""\
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
-import importlib.util, os, subprocess, sys  # noqa: E401
+import importlib.util, os, subprocess, sys
 
 ADDRESS = "{ADDRESS}"  # the course's home; a fork has its own
 if importlib.util.find_spec("bonexage_utils") is None:
@@ -29,7 +29,7 @@ if importlib.util.find_spec("bonexage_utils") is None:
         os.chdir("bonexage/notebooks")
     subprocess.run([sys.executable, "../bonexage_utils/course/bootstrap.py"], check=True)
     sys.path.insert(0, os.path.abspath(".."))
-import bonexage_utils  # noqa: F401"""
+import bonexage_utils"""
 
 # Import name → what to ask pip for. By import name, because one module can come from differently named packages
 # (cv2 from opencv-python or opencv-python-headless).

@@ -8,6 +8,7 @@ and the film is neutral. So the same age always gives the same picture. Ages are
 
 from collections.abc import Callable
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ YOUNGEST, OLDEST, STEP = 12, 216, 6  # months: the range of the course's phantom
 FILM_HEIGHT = 320  # px
 TWIN_AGES = (12, 24, 60, 108, 156, 204)  # months
 CENTRES = len(anatomy.APPEARANCE)
-SCALE_BAR_MM = 20.0
+SCALE_BAR_MM, BAR_PLACE_PX, BAR_THICKNESS_PX = 20.0, 10, 4
 SEXES = ("F", "M")
 ONE = {"F": "girl", "M": "boy"}
 
@@ -37,10 +38,12 @@ def centres_present(sex: str, age_months: float) -> int:
 
 
 @lru_cache(maxsize=128)  # a slider goes back and forth
-def _film(sex: str, age_months: float) -> tuple[np.ndarray, float]:
-    """A neutral film, uint8 (FILM_HEIGHT, W), and its scale in mm per px."""
+def _film(sex: str, age_months: float) -> np.ndarray:
+    """A neutral film, uint8 (FILM_HEIGHT, W), with a white bar of SCALE_BAR_MM in its lower left corner."""
     image, facts = render(average_child(sex, age_months), np.random.default_rng(0), FILM_HEIGHT, Nuisances())
-    return image, facts["mm_per_px"]
+    bar = round(SCALE_BAR_MM / facts["mm_per_px"])
+    image[-BAR_PLACE_PX:, BAR_PLACE_PX:BAR_PLACE_PX + bar][:BAR_THICKNESS_PX] = 255
+    return image
 
 
 def draw_hands(age_months: float) -> Picture:
@@ -51,11 +54,8 @@ def draw_hands(age_months: float) -> Picture:
     age = float(np.clip(age_months, YOUNGEST, OLDEST))
     figure, axes = new_figure(5.6, 4.0, 1, 2)
     for ax, sex in zip(axes, SEXES, strict=True):
-        image, mm_per_px = _film(sex, age)
-        bar = SCALE_BAR_MM / mm_per_px
-        ax.imshow(image, cmap="gray", vmin=0, vmax=255)
-        ax.plot([10, 10 + bar], [FILM_HEIGHT - 10] * 2, color="white", linewidth=2)
-        ax.text(10, FILM_HEIGHT - 16, "2 cm", color="white", fontsize=8)
+        ax.imshow(_film(sex, age), cmap="gray", vmin=0, vmax=255)
+        ax.text(BAR_PLACE_PX, FILM_HEIGHT - BAR_PLACE_PX - 6, "2 cm", color="white", fontsize=8)
         ax.set_title(f"{ONE[sex]}: {centres_present(sex, age)} of {CENTRES} centres", loc="center")
         ax.axis("off")
     figure.suptitle(format_age(age))
@@ -68,13 +68,14 @@ def draw_growth(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
     """The slider's static twin: the average girl (upper row) and boy (lower row) at several ages in months."""
     pairs = [(sex, age) for sex in SEXES for age in ages]
     counts = [centres_present(sex, age) for sex, age in pairs]
-    titles = [f"{ONE[sex]}, {age / 12:g} y: {count}" for (sex, age), count in zip(pairs, counts, strict=True)]
+    titles = [f"{ONE[sex]}, {age / 12:g} year{'s' * (age != 12)}\n{count} of {CENTRES}"
+              for (sex, age), count in zip(pairs, counts, strict=True)]
     girls, boys = counts[:len(ages)], counts[len(ages):]
     years = ", ".join(f"{age / 12:g}" for age in ages)
-    films = [_film(sex, float(age))[0] for sex, age in pairs]
+    films = [_film(sex, float(age)) for sex, age in pairs]
     return montage(films, titles, f"""Simulated hand films of an average girl (upper row) and an average boy (lower
         row) at {years} years. The number of ossification centres on them: girls {", ".join(map(str, girls))}, boys
-        {", ".join(map(str, boys))}.""", columns=len(ages))
+        {", ".join(map(str, boys))}. The bar in each lower left corner is 2 cm long.""", columns=len(ages))
 
 
 def grow_a_hand() -> Any:
@@ -150,12 +151,21 @@ def _span(ax: Any, start: float, end: float, height: float, text: str, colour: s
 
 
 def tidy_guesses(guesses: object, count: int) -> np.ndarray:
-    """`count` guesses in years as months (NaN where none was made, or what was made is no age from 0 to 20 years)."""
+    """`count` guesses in years as months, NaN where none (`...`, None) was made.
+
+    What was made but is no age from 0 to 20 years is left out too, and a line is printed for it.
+    """
     months = np.full(count, np.nan)
-    values = list(guesses)[:count] if isinstance(guesses, list | tuple) else []
-    for place, value in enumerate(values):
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 20:
+    values = list(guesses) if isinstance(guesses, list | tuple) else []
+    if len(values) > count or (not values and guesses is not ... and guesses is not None):
+        print(f"Expected a list of {count} guesses, one for each film; left out what is not.")
+    for place, value in enumerate(values[:count]):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if number and 0 <= value <= 20:
             months[place] = 12 * value
+        elif value is not ... and value is not None:
+            meant = " Did you mean months?" if number and value > 20 else ""
+            print(f"Film {chr(ord('A') + place)}: {value!r} is no age in years from 0 to 20; left out.{meant}")
     return months
 
 
@@ -164,7 +174,7 @@ def draw_game(films: pd.DataFrame) -> Picture:
     (NaN: not guessed)."""
     names = [chr(ord("A") + place) for place in range(len(films))]
     where = np.arange(len(films))
-    figure, ax = new_figure(7, 4)
+    figure, ax = new_figure(7, 4.4)
     for place, label in zip(where, films["months"] / 12, strict=True):
         ax.plot([place - 0.35, place + 0.35], [label, label], color="black", linewidth=3, solid_capstyle="butt",
                 label="label" if not place else None)
@@ -173,10 +183,10 @@ def draw_game(films: pd.DataFrame) -> Picture:
     shown += [("you", "you", ACCENT, "o")] if played else []
     for shift, (column, label, colour, marker) in zip((-0.2, 0.0, 0.2), shown, strict=False):
         ax.plot(where + shift, films[column] / 12, marker, color=colour, label=label, markersize=7)
-    ax.set(xticks=where, xlabel="film", ylabel="age (years)", ylim=(0, 22), yticks=range(0, 21, 4),
+    ax.set(xticks=where, xlabel="film", ylabel="age (years)", ylim=(0, 20.5), yticks=range(0, 21, 4),
            title="Six films: the label, and who came how close")
     ax.set_xticklabels([f"{name}\n{ONE[sex]}" for name, sex in zip(names, films["sex"], strict=True)])
-    ax.legend(ncols=4, loc="upper center", fontsize=9)
+    figure.legend(ncols=4, loc="outside lower center", fontsize=9)
     told = [f"film {name}: label {row['months'] / 12:.1f}, median {row['median'] / 12:.1f}, model "
             f"{row['model'] / 12:.1f}" + ("" if np.isnan(row["you"]) else f", you {row['you'] / 12:.1f}")
             for name, row in zip(names, films.to_dict("records"), strict=True)]
@@ -256,7 +266,8 @@ def draw_slips(slips: tuple[float, ...] = TWIN_SLIPS) -> Picture:
         for loss, guess in guesses.items():
             colour, line = LOSS_STYLE[loss]
             ax.axvline(guess, color=colour, linestyle=line, linewidth=2, label=f"{loss}")
-        ax.set(yticks=[], ylabel=f"slip {slip:g}", xlim=(100, 126 + FARTHEST_SLIP))
+        ax.set(yticks=[], xlim=(100, 126 + FARTHEST_SLIP))
+        ax.set_ylabel(f"a slip of\n{slip:g} months", rotation=0, ha="right", va="center")
         told.append(f"slip {slip:g}: " + ", ".join(f"{loss} {guess:.1f}" for loss, guess in guesses.items()))
     axes[-1, 0].set_xlabel("label (months)")
     axes[0, 0].legend(ncols=3, loc="upper right", fontsize=9)

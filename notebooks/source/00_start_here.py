@@ -15,11 +15,13 @@
 #
 # **You need** a little Python: lists, functions, a `for` loop. No medicine, no deep learning.
 #
-# **Time:** 40 minutes with the exercises. Measured on two processor cores: half a minute of computing (profile
-# `cpu`), 1.1 GB of memory.
+# **Time:** 40 minutes with the exercises. Measured on one processor core, profile `cpu`: about a minute of computing
+# and 1.1 GB of memory, plus one or two minutes, once, to draw the 2,400 films.
 #
 # Every hand here is *simulated*, by a program that draws bones from published growth tables. We call it the
 # **phantom**. Nothing in this course is a medical device.
+#
+# Notebooks marked *(planned)* are still to come; this one needs none of them.
 
 # %% [markdown]
 # ## Does it work?
@@ -29,7 +31,7 @@
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
-import importlib.util, os, subprocess, sys  # noqa: E401
+import importlib.util, os, subprocess, sys
 
 ADDRESS = "https://github.com/bonexage/bonexage"  # the course's home; a fork has its own
 if importlib.util.find_spec("bonexage_utils") is None:
@@ -39,11 +41,11 @@ if importlib.util.find_spec("bonexage_utils") is None:
         os.chdir("bonexage/notebooks")
     subprocess.run([sys.executable, "../bonexage_utils/course/bootstrap.py"], check=True)
     sys.path.insert(0, os.path.abspath(".."))
-import bonexage_utils  # noqa: F401
+import bonexage_utils
 
 # %% [markdown]
-# The second cell is the same, too. The first time it draws the films, which takes a few minutes; after that it
-# finds them.
+# The second cell is the same, too. The first time it draws the 2,400 films, which takes one or two minutes; after
+# that it finds them.
 
 # %%
 from bonexage_utils.course import start
@@ -79,11 +81,12 @@ ex.version.check(my_torch)
 # ## What is bone age?
 #
 # A girl of ten comes to the clinic. She is the smallest of her class. Will she still grow, or is she nearly done?
-# Her birthday does not say. Her bones do.
+# Her birthday does not say. Her bones say more.
 #
-# Much of a small child's hand is cartilage, which X-rays pass as if it were not there. In the cartilage, islands of
-# bone appear: **ossification centres**. They come in a known order, they widen, they take their shape, and at the
-# end they fuse with the shaft of their bone. Then growth is over.
+# Much of a small child's hand is cartilage, which on a film looks like flesh. In the cartilage, islands of bone
+# appear: **ossification centres**. They come in a known order, they widen, and they take their shape. Those of the
+# wrist stay bones of their own. Those at the ends of the long bones, the **epiphyses**, at last fuse with the shaft,
+# and then that bone grows no longer. When the last of them has fused, growth is over.
 #
 # So a film of the hand shows how far a child has come on that way. A reader compares it with an atlas of typical
 # hands, and the age of the hand that fits best is the **bone age**. The age since birth is the **chronological
@@ -109,26 +112,29 @@ for months in (126.5, 119.99):
 # into nine years and eleven months. Public bone-age programs have done just that. The course's `format_age` rounds
 # first, and is what we use from here on.
 #
-# Now to the films. Twelve of them, girls (F) above, boys (M) below, the label over each:
+# Now to the films. Twelve of them, a girl and a boy side by side, the label over each:
 
 # %%
 from bonexage_utils.images import read_gray
 from bonexage_utils.plots import montage
 
 train_films = course.cohort.split("train")
-wanted = [(sex, age) for sex in "FM" for age in (24, 48, 84, 120, 156, 192)]
+wanted = [(sex, age) for age in (24, 48, 84, 120, 156, 192) for sex in "FM"]
 nearest = [(train_films["months"] - age)[train_films["sex"] == sex].abs().idxmin() for sex, age in wanted]
 shown = train_films.loc[nearest]
-titles = [f"{row.sex}, {row.months:.0f} months" for row in shown.itertuples()]
-films = [read_gray(path) for path in shown["image"]]
-montage(films, titles, f"""Twelve hand films, girls in the upper row, boys in the lower, from about 2 to 16 years:
-{'; '.join(titles)}. The gaps between the bones fill from left to right.""")
+titles = [f"{'girl' if row.sex == 'F' else 'boy'}, {format_age(row.months)}\n({row.months:.0f} months)"
+          for row in shown.itertuples()]
+montage([read_gray(path) for path in shown["image"]], titles, f"""Twelve hand films, a girl and a boy in turn, from
+about 2 to 16 years: {'; '.join(titles)}. The gaps between the ends and the shafts of the bones close from top to
+bottom, first at the fingertips.""", columns=4, side=2.2)
 
 # %% [markdown]
-# Go along a row with your finger. On the left the fingers look like loose sticks, and the wrist holds a few small
-# balls. In the middle each stick has got a cap, with a thin dark gap between: there the bone grows. On the right
-# the gaps are gone. And no two films are alike in size, turn or brightness: none of that is bone age, and a model
-# has to learn so.
+# Go down the page with your finger. At the top the fingers look like loose sticks, and the wrist holds a few small
+# balls. In the middle each stick has got a cap, with a thin dark gap between: there the bone grows. At the bottom the
+# gaps close, first at the fingertips, last at the wrist, and in girls years before boys. No two films are alike in
+# how large the hand lies on them, in turn or in brightness: that is the camera, not the child, and a model has to
+# learn so. So are the letters of lead (L for the left hand, the others for who took the film) and the pale frames,
+# where shutters kept the rays away.
 #
 # ## Let a hand grow
 #
@@ -141,21 +147,21 @@ from bonexage_utils.course.widgets import draw_growth, grow_a_hand
 grow_a_hand()
 
 # %% [markdown]
-# The same without a slider, at six ages. The number behind each age counts the ossification centres that show, of
-# 30.
+# The same without a slider, at six ages. The second line over each film counts the ossification centres that show, of
+# 30; the white bar in the corner is 2 cm long.
 
 # %%
 draw_growth()
 
 # %% [markdown]
-# At one year the girl has 7 and the boy 2. At five she has 28 and he 24. The two are equally old and healthy: *same
+# At one year the girl has 7 and the boy 2. At five she has 27 and he 24. The two are equally old and healthy: *same
 # birthday, different hand*. That is why a reader, and later our network, is told the child's sex.
 #
 # ## Predict first
 #
 # The last of the 30 centres is a small bone beside the thumb, which comes when puberty begins. **Who has all 30
 # first, the average girl or the average boy, and how many months before the other?** Commit to a guess before you
-# read on.
+# read on; up to six months off counts as right.
 
 # %%
 my_first = ...  # such as ("boy", 3)
@@ -192,8 +198,8 @@ ex.first.check(my_first)
 # ex.first.solution()
 
 # %% [markdown]
-# Age runs to the right, in months; the number of centres goes up. Her line is never below his. She has all 30 at
-# 129 months, he at 153: two years later. Were you near?
+# Horizontal axis: the age in months. Vertical axis: the number of centres. Her line is never below his. She has all
+# 30 at 129 months, he at 153: two years later. Were you near?
 #
 # The surprise is in the middle: both lines have long flat stretches.
 #
@@ -255,8 +261,8 @@ for name in ("train", "selection", "calibration", "test"):
 
 # %% [markdown]
 # Of ten thousand invented ids about three quarters train. *Selection* picks the best epoch. *Test* stays shut until
-# notebook 08, and it stays shut today. We play with **calibration** films: nobody trains on them, and the toy
-# network of today is thrown away at the end, so looking at them spoils nothing.
+# notebook 08 (planned), and it stays shut today. We play with **calibration** films: nobody trains on them, and the
+# toy network of today is thrown away at the end, so looking at them spoils nothing.
 #
 # Six of them, spread over the ages and shuffled:
 
@@ -275,7 +281,7 @@ how old each child's bones are.""", columns=3, side=2.2)
 # how readers work.
 
 # %%
-my_guesses = [..., ..., ..., ..., ..., ...]
+my_guesses = [..., ..., ..., ..., ..., ...]  # such as [4, 12.5, 7, ..., 15, 3]; a film may stay ...
 
 # %% [markdown]
 # ### What counts as good?
@@ -295,8 +301,8 @@ print("distances", distances, "→ by hand", distances.mean(), "months; package"
 #
 # ### The guess that needs no film
 #
-# Whoever never looks says the same for every girl, and the same for every boy. The best such guess is the
-# **median** of the training labels. A model that cannot beat it has learned nothing.
+# Whoever never looks says the same for every girl, and the same for every boy. The best such guess is the **median**,
+# the training label in the middle. A model that cannot beat it has not shown that it learned anything.
 
 # %%
 from bonexage_utils.evaluation import median_by_sex
@@ -305,10 +311,13 @@ medians = median_by_sex(train_films)
 print({sex: format_age(months) for sex, months in medians.items()})
 
 # %% [markdown]
+# If the two came out equal, that is no slip. What lies in the middle depends on which children came to be filmed, and
+# the phantom asks for girls and boys of the same ages.
+#
 # ### The network
 #
-# Here it learns, before your eyes: a very small ResNet, from random numbers, on films of only 96 × 96 pixels. It is
-# a **toy**: no pretraining, no augmentation, well under a minute on two processor cores. How each part works is for
+# Here it learns, before your eyes: a very small ResNet, from random numbers, on films of only 96 × 96 pixels. It is a
+# **toy**: no pretraining, no augmentation, well under a minute on a laptop. How each part works is for
 # later notebooks.
 
 # %%
@@ -334,12 +343,13 @@ selection = course.cohort.split("selection")
 learning_curve(log, score(selection["sex"].map(medians), selection["months"]).mae.value)
 
 # %% [markdown]
-# To the right the epochs, each one pass over the training films; upwards the error in months. The dashed line is
-# the median, which learns nothing. Both curves fall, not at every step. The grey one is measured on the films the
-# network trains on; the blue one, on selection films, is the one to believe. Below the dashed line the network has
-# got something out of the films.
+# Horizontal axis: the epoch, one pass over the training films. Vertical axis: the error in months; lower is better.
+# The dashed line is the median, which learns nothing. Both curves fall, not at every step. The grey one is measured
+# on the films the network trains on; the blue one, on selection films, is the more honest of the two. Below the
+# dashed line the network has got something out of the films.
 #
-# Now it reads *all* calibration films, and the median stands beside it:
+# We keep the epoch where the blue curve is lowest. Now that network reads *all* calibration films, and the median
+# stands beside it:
 
 # %%
 answers = model.predict(others.assign(error="")).set_index("id")["bone_age_months"]
@@ -347,18 +357,25 @@ others = others.assign(model=others["id"].map(answers), median=others["sex"].map
 
 # %%
 network, median = score(others["model"], others["months"]), score(others["median"], others["months"])
-print(f"{network.n} films. MAE with 95 % interval, months:")
+print(f"{network.n} calibration films. MAE with 95 % interval, months:")
 print(f"the toy network  {network.mae}\nmedian by sex    {median.mae}")
+kept = log.loc[log["selection_mae_months"].idxmin()]
+print(f"On the selection films, the network of epoch {kept['epoch']:.0f} had {kept['selection_mae_months']:.1f}.")
 
 # %% [markdown]
-# First the error; in brackets, where it would likely fall had we drawn other films. Where the two brackets do not
-# touch, the network has seen something in the films.
+# First the error; in brackets the 95 % interval, where the error would likely fall had we drawn other films. Whether
+# one is better is asked film by film, at the end of this notebook.
+#
+# One network, and its two errors differ by a month or two. Why? These are other children, and their ages are spread
+# differently: compare the median's error here with the dashed line above. And the epoch was *chosen* by the selection
+# films, which flatters its number there a little. One number from one set of films is never the whole truth. That is
+# what the bracket is for, and why nobody should choose by the films they report on.
 #
 # The course checks itself, too. If a new version of some library made the network much worse, this line would stop:
 
 # %%
-highest = {"fast": 40, "cpu": 20, "gpu": 20}[course.profile.name]
-assert not course.embedded or 4 < network.mae.value < highest, f"MAE {network.mae}, expected 4 to {highest} months"
+highest = {"fast": 45, "cpu": 28, "gpu": 28}[course.profile.name]
+assert not course.embedded or 6 < network.mae.value < highest, f"MAE {network.mae}, expected 6 to {highest} months"
 
 # %% [markdown]
 # ### Who came closer?
@@ -374,10 +391,11 @@ off = game[["median", "model", "you"]].sub(game["months"], axis=0).abs()
 off.describe().loc[["count", "mean", "max"]].set_axis(["films guessed", "MAE (months)", "worst (months)"]).round(1)
 
 # %% [markdown]
-# Each black bar is a label; the nearer a marker, the better. The grey squares stand at the same height for all
-# girls, and for all boys: the median does not look. The triangles are the network, the circles are you, if you
-# played. In the table, compare the MAE, but do not boast yet: six films are few, and one slip moves the mean by
-# months. And the label is not the truth either. It is what *one* reader said, rounded to what the atlas offers.
+# Vertical axis: the age in years. Each black bar is a label; the nearer a marker, the better. The grey squares stand
+# at the same height for all girls, and for all boys: the median does not look. The triangles are the network, the
+# circles are you, if you played. In the table, compare the MAE, but do not boast yet: six films are few, and one slip
+# moves the mean by months. And the label is not the truth either. It is what *one* reader said, rounded to what the
+# atlas offers.
 #
 # ## Self-check
 #
@@ -400,6 +418,9 @@ off.describe().loc[["count", "mean", "max"]].set_axis(["films guessed", "MAE (mo
 # </details>
 #
 # ## What you can now say
+#
+# Is the network better than the median? For each film: the network's error minus the median's. The mean of these
+# differences has an interval, too; if all of it lies below zero, the network is better.
 
 # %%
 from bonexage_utils.evaluation import paired_difference
@@ -414,16 +435,17 @@ print(f"MAE {network.mae} months; minus that of the median by sex: {gain} months
 #
 # - **Real films.** The phantom is cleaner than any clinic. How far its numbers carry is asked again and again, from
 #   01 on.
-# - **Whether 96 pixels are enough**, how the films got square, and what else the network sees: notebook 02.
-# - **Why this network and this loss**: 03. **What the sex is worth**: 05. **Where it fails, and the test films**:
-#   08.
+# - **Whether 96 pixels are enough**, how the films got square, and what else the network sees: 02 (planned).
+# - **Why this network and this loss**: 03. **What the sex is worth**: 05 (planned). **Where it fails, and the test
+#   films**: 08 (planned).
 # - **Health.** A bone age is one finding among many. What follows from it is for doctors, who see the child.
 #
 # ## Sources
 #
 # - Greulich & Pyle, *Radiographic Atlas of Skeletal Development of the Hand and Wrist*, 1959: the atlas, and the
 #   Brush Foundation (Cleveland) table of bone age by chronological age, here after public transcriptions.
-# - Garn, Rohmann & Silverman, *Med Radiogr Photogr* 1967;43:45–66: ages at which centres appear, here from memory
-#   and cross-checked against notes on the atlas. A teaching phantom, not a clinical reference.
+# - Garn, Rohmann & Silverman, *Med Radiogr Photogr* 1967;43:45–66: ages at which centres appear; medians as commonly
+#   reprinted, compared with public notes on the atlas, not with the original. A teaching phantom, not a clinical
+#   reference.
 # - Thodberg & Sävendahl, *Acad Radiol* 2010;17:1425: how far two readers differ.
 # - Halabi et al., *Radiology* 2019;290:498: the RSNA challenge, whose films we meet later.

@@ -12,6 +12,6 @@ and never stored. A notebook writes:
 `tests/test_exercises.py` finds the modules by their name and goes through every stub, solution and likely mistake.
 """
 
-from bonexage_utils.course.exercises.base import NOT_ATTEMPTED, Exercise, Verdict, right, wrong
+from bonexage_utils.course.exercises.base import NOT_ATTEMPTED, Exercise, Verdict, choice, right, wrong
 
-__all__ = ["NOT_ATTEMPTED", "Exercise", "Verdict", "right", "wrong"]
+__all__ = ["NOT_ATTEMPTED", "Exercise", "Verdict", "choice", "right", "wrong"]

@@ -1,6 +1,7 @@
 """Exercises: a check that tells an empty answer from a wrong one, hints one at a time, and a solution."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,27 @@ def right(message: str) -> Verdict:
 
 def wrong(message: str) -> Verdict:
     return Verdict(False, message)
+
+
+def choice(options: Mapping[str, str], truth: str, also: Mapping[str, str] | None = None) -> Callable[[Any], Verdict]:
+    """A judge of one answer among several texts, written in whatever case; "6-8" is "6 to 8".
+
+    `options` maps each answer to what it earns, `also` other names to the answer they stand for (lower case).
+    """
+
+    def plain(text: str) -> str:
+        text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " to ", text)
+        return " ".join(text.lower().split())
+
+    known = {plain(option): option for option in options} | dict(also or {})
+
+    def judge(answer: Any) -> Verdict:
+        chosen = known.get(plain(answer)) if isinstance(answer, str) else None
+        if chosen is None:
+            return wrong(f"Choose one of: {', '.join(repr(option) for option in options)}.")
+        return (right if chosen == truth else wrong)(options[chosen])
+
+    return judge
 
 
 @dataclass(frozen=True)
@@ -47,7 +69,9 @@ class Exercise:
         try:
             return self.judge(answer)
         except Exception as error:  # a learner's function may do anything
-            return wrong(f"Your answer stopped with {type(error).__name__}: {error}. Try it alone in a cell first.")
+            if callable(answer):
+                return wrong(f"Your function stopped with {type(error).__name__}: {error}. Try it alone in a cell.")
+            return wrong(f"That is not the kind of answer asked for. {self.question}")
 
     def check(self, answer: Any = NOT_ATTEMPTED) -> None:
         """Print whether the answer is right, and why not if it is not."""

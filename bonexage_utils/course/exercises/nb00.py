@@ -1,13 +1,16 @@
 """The exercises of notebook 00: read a version table, predict who matures first, two decisions read off a figure."""
 
-from collections.abc import Callable
+import platform
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import timm
 import torch
 
-from bonexage_utils.course.exercises.base import Exercise, Verdict, right, wrong
+import bonexage_utils
+from bonexage_utils.course.exercises.base import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.start import Course
 from bonexage_utils.course.widgets import OLDEST, YOUNGEST, centres_present, is_lead
 from bonexage_utils.phantom import anatomy, grow
@@ -23,9 +26,13 @@ def build(course: Course) -> SimpleNamespace:
 
 
 def _version() -> Exercise:
-    truth = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    def first_two(version: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in version.split(".")[:2])
+
+    truth = first_two(torch.__version__)
     shown = f"{truth[0]}.{truth[1]}"
-    others = {"NumPy": np.__version__}
+    others = {"Python": platform.python_version(), "timm": timm.__version__, "NumPy": np.__version__,
+              "pandas": pd.__version__, "bonexage_utils": bonexage_utils.__version__}
 
     def judge(answer: Any) -> Verdict:
         if isinstance(answer, float):
@@ -38,18 +45,15 @@ def _version() -> Exercise:
         if pair == truth:
             return right(f"This machine computes with torch {shown}, and the pair sorts as versions do. When you ask "
                          "for help, copy the whole table: it answers the first three questions anybody will ask.")
-        for name, version in others.items():
-            if pair == tuple(int(part) for part in version.split(".")[:2]):
-                return wrong(f"That is {name}, another line of the table.")
         if len(pair) != 2:
             return wrong("Two numbers are enough: the first two of the version, such as (2, 9).")
+        for name, version in others.items():
+            if pair == first_two(version):
+                return wrong(f"That is {name}, another line of the table.")
         return wrong("No torch like that is running here. Look for the line that begins with torch.")
 
     mistakes: dict[str, Any] = {"a decimal number": float(shown), "text": shown, "all three numbers": (*truth, 0),
-                                "not in the table": (truth[0], truth[1] + 1)}
-    numpy_pair = tuple(int(part) for part in np.__version__.split(".")[:2])
-    if numpy_pair not in (truth, mistakes["not in the table"]):
-        mistakes["another line"] = numpy_pair
+                                "not in the table": (99, 0), "another line": first_two(others["Python"])}
     return Exercise(
         question="Which torch runs here? Give the first two numbers of its version, such as (2, 9).",
         judge=judge,
@@ -78,18 +82,22 @@ def _first() -> Exercise:
             return wrong("Boys end up with the longer bones, but longer is not more mature: the girl's centres "
                          "appear earlier.")
         if months <= 3:
+            if abs(12 * months - lead) <= CLOSE_ENOUGH:
+                return wrong(f"The girl, yes. But {months:g} what? The lead is asked in months: write it 12 times as "
+                             "large if you meant years.")
             return wrong("Girls and boys do not mature in step. Look how far apart the two curves are at their top.")
         if abs(months - lead) <= CLOSE_ENOUGH:
             return right(f"She shows all of them at {format_age(girl)}, he at {format_age(boy)}: {lead} months "
                          "apart. The same film means another age for a boy than for a girl.")
         if months < lead:
             return wrong(f"The girl, yes. But {months:g} months is too near: the last small bone by the thumb takes "
-                         f"her lead to {lead} months.")
-        return wrong(f"The girl, yes. But {months:g} months is too far: it is {lead}.")
+                         f"her lead to {lead} months, and up to {CLOSE_ENOUGH} off counts as right.")
+        return wrong(f"The girl, yes. But {months:g} months is too far: it is {lead}, and up to {CLOSE_ENOUGH} off "
+                     "counts as right.")
 
     return Exercise(
         question="Who shows all 30 ossification centres first, the average girl or the average boy, and how many "
-                 'months before the other? Such as ("boy", 3).',
+                 f'months before the other? Such as ("boy", 3); up to {CLOSE_ENOUGH} months off counts as right.',
         judge=judge,
         hints=("At five years, who shows more centres in the picture above?",
                "The last centre to come is a small bone beside the thumb, at the beginning of puberty.",
@@ -97,19 +105,9 @@ def _first() -> Exercise:
         solution_value=("girl", lead),
         explanation=f'("girl", {lead}): she at {girl} months, he at {boy}.',
         likely_mistakes={"the taller is the more mature": ("boy", 12), "no difference": ("girl", 0),
-                         "too small": ("girl", 10), "too large": ("girl", 60), "only who": "girl"},
+                         "too small": ("girl", 10), "too large": ("girl", 60), "in years": ("girl", round(lead / 12)),
+                         "only who": "girl"},
     )
-
-
-def _choice(options: dict[str, str], truth: str) -> Callable[[Any], Verdict]:
-    """A judge of one answer among several texts; `options` maps each to what it earns."""
-
-    def judge(answer: Any) -> Verdict:
-        if answer not in options:
-            return wrong(f"Choose one of: {', '.join(repr(option) for option in options)}.")
-        return (right if answer == truth else wrong)(options[answer])
-
-    return judge
 
 
 def _plateau() -> Exercise:
@@ -130,7 +128,7 @@ def _plateau() -> Exercise:
     return Exercise(
         question="Between which ages, in years, does counting centres say nothing about how mature a girl's hand is? "
                  f"One of {', '.join(repr(text) for text in spans)}.",
-        judge=_choice(options, truth),
+        judge=choice(options, truth),
         hints=("Follow the girls' line. Where does a year change the height of the line, and where not?",
                "The axis counts months: 24 is two years, 96 is eight."),
         solution_value=truth,
@@ -158,7 +156,7 @@ def _ahead() -> Exercise:
     return Exercise(
         question=f"A girl of {format_age(age)} has a bone age of {format_age(reading)}. Is that 'usual', 'unusual' "
                  "or 'a wrong reading'?",
-        judge=_choice(options, truth),
+        judge=choice(options, truth),
         hints=("How far are healthy children of the same age apart? The line above prints the standard deviation.",
                "Count in standard deviations: up to two is usual."),
         solution_value=truth,

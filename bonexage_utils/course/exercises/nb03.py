@@ -3,25 +3,25 @@
 from collections.abc import Callable
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bonexage_utils.course.exercises.base import Exercise, Verdict, right, wrong
+from bonexage_utils.course.exercises.base import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.start import Course
 from bonexage_utils.course.widgets import LOSSES, best_guess
 from bonexage_utils.phantom import grow
 from bonexage_utils.phantom.dataset import AGE_RANGE_MONTHS, RATER_SD_MONTHS
-from bonexage_utils.plots import ACCENT, MUTED, SEX_COLOUR, Picture, new_figure
+from bonexage_utils.plots import ACCENT, SEX_COLOUR, Picture, new_figure
 
 SLIP_MONTHS = 60.0
 SHARES = (0.0, 0.05, 0.2)  # of labels that slipped
 REGISTRY = (0.0, 0.05)  # what the exercise asks about
-TRAIN_CHILDREN, OTHER_CHILDREN = 300, 200
-EPOCHS = 24
+TRAIN_CHILDREN, FEW_CHILDREN, OTHER_CHILDREN = 600, 8, 200
+STEPS, NOTE_EVERY, BATCH = 240, 10, 16
+LR, HOT = 1e-3, 100  # the learning rate, and how many times too high it is in one run
 # What is wrong with each run, in the order of their letters.
 FAULTS = {"A": "hot", "B": "few", "C": "bug", "D": "healthy"}
 
@@ -39,18 +39,20 @@ def mean_absolute_error(predicted: Tensor, months: Tensor) -> Tensor:
 
 
 def _shapes() -> Exercise:
-    generator = torch.Generator().manual_seed(0)
-    months = 12.0 + 200.0 * torch.rand(6, generator=generator)
-    predicted = months + 10.0 * torch.randn(6, generator=generator)
+    # In no order, and predicted in another one, so that whoever sorts compares strangers.
+    months = torch.tensor([150.0, 36.0, 90.0, 204.0, 61.0, 118.0])
+    predicted = torch.tensor([131.0, 48.0, 97.0, 120.0, 44.0, 171.0])
 
     def judge(answer: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
         if not callable(answer):
             return wrong("Give the function itself, without brackets: ex.shapes.check(my_loss).")
         truth = float((predicted - months).abs().mean())
-        if torch.as_tensor(answer(predicted, months)).ndim:
+        column, flat = (torch.as_tensor(answer(p.clone(), months.clone())) for p in (predicted[:, None], predicted))
+        if flat.ndim:
             return wrong("A loss is one number; yours still has an axis for the children. Take the mean.")
-        column, flat = (float(answer(p, months)) for p in (predicted[:, None], predicted))
         all_pairs = float((predicted[:, None] - months).abs().mean())
+        if _near(column, float((predicted.sort()[0] - months.sort()[0]).abs().mean())):
+            return wrong("You sort before you compare, so a child meets another child's label: leave the order alone.")
         if _near(column, all_pairs):
             return wrong(f"Your loss compares every prediction with every label: {len(months) ** 2} distances for "
                          f"{len(months)} children. Bring both to the same shape before you subtract.")
@@ -65,6 +67,9 @@ def _shapes() -> Exercise:
         if not _near(flat, truth):
             return wrong("A column (B, 1) works, but a flat (B,) now broadcasts: you changed the labels, and whether "
                          "that fits depends on the caller. Flatten the predictions instead.")
+        if not _has_gradient(answer, predicted[:, None], months):
+            return wrong("The number is right, but no gradient gets through, so the network would not learn from it. "
+                         "Stay with torch from end to end: no .item(), .detach(), float(), NumPy, or change in place.")
         return right("One distance per child, whichever way the predictions come. The package goes further: its "
                      "`age_loss` refuses shapes that differ, because a network whose output has the wrong shape has "
                      "a bug somewhere else, too.")
@@ -76,15 +81,27 @@ def _shapes() -> Exercise:
                "reshape(-1) makes one flat axis of whatever comes in; it leaves a flat tensor as it is."),
         solution_value=mean_absolute_error,
         explanation="def my_loss(predicted, months): return (predicted.reshape(-1) - months).abs().mean(). "
-                    "Not squeeze(): it also removes a batch axis of one.",
+                    "squeeze() passes, too, but of a batch of one child it leaves no axis at all.",
         likely_mistakes={
             "every prediction against every label": lambda p, m: (p - m).abs().mean(),
             "the mean first": lambda p, m: (p.reshape(-1) - m).mean().abs(),
             "squared": lambda p, m: ((p.reshape(-1) - m) ** 2).mean(),
             "the labels made a column": lambda p, m: (p - m[:, None]).abs().mean(),
             "no mean": lambda p, m: (p.reshape(-1) - m).abs(),
+            "no gradient": lambda p, m: (p.reshape(-1) - m).abs().mean().item(),
+            "both sorted": lambda p, m: (p.reshape(-1).sort()[0] - m.sort()[0]).abs().mean(),
         },
     )
+
+
+def _has_gradient(loss: Callable[[Tensor, Tensor], Tensor], predicted: Tensor, months: Tensor) -> bool:
+    """Whether each prediction would learn from `loss`; a function that refuses a tensor with a gradient has none."""
+    leaf = predicted.clone().requires_grad_()
+    try:
+        loss(leaf, months).backward()
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return leaf.grad is not None and bool((leaf.grad != 0).all())
 
 
 def _near(value: float, other: float) -> bool:
@@ -113,26 +130,23 @@ def _noise() -> Exercise:
     truth = str(regret.idxmin())
     honest, slipped = (table.loc[share] for share in REGISTRY)
 
-    def judge(answer: Any) -> Verdict:
-        chosen = {name.lower(): name for name in LOSSES}.get(str(answer).strip().lower())
-        if chosen is None:
-            return wrong(f"Choose one of {', '.join(LOSSES)}, as text.")
-        if chosen == truth:
-            return right(f"{truth} is the best in both rows, or so near to it that you need not know which row it will "
-                         "be. Near zero it squares, like L2, and uses all that honest labels tell; "
-                         "far out it is absolute, like L1, and lets no slip pull harder than the rest. The package's "
-                         "default loss, smooth L1 turning at one year, is this one.")
-        if chosen == "L2":
-            return wrong(f"L2 is fine while every label is honest ({honest['L2']:.2f} months), but one slip in twenty "
-                         f"takes it to {slipped['L2']:.2f}: a label that is 60 months off pulls sixty times as hard as "
-                         "one that is 1 month off.")
-        return wrong(f"L1 is safe against slips ({slipped['L1']:.2f} months). But look at the first row: with honest "
-                     f"labels it misses by {honest['L1']:.2f} where {truth} misses by {honest[truth]:.2f}. A median "
-                     "uses the middle label and the order of the rest, and throws their distances away.")
+    options = {
+        "L2": f"L2 is fine while every label is honest ({honest['L2']:.2f} months), but one slip in twenty takes it to "
+              f"{slipped['L2']:.2f}: a label that is 60 months off pulls sixty times as hard as one that is 1 month "
+              "off.",
+        "L1": f"L1 is safe against slips ({slipped['L1']:.2f} months). But look at the first row: with honest labels "
+              f"it misses by {honest['L1']:.2f} where {truth} misses by {honest[truth]:.2f}. A median uses the middle "
+              "label and the order of the rest, and throws their distances away.",
+        "Huber": f"{truth} is the best in both rows, or so near to it that you need not know which row it will be. "
+                 "Near zero it squares, like L2, and uses all that honest labels tell; far out it is absolute, like "
+                 "L1, and lets no slip pull harder than the rest. The package's default loss, smooth L1 turning at "
+                 "one year, is this one.",
+    }
+    also = {"mse": "L2", "mae": "L1", "smooth l1": "Huber", "smoothl1": "Huber", "smooth_l1": "Huber"}
 
     return Exercise(
         question="Between none and one in twenty of your labels slipped; you do not know. L2, L1 or Huber?",
-        judge=judge,
+        judge=choice(options, truth, also),
         hints=("Compare along each of the first two rows: which column is the smallest?",
                "You want a loss that you will not regret in either of the two rows."),
         solution_value=truth,
@@ -153,7 +167,7 @@ def _children() -> tuple[Tensor, Tensor]:
         child = grow("FM"[number % 2], float(rng.uniform(*AGE_RANGE_MONTHS)), rng)
         features.append([value for centre in child.centres for value in (centre.emr, centre.fusion)])
         labels.append(child.bone_age_months + rng.normal(0.0, RATER_SD_MONTHS))
-    table = np.array(features) + rng.normal(0.0, 0.25, (len(features), len(features[0])))
+    table = np.array(features) + rng.normal(0.0, 0.15, (len(features), len(features[0])))
     own = table[:TRAIN_CHILDREN]
     table = (table - own.mean(0)) / (own.std(0) + 0.05)
     return torch.tensor(table, dtype=torch.float32), torch.tensor(labels, dtype=torch.float32)
@@ -161,8 +175,8 @@ def _children() -> tuple[Tensor, Tensor]:
 
 @lru_cache
 def four_runs() -> pd.DataFrame:
-    """The curves of four runs of one tiny network that differ in one thing each: run, epoch, train, selection (MAE,
-    months) and baseline (that of the median). Takes a second; the seeds are fixed."""
+    """The curves of four runs of one tiny network that differ in one thing each: run, step, train, selection (MAE,
+    months) and baseline (that of the median). Takes seconds; the seeds are fixed."""
     features, labels = _children()
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(1)  # so small that a second thread would only wait
@@ -175,79 +189,84 @@ def four_runs() -> pd.DataFrame:
 
 
 def _one_run(run: str, fault: str, features: Tensor, labels: Tensor) -> list[dict[str, float | str]]:
-    known, other = slice(0, 16 if fault == "few" else TRAIN_CHILDREN), slice(TRAIN_CHILDREN, None)
+    count = FEW_CHILDREN if fault == "few" else TRAIN_CHILDREN
+    known, other = slice(0, count), slice(TRAIN_CHILDREN, None)
     mean, std = labels[:TRAIN_CHILDREN].mean(), labels[:TRAIN_CHILDREN].std()
     baseline = float((labels[other] - labels[:TRAIN_CHILDREN].median()).abs().mean())
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(features.shape[1], 64), nn.GELU(), nn.Linear(64, 1))
-    optimizer = torch.optim.AdamW(network.parameters(), lr={"hot": 0.1}.get(fault, 1e-3))
-
-    def error(part: slice) -> float:
-        with torch.no_grad():
-            return float((mean + std * network(features[part])[:, 0] - labels[part]).abs().mean())
-
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LR * (HOT if fault == "hot" else 1))
     rows: list[dict[str, float | str]] = []
-    for epoch in range(1, EPOCHS + 1):
-        for batch in torch.randperm(len(labels[known])).split(16):
-            predicted = mean + std * network(features[batch])
-            loss = ((predicted if fault == "bug" else predicted[:, 0]) - labels[batch]).abs().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        rows.append({"run": run, "epoch": epoch, "train": error(known), "selection": error(other),
-                     "baseline": baseline})
+
+    def note(step: int) -> None:
+        with torch.no_grad():
+            train, selection = (float((mean + std * network(features[part])[:, 0] - labels[part]).abs().mean())
+                                for part in (known, other))
+        rows.append({"run": run, "step": step, "train": train, "selection": selection, "baseline": baseline})
+
+    # Every run takes as many steps of as many films, so that the few children come round the more often.
+    order = torch.cat([torch.randperm(count) for _ in range(-(-STEPS * BATCH // count))])
+    note(0)
+    for step, batch in enumerate(order[:STEPS * BATCH].split(BATCH), 1):
+        predicted = mean + std * network(features[batch])
+        loss = ((predicted if fault == "bug" else predicted[:, 0]) - labels[batch]).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % NOTE_EVERY == 0:
+            note(step)
     return rows
 
 
 def draw_four_runs() -> Picture:
-    """Training and selection MAE (months) against epoch, one panel for each run, the median's MAE dashed."""
+    """Training and selection MAE (months) against the step, one panel for each run, the median's MAE dashed."""
     runs, baseline = four_runs(), float(four_runs()["baseline"].iloc[0])
-    figure, axes = new_figure(9, 2.7, 1, len(FAULTS), sharey=True)
+    figure, axes = new_figure(9, 3.1, 1, len(FAULTS), sharey=True)
     told = []
     for ax, (run, log) in zip(axes, runs.groupby("run"), strict=True):
-        ax.plot(log["epoch"], log["train"], color=MUTED, label="training")
-        ax.plot(log["epoch"], log["selection"], color=SEX_COLOUR["M"], linewidth=2, label="selection")
-        ax.axhline(baseline, color=ACCENT, linestyle="--", label="median")
-        ax.set(title=f"run {run}", xlabel="epoch", ylim=(0, 1.9 * baseline))
-        numbers = log.set_index("epoch")[["train", "selection"]].loc[[1, 8, 16, EPOCHS]].round()
-        told.append(f"{run}: " + ", ".join(f"epoch {e} {a:.0f} and {b:.0f}" for e, a, b in numbers.itertuples()))
+        ax.plot(log["step"], log["selection"], color=SEX_COLOUR["M"], linewidth=3, label="other children (selection)")
+        ax.plot(log["step"], log["train"], color="black", linewidth=1, label="training children")
+        ax.axhline(baseline, color=ACCENT, linestyle="--", label="the median, on the others")
+        ax.set(title=f"run {run}", xlabel="step", ylim=(0, 1.6 * baseline), xticks=range(0, STEPS + 1, STEPS // 2))
+        numbers = log.set_index("step")[["train", "selection"]].loc[[0, STEPS // 4, STEPS // 2, STEPS]].round()
+        told.append(f"{run}: " + ", ".join(f"step {step} {a:.0f} and {b:.0f}" for step, a, b in numbers.itertuples()))
     axes[0].set_ylabel("MAE (months)")
-    axes[-1].legend(fontsize=8)
-    return Picture(figure, f"""Four learning curves, mean absolute error in months against epoch; the median's error
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return Picture(figure, f"""Four learning curves, mean absolute error in months against the step; the median's error
         is a dashed line at {baseline:.0f}. Training and selection error of run {'; of run '.join(told)}.""")
 
 
 def _curves() -> Exercise:
     letter = {fault: run for run, fault in FAULTS.items()}
-
-    def judge(answer: Any) -> Verdict:
-        last = four_runs().groupby("run").last()
-        run = str(answer).strip().upper()
-        if run == letter["bug"]:
-            return right(f"Run {run} stays at the dashed line ({last.loc[run, 'selection']:.0f} months, the median "
-                         f"{last.loc[run, 'baseline']:.0f}), for training children too. Compared with every label at "
-                         "once, the best a network can do is to say the median to everybody. It is the flatness *at "
-                         "the baseline* that gives the bug away: no error was raised, and the loss did look busy.")
-        if run == letter["few"]:
-            return wrong(f"Run {run} learns its own children by heart: {last.loc[run, 'train']:.0f} months on them, "
-                         f"{last.loc[run, 'selection']:.0f} on others. With the bug it could not even fit those. It "
-                         "had 16 children.")
-        if run == letter["hot"]:
-            return wrong(f"Run {run} jumps up and down, and yet gets below the dashed line: its steps are too long (a "
-                         "learning rate 100 times that of the others). The bug does not shake, it stalls.")
-        if run == letter["healthy"]:
-            return wrong(f"Run {run} is the healthy one: it falls at once and far below the dashed line. The small gap "
-                         "that opens later between the two curves is usual.")
-        return wrong(f"Answer with a letter: one of {', '.join(FAULTS)}.")
-
+    last, late = four_runs().groupby("run").last(), four_runs().query("step >= @STEPS / 2").groupby("run")
+    baseline = last["baseline"].iloc[0]
+    lowest, highest = (late["selection"].agg(which)[letter["bug"]] for which in ("min", "max"))
+    options = {
+        letter["bug"]: f"Run {letter['bug']} stays a little below the dashed line ({lowest:.0f} to {highest:.0f} "
+                       f"months in its second half, the median {baseline:.0f}), on training children too. Compared "
+                       "with every label of the batch at once, the best a network can do is to say nearly the median "
+                       f"to everybody; nearly, because one of the {BATCH} labels is the child's own. It is the "
+                       "flatness *by the baseline* that gives the bug away: no error was raised.",
+        letter["few"]: f"Run {letter['few']} learns its own children by heart: {last.train[letter['few']]:.0f} months "
+                       f"on them, {last.selection[letter['few']]:.0f} on others. With the bug it could not even fit "
+                       f"its own. It had {FEW_CHILDREN} children.",
+        letter["hot"]: f"Run {letter['hot']} jumps up and down, and now and then gets far below the dashed line: its "
+                       f"steps are too long (a learning rate {HOT} times that of the others). The bug does not get far "
+                       "below, ever.",
+        letter["healthy"]: f"Run {letter['healthy']} is the healthy one: both curves fall at once and far below the "
+                           f"dashed line, to {last.train[letter['healthy']]:.0f} months on its own children and "
+                           f"{last.selection[letter['healthy']]:.0f} on others. A small gap between the two is usual.",
+    }
     return Exercise(
-        question="Which of the four runs was trained with predictions (B, 1) against labels (B,)?",
-        judge=judge,
-        hints=("Under that bug every prediction is pulled to all labels at once. Which constant is that?",
-               "So the curve must lie near the dashed line, on training children as well as on others."),
+        question="Which of the four runs was trained with predictions (B, 1) against labels (B,)? 'A', 'B', 'C' or "
+                 "'D'.",
+        judge=choice(options, letter["bug"]),
+        hints=("Under that bug every prediction is pulled to all labels of its batch at once. Which constant is that?",
+               "So both curves stay near the dashed line, a little below it, and never get far.",
+               "A run that fits its own children, however few, cannot have the bug."),
         solution_value=letter["bug"],
-        explanation=f"Run {letter['bug']}: flat, at the median's error, on both curves. {letter['hot']} has too long "
-                    f"steps, {letter['few']} learned 16 children by heart, {letter['healthy']} is healthy.",
+        explanation=f"Run {letter['bug']}: flat, by the median's error, on both curves. {letter['hot']} has too long "
+                    f"steps, {letter['few']} learned {FEW_CHILDREN} children by heart, {letter['healthy']} is healthy.",
         likely_mistakes={"memorising": letter["few"], "too long steps": letter["hot"], "healthy": letter["healthy"],
                          "not a letter": 7},
     )
