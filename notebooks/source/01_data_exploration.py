@@ -22,7 +22,7 @@
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
-import importlib.util, os, subprocess, sys  # noqa: E401
+import importlib.util, os, subprocess, sys
 
 ADDRESS = "https://github.com/bonexage/bonexage"  # the course's home; a fork has its own
 if importlib.util.find_spec("bonexage_utils") is None:
@@ -32,7 +32,7 @@ if importlib.util.find_spec("bonexage_utils") is None:
         os.chdir("bonexage/notebooks")
     subprocess.run([sys.executable, "../bonexage_utils/course/bootstrap.py"], check=True)
     sys.path.insert(0, os.path.abspath(".."))
-import bonexage_utils  # noqa: F401
+import bonexage_utils
 
 # %%
 from bonexage_utils.course import start
