@@ -179,7 +179,8 @@ shares.map("{:.0%}".format)
 
 # %% [markdown]
 # The first column is chance, the second is the table in hand, the third was counted on RSNA's 12,611 training labels
-# (Halabi et al. 2019), with 81 % multiples of six and 58 % of twelve. Both are far from chance, and RSNA's farther.
+# (Halabi et al. 2019), with 81 % multiples of six and 58 % of twelve. Both are far from chance, and
+# close together: the readers of this cohort were made to heap as RSNA's did.
 #
 # So what is a label? Not an age but *the nearest plate*. A network that says 127 where the label says 126 may well be
 # the more exact of the two. It also means that no model can be right to the month on such labels: some of what will be
@@ -256,10 +257,11 @@ for side in ("width", "height"):
     print(f"{side}: rank correlation with the label {tied:+.2f} (0: none, 1: the same order)")
 
 # %% [markdown]
-# Each point is a film. Look for two things. *Are the colours mixed?* Then size says little about age, and the two
-# correlations are near zero. Are dark points in one corner and bright ones in the other, then the size of the file
-# knows something of the age, because growing hands need larger plates. That is no bone age, and a network that lives
-# on it fails where films are cut otherwise. Once all films are brought to one size, this clue is gone. *Do the points
+# Each point is a film: its width on the horizontal axis, its height on the vertical one. *Are the colours mixed?*
+# Where they are, the two correlations are near zero and size says nothing about age. Here dark points crowd at the lower
+# left: growing hands need larger plates, so the size of the file knows something of the age. That is no bone age, and
+# a network that lives on it fails where films are cut otherwise. Once all films are brought to one size, this clue is
+# gone. *Do the points
 # follow one of the thin lines?* Only then would all films have the same proportions. They do not: so a program that
 # squashes each film to a square bends each hand differently. What to do about it is the subject of notebook 02. RSNA's
 # films are larger and vary more: about 520 to 3,000 pixels a side, with a median of 1,277 × 1,624.
@@ -409,7 +411,7 @@ draw_leak(leaked)
 leaked.set_index("twice").round(1)
 
 # %% [markdown]
-# To the right more films have a second export; upwards is the error. Split by child, the line hardly moves: a second
+# Horizontal axis: the share of films with a second export. Vertical axis: the error in months; lower is better. Split by child, the line hardly moves: a second
 # export of a known film teaches nothing new. Split by film, the error falls and falls. The reader has not become any
 # better; more and more often it *recognises* the film.
 #
