@@ -258,8 +258,8 @@ for side in ("width", "height"):
 
 # %% [markdown]
 # Each point is a film: its width on the horizontal axis, its height on the vertical one. *Are the colours mixed?*
-# Where they are, the two correlations are near zero and size says nothing about age. Here dark points crowd at the lower
-# left: growing hands need larger plates, so the size of the file knows something of the age. That is no bone age, and
+# Where they are, the two correlations are near zero and size says nothing about age. Here dark points crowd at the
+# lower left: growing hands need larger plates, so the size of the file knows something of the age. That is no bone age, and
 # a network that lives on it fails where films are cut otherwise. Once all films are brought to one size, this clue is
 # gone. *Do the points
 # follow one of the thin lines?* Only then would all films have the same proportions. They do not: so a program that
@@ -411,9 +411,9 @@ draw_leak(leaked)
 leaked.set_index("twice").round(1)
 
 # %% [markdown]
-# Horizontal axis: the share of films with a second export. Vertical axis: the error in months; lower is better. Split by child, the line hardly moves: a second
-# export of a known film teaches nothing new. Split by film, the error falls and falls. The reader has not become any
-# better; more and more often it *recognises* the film.
+# Horizontal axis: the share of films with a second export. Vertical axis: the error in months; lower is better. Split
+# by child, the line hardly moves: a second export of a known film teaches nothing new. Split by film, the error falls
+# and falls. The reader has not become any better; more and more often it *recognises* the film.
 #
 # Mind the dotted line. It is the median, which looks at no film at all. Where the solid line lies above it, our lazy
 # reader is worse than a guess; and yet enough twins carry the dashed line far below.
