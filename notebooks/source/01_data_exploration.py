@@ -259,12 +259,12 @@ for side in ("width", "height"):
 # %% [markdown]
 # Each point is a film: its width on the horizontal axis, its height on the vertical one. *Are the colours mixed?*
 # Where they are, the two correlations are near zero and size says nothing about age. Here dark points crowd at the
-# lower left: growing hands need larger plates, so the size of the file knows something of the age. That is no bone age, and
-# a network that lives on it fails where films are cut otherwise. Once all films are brought to one size, this clue is
-# gone. *Do the points
-# follow one of the thin lines?* Only then would all films have the same proportions. They do not: so a program that
-# squashes each film to a square bends each hand differently. What to do about it is the subject of notebook 02. RSNA's
-# films are larger and vary more: about 520 to 3,000 pixels a side, with a median of 1,277 × 1,624.
+# lower left: growing hands need larger plates, so the size of the file knows something of the age. That is no bone
+# age, and a network that lives on it fails where films are cut otherwise. Once all films are brought to one size,
+# this clue is gone. *Do the points follow one of the thin lines?* Only then would all films have the same
+# proportions. They do not: so a program that squashes each film to a square bends each hand differently. What to do
+# about it is the subject of notebook 02. RSNA's films are larger and vary more: about 520 to 3,000 pixels a side,
+# with a median of 1,277 × 1,624.
 #
 # ## Twelve bad films
 #
