@@ -226,20 +226,28 @@ CARPALS_ADULT: dict[str, float] = {"M": 180.0, "F": 156.0}
 
 # Radiographic physis and joint gaps (mm) by age (years): engineering estimates anchored to ultrasound of the
 # radial physis (Ng et al.: 3.2 +- 0.9 mm at 6 years). In the fingers narrower by a third or more than first estimated
-# (2.5 and 2.0 mm at two years): public films show them so.
+# (2.5 and 2.0 mm at two years): public films show them so, and the edges drawn fade out.
 GAP_AGE_YEARS = (2, 6, 10, 14)
 PHYSIS_GAP_MM: dict[str, tuple[float, ...]] = {
     "radius": (3.0, 2.4, 1.8, 1.1), "ulna": (3.0, 2.6, 1.9, 1.2), "MC": (1.6, 1.0, 0.75, 0.6),
     "phalanx": (1.2, 0.8, 0.6, 0.5),
 }  # fmt: skip
-JOINT_GAP_MM: dict[str, tuple[float, ...]] = {"MCP": (3.0, 2.2, 1.7, 1.4), "IP": (2.0, 1.6, 1.2, 1.0)}
+JOINT_GAP_MM: dict[str, tuple[float, ...]] = {"MCP": (2.6, 1.8, 1.2, 0.9), "IP": (1.6, 1.2, 0.8, 0.6)}
 
-# Soft tissue along the beam and skin beyond bone (mm) by age (years): engineering estimates.
+# Soft tissue along the beam and skin beyond bone (mm) by age (years): engineering estimates, a toddler's raised a
+# little towards the plump hands of public films.
 SOFT_AGE_YEARS = (2, 8, 18)
 SOFT_THICKNESS_MM: dict[str, tuple[float, float, float]] = {
-    "finger": (9, 12, 16), "palm": (15, 21, 28), "wrist": (24, 31, 40), "margin": (2.5, 4.0, 5.0),
+    "finger": (10.5, 12.5, 16), "palm": (17.5, 22, 28), "wrist": (26, 31, 40), "margin": (4.3, 4.3, 4.7),
 }  # fmt: skip
 
 # Linear attenuation (1/cm) at 33 keV, the mean energy of a 48-55 kVp hand film: NIST XAAMDI, ICRU-44 tissues,
-# log-log interpolated. Cortex: a child's, 1.75 g/cm3. Spongiosa: bone volume fraction 0.20.
-MU_PER_CM_33KEV: dict[str, float] = {"soft": 0.359, "fat": 0.268, "cortical": 1.851, "spongiosa": 0.657}
+# log-log interpolated. Bone gains mineral while it grows: cortex from 1.5 to 1.92 g/cm3 (1.75 on the way), spongiosa
+# from a bone volume fraction of 0.08 to one of 0.35, thin shells from 0.16 to 0.80 mm; ends of these ranges estimated
+# so that a network trained on public films finds simulated hands about as old as they are.
+MU_PER_CM_33KEV: dict[str, float] = {"soft": 0.359, "fat": 0.268}
+MINERAL_AGE_YEARS = (2, 10, 17)
+MU_BONE_PER_CM_33KEV: dict[str, tuple[float, float, float]] = {
+    "cortical": (1.59, 1.80, 2.03), "spongiosa": (0.45, 0.64, 0.92),
+}  # fmt: skip
+SHELL_MM = (0.16, 0.40, 0.80)

@@ -21,9 +21,13 @@ SHARPENING_MM = 0.9  # ... over this SD
 SPACING_LIMITS_PX = (240, 820)  # heights of films whose height follows from their spacing
 
 
-def _expose(cortex: np.ndarray, spongy: np.ndarray, soft: np.ndarray, fat: np.ndarray) -> np.ndarray:
-    """Transmitted share of the beam (0-1) through thickness maps (mm); bone replaces soft tissue, fat is part of it."""
-    mu = {k: np.float32(v / 10) for k, v in anatomy.MU_PER_CM_33KEV.items()}
+def _expose(years: float, cortex: np.ndarray, spongy: np.ndarray, soft: np.ndarray, fat: np.ndarray) -> np.ndarray:
+    """Transmitted share of the beam (0-1) through thickness maps (mm) at an age in years.
+
+    Bone replaces soft tissue; fat is part of it.
+    """
+    bone = {k: np.interp(years, anatomy.MINERAL_AGE_YEARS, v) for k, v in anatomy.MU_BONE_PER_CM_33KEV.items()}
+    mu = {k: np.float32(v / 10) for k, v in (anatomy.MU_PER_CM_33KEV | bone).items()}
     paths = mu["soft"] * soft - (mu["soft"] - mu["fat"]) * fat
     paths += (mu["cortical"] - mu["soft"]) * cortex + (mu["spongiosa"] - mu["soft"]) * spongy
     return np.exp(-paths)
@@ -110,7 +114,8 @@ def render(
     added = plate.extras(posed, n, film, hand, rng)
     size = fine.shape[::-1]
     limb = cv2.resize(hand + added.soft_mm, size, interpolation=cv2.INTER_LINEAR)
-    primary = _expose(cortex, spongy, limb, cv2.resize(fat, size, interpolation=cv2.INTER_LINEAR))
+    primary = _expose(child.chronological_age_months / 12, cortex, spongy, limb,
+                      cv2.resize(fat, size, interpolation=cv2.INTER_LINEAR))  # fmt: skip
     if fine is not film:
         primary = cv2.resize(primary, film.shape[::-1], interpolation=cv2.INTER_AREA)
     beam = np.linspace(1 + n.heel / 2, 1 - n.heel / 2, film.shape[0], dtype=np.float32)[:, None]

@@ -17,7 +17,6 @@ from bonexage_utils.phantom.skeleton import Bone, Child
 
 SAMPLES = 97  # slices of one solid
 FLATTENING = 0.85  # front-to-back over side-to-side extent of a shaft
-SHELL_MM = 0.4  # thin cortex at bone ends, epiphyses and carpals
 SHAFT_MARROW_SPONGIOSA = 0.12  # the shaft's cavity is nearly all marrow
 END_SPONGIOSA = 0.75  # and its ends are not all bone
 END_PLATE = 2.6  # zone of provisional calcification: spongiosa this much denser ...
@@ -93,7 +92,7 @@ def _shaft(bone: Bone, centre: Centre) -> Solid:
     inland = np.minimum(from_start, from_end) / (end - start) * 2
     if bone.kind == "forearm":
         inland = np.clip(from_end / (2.2 * bone.widths[2]), 0, 1)
-    shell = SHELL_MM + np.clip(bone.cortex_mm - SHELL_MM, 0, None) * np.clip(1.6 * inland - 0.15, 0, 1)
+    shell = bone.shell_mm + np.clip(bone.cortex_mm - bone.shell_mm, 0, None) * np.clip(1.6 * inland - 0.15, 0, 1)
     marrow = END_SPONGIOSA - (END_SPONGIOSA - SHAFT_MARROW_SPONGIOSA) * np.clip(1.7 * inland - 0.35, 0, 1)
     to_plate = from_start if bone.epiphysis == "base" else from_end
     line = (END_PLATE - 1) * (0.5 * centre.scar if centre.fusion == 1 else 1.0) * (to_plate < END_PLATE_MM)
@@ -115,7 +114,7 @@ def _mature_plate(bone: Bone, centre: Centre, x: np.ndarray) -> tuple[np.ndarray
     elif bone.name == "MC1":
         far = 0.84 - 0.16 * x + 0.1 * x * x
     else:
-        far = 0.84 + 0.16 * x * x  # a shallow cup for the head it meets
+        far = 0.90 + 0.10 * x * x  # a shallow cup for the head it meets
     near = near - (centre.fusion == 1) * (0.03 + 0.06 * centre.scar)  # shaft and epiphysis overlap in the scar
     horn = 0.42 * centre.cap * (1 - 0.7 * centre.fusion)
     return near - horn * np.clip((np.abs(x) - 0.8) / 0.2, 0, 1), far
@@ -148,7 +147,7 @@ def _epiphysis(bone: Bone, centre: Centre) -> Solid:
     depth = 1.5 * FLATTENING * min(reach, metaphysis) * np.sqrt(np.clip(1 - np.abs(x) ** 5, 0, 1))
     closed = centre.fusion == 1
     return Solid(f"centre_{bone.name}", plate + axis * (sideways - reach), axis, 2 * reach, sign * (near + far) / 2,
-                 np.maximum(far - near, 0) / 2, depth, np.full(SAMPLES, SHELL_MM * (0.7 if closed else 1.0)),
+                 np.maximum(far - near, 0) / 2, depth, np.full(SAMPLES, bone.shell_mm * (0.55 if closed else 1.0)),
                  np.full(SAMPLES, 0.8), power=4.0)  # fmt: skip
 
 
@@ -211,7 +210,7 @@ def _round(bone: Bone, centre: Centre) -> list[Solid]:
     points = points @ turn if bone.name == "sesamoid" else points
     middle = bone.origin + bone.direction * bone.length / 2
     width = float(np.ptp(points[:, 0]))
-    solids = [_sliced(f"centre_{bone.name}", middle, points, 0.75 * width, SHELL_MM, 0.62)]
+    solids = [_sliced(f"centre_{bone.name}", middle, points, 0.75 * width, bone.shell_mm, 0.62)]
     hook = float(np.clip((centre.detail - 0.6) / 0.3, 0, 1)) if bone.name == "hamate" else 0.0  # M 132-168, F 114-145
     if hook:
         ring = np.array([[np.cos(a), 1.25 * np.sin(a)] for a in np.linspace(0, 2 * np.pi, 24, endpoint=False)])

@@ -17,7 +17,7 @@ from bonexage_utils.phantom.maturity import Centre, Sex
 SIZE_SD = 0.045  # body size at a given age, relative (+-4.5 % on bone length)
 BONE_SD = 0.025  # each bone's own length on top of that, relative
 SIZE_TEMPO_CORRELATION = 0.45  # early maturers are taller at the same age
-CARPAL_FIT = 1.1  # rounding the corners off takes from the tabled sizes
+CARPAL_FIT = 1.18  # rounding the corners off takes from the tabled sizes
 LAYOUT_SD = 0.012  # each landmark's own place, in units of |radius -> MCP3|
 
 
@@ -28,7 +28,8 @@ class Bone:
     `origin` is the proximal end and `direction` a unit vector, both arrays of shape (2,). `widths` are the full
     widths (mm) at the proximal end, the waist and the distal end. `kind` is "long", "distal" (phalanx), "forearm"
     or "round". `epiphysis` names the end that carries the growth plate: "base", "head" or "" for none.
-    `epiphysis_mm` is the mature epiphysis' thickness. `cortex_mm` is the cortical thickness at the waist. `parent` is
+    `epiphysis_mm` is the mature epiphysis' thickness. `cortex_mm` is the cortical thickness at the waist, `shell_mm`
+    that of ends, epiphyses and carpals. `parent` is
     the bone it moves with ("" for the fixed palm).
     """
 
@@ -42,6 +43,7 @@ class Bone:
     cortex_mm: float
     epiphysis: str = ""
     epiphysis_mm: float = 0.0
+    shell_mm: float = 0.4
 
     @property
     def end(self) -> np.ndarray:
@@ -157,7 +159,8 @@ def _ray(body: _Body, ray: int, at: dict[str, np.ndarray], stretch: dict[str, fl
         if row == "MC":
             towards = _unit(at[f"MCP{ray}"] - at[f"MC{ray}"])
             start = at[f"MCP{ray}"] - towards * (length + body.joint(row) / 2)
-            widths = ((1.65, 2.1, 1.75, 1.75, 1.9)[ray - 1] * width, 0.97 * width, (1.6 if ray == 1 else 1.85) * width)
+            base, head = (1.65, 2.1, 1.75, 1.75, 1.9)[ray - 1], 1.6 if ray == 1 else 1.9
+            widths = (body.between(0.7, 1) * base * width, 0.97 * width, body.between(0.7, 1) * head * width)
         else:
             joint = body.joint("MC" if row == "PP" else "IP")
             start = bones[-1].end + bones[-1].direction * joint / 2
@@ -213,10 +216,14 @@ def _bones(sex: Sex, age: float, size: float, stretch: dict[str, float], sway: n
            for (name, xy), s in zip(layout.items(), sway, strict=True)}  # fmt: skip
     width, index = (float(np.interp(years, anatomy.MC2_WIDTH_AGE_YEARS, table[sex]))
                     for table in (anatomy.MC2_WIDTH_MM, anatomy.METACARPAL_INDEX))  # fmt: skip
-    body = _Body(years, mc2, width * size, index, unit, sex == "M")
+    # toddlers' metacarpals are wider on films than in the table, for their length
+    width *= size * float(np.interp(years, (1.5, 9), (1.32, 0.95)))
+    body = _Body(years, mc2, width, index, unit, sex == "M")
     rays = [_ray(body, ray, at, stretch) for ray in range(1, 6)]
     fingers = [bone for ray in rays for bone in ray]
-    return unit, _forearm(body, at) + fingers + _carpals(body, at, rays[0][0])
+    shell = float(np.interp(years, anatomy.MINERAL_AGE_YEARS, anatomy.SHELL_MM))
+    everything = _forearm(body, at) + fingers + _carpals(body, at, rays[0][0])
+    return unit, [replace(bone, shell_mm=shell) for bone in everything]
 
 
 def grow(
