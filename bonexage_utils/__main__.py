@@ -86,9 +86,9 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="Film k depends on the seed and k alone.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per core if left out.")] = None,
     site: Annotated[Site, typer.Option(help="A: like the RSNA films. B: another scanner, another reader.")] = Site.A,
+    faults: Annotated[int, typer.Option(min=0, help="Films to spoil, listed in planted_faults.csv.")] = 0,
     shortcut: Annotated[bool, typer.Option("--shortcut", help="Plant a marker that gives the age away.")] = False,
     masks: Annotated[bool, typer.Option("--masks", help="Also write where every bone and centre lies.")] = False,
-    faults: Annotated[int, typer.Option(min=0, help="Films to spoil, listed in planted_faults.csv.")] = 0,
 ) -> None:
     """Make a cohort of simulated hand radiographs.
 
@@ -101,8 +101,8 @@ def phantom(
 
     if faults > n // 3:  # before drawing them: the rest has to serve as copies, and some films cannot be spoiled
         raise BoneXageError(f"--faults {faults}: at most every third of the {n} films")
-    facts = json.loads((write_cohort(out, n, seed, workers, site.value, shortcut, masks)
-                        / "cohort.json").read_text(encoding="utf-8"))
+    write_cohort(out, n, seed, workers, site.value, shortcut, masks)
+    facts = json.loads((out / "cohort.json").read_text(encoding="utf-8"))
     if faults:
         plant_faults(out, faults, seed)
     typer.echo(f"{out}: {n:,} films; what is known of each bone is in ground_truth.csv")

@@ -33,7 +33,10 @@ def _write(path: Path, tensors: dict[str, Tensor], description: dict) -> None:
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     description = {**description, "digest": _digest(tensors, description)}
     with atomic_file(path) as temporary:
-        save_file(tensors, temporary, metadata={KEY: json.dumps(description, sort_keys=True)})
+        try:
+            save_file(tensors, temporary, metadata={KEY: json.dumps(description, sort_keys=True)})
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise BoneXageError(f"{path}: cannot be written ({error}); free space there, then go on") from None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -111,9 +114,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` took; the groups' settings stay those of the new optimizer."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:  # a moment: laid out as its parameter, as the fused optimizer expects
+            tensor = torch.empty_like(parameter).copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -93,6 +93,9 @@ def _write_cache(folder: Path, paths: list[str], size: int, workers: int) -> Non
     array = np.lib.format.open_memmap(
         folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(paths), size, size)
     )
+    if hasattr(os, "posix_fallocate"):  # a full disk is an error here; at a write to mapped memory it kills Python
+        with open(folder / "images.npy", "rb+") as handle:
+            os.posix_fallocate(handle.fileno(), 0, max(1, array.nbytes))
     failures: dict[int, str] = {}
 
     def work(row: int) -> None:

@@ -16,14 +16,16 @@ from bonexage_utils.errors import BoneXageError
 from bonexage_utils.images import read_gray
 from bonexage_utils.orientation import FEWEST, VARIANTS, describe, find_turned
 from bonexage_utils.phantom import write_cohort
-from bonexage_utils.phantom.faults import KINDS, PLANTED_FILE, plant_faults
+from bonexage_utils.phantom.faults import KINDS, PLANTED_FILE, plant_faults, unusual_films
 
 
 @pytest.fixture
 def few(cohort: Cohort, tmp_path: Path) -> Cohort:
-    """Twelve films in a folder of their own, which a test may spoil; too few to judge orientation."""
+    """Twelve films of one size in a folder of their own, which a test may spoil; too few to judge orientation."""
     table = cohort.table.head(12).copy()
-    table["image"] = [shutil.copy(image, tmp_path) for image in table["image"]]
+    for row, image in table["image"].items():
+        table.loc[row, "image"] = str(tmp_path / Path(image).name)
+        assert cv2.imwrite(table.loc[row, "image"], cv2.resize(read_gray(image), (320, 400)))
     return replace(cohort, root=tmp_path, table=table)
 
 
@@ -146,7 +148,7 @@ def test_turned_films_are_found_and_would_be_mended(thumbnails: np.ndarray, vari
     for row in chosen:
         spoiled[row] = as_variant(thumbnails[row], variant)
     called = find_turned(spoiled)
-    # measured in cohorts of 48 to 240 phantoms: 97 % of the turned and the inverted, 82 % of the mirrored; 0–2 others
+    # measured in cohorts of 80 phantoms: 86 % and more of the turned and the inverted, 69 % of the mirrored
     assert (called[chosen] == variant).mean() >= 0.5
     assert (called[np.setdiff1d(usual, chosen)] > 0).mean() <= 0.1
 
@@ -210,12 +212,11 @@ def test_the_audit_finds_what_was_planted(faulty: tuple[Path, pd.DataFrame]) -> 
     findings = audit(load_cohort(folder))
     told = set(zip(findings["id"], findings["finding"], strict=True))
     hits = [(row.id, row.finding) in told for row in planted.itertuples()]
-    # measured on 10 cohorts of 120 phantoms with 12 faults: recall 0.97, precision 0.95
+    # measured on 20 cohorts of 80 and 120 phantoms with 12 faults: recall 0.93, precision 0.98
     assert np.mean(hits) >= 0.85
     certain = planted["finding"].isin(["missing", "truncated", "unreadable", "blank", "duplicate file", "no label"])
     assert np.array(hits)[certain].all()
-    truth = pd.read_csv(folder / "ground_truth.csv", dtype={"id": str})
-    excused = {*planted["id"], *planted["source"], *truth.loc[truth["flipped"], "id"]}
+    excused = {*planted["id"], *planted["source"], *unusual_films(folder)}
     assert findings["id"].isin(excused).mean() >= 0.85
     assert set(findings.loc[~findings["id"].isin(excused), "severity"]) <= {NOTE}
 
@@ -225,7 +226,7 @@ def test_faults_are_listed_and_depend_on_the_seed(faulty: tuple[Path, pd.DataFra
     assert pd.read_csv(folder / PLANTED_FILE, dtype=str, keep_default_na=False).equals(planted)
     assert planted["fault"].tolist() == 2 * list(KINDS)
     assert set(planted["finding"]) <= set(SEVERITY)
-    assert not set(planted["id"]) & set(planted["source"])
+    assert not set(planted["id"]) & (set(planted["source"]) | unusual_films(folder))
     again = write_cohort(tmp_path / "again", 120, seed=5, workers=1)
     assert plant_faults(again, 12, seed=5).equals(planted.head(12))
     for row in planted.head(12).itertuples():

@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +201,31 @@ def test_no_space_at_any_write_is_survived(whole: tuple[Path, float], cohort: Co
     assert len(failures) >= 3
     assert set(failures) == {errno.ENOSPC}
     same_end(whole[0], tmp_path / "run")
+
+
+def small_disk(folder: Path, size: str) -> None:
+    """A file system of `size` bytes at `folder`; skips where the system does not let us make one."""
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True,
+                          check=False) if sys.platform == "linux" and os.geteuid() == 0 else None
+    if made is None or made.returncode:
+        pytest.skip("mounting a small file system needs Linux and root")
+
+
+def test_a_disk_that_is_really_full(run: Path, cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
+    """The disk fills within a write: of the cache, of the state. One line, and what stood there stands."""
+    disk = tmp_path / "disk"
+    small_disk(disk, "1500k")
+    try:
+        with pytest.raises(BoneXageError, match="cannot write the image cache"):
+            train(cohort, tmp_path / "run", replace(TINY, image_size=256), cache_dir=disk / "cache")
+        assert not list(disk.rglob("*.part"))
+        with pytest.raises(BoneXageError, match="No space left"):
+            train(cohort, disk / "run", TINY, cache_dir=cache_dir)
+        everything_whole(disk / "run")
+        assert not list(disk.rglob("*.part"))
+    finally:
+        subprocess.run(["umount", disk], check=False)
 
 
 def test_a_second_run_in_the_same_place_is_refused(cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ from bonexage_utils.course import bootstrap, widgets
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.plots import Picture
 
+LABELS = pd.DataFrame({"sex": list("FM") * 30, "months": np.repeat(np.arange(12.0, 192.0, 6.0), 2)})
 SLIDERS = {
     "grow_a_hand": (widgets.grow_a_hand, widgets.draw_hands, widgets.draw_growth, (12, 60, 216)),
     "slip_a_label": (widgets.slip_a_label, lambda slip: widgets.draw_slips((slip,)), widgets.draw_slips, (0, 36, 96)),
+    "choose_bins": (lambda: widgets.choose_bins(LABELS), lambda width: widgets.draw_bins(LABELS, (width,)),
+                    lambda: widgets.draw_bins(LABELS), (1, 6, 24)),
 }
 
 # --- sliders and figures ---
@@ -133,6 +136,16 @@ def test_game_shows_who_played() -> None:
     assert played.count("you") == 1
     assert "label 2.0, median 10.0, model 2.5, you 2.0" in played
     assert "you" not in widgets.draw_game(films.assign(you=np.nan)).alt
+
+
+def test_bins_count_every_label_and_show_the_comb() -> None:
+    """Labels at every sixth month: five of six bins of a month are empty, and no bin of six."""
+    told = widgets.draw_bins(LABELS, (1, 6)).alt
+    assert "60 labels" in told
+    assert "the fullest holds 2 films; bins of 6" in told
+    # from 0 to 239 months there are 40 bins of six, 30 of them with labels; of 240 bins of a month, 30
+    assert "bins of 1: 88% of them empty" in told
+    assert "bins of 6: 27% of them empty" in told
 
 
 # --- the first cell of every notebook ---

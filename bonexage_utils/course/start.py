@@ -16,6 +16,7 @@ import bonexage_utils
 from bonexage_utils.cohort import LABEL_FILES, Cohort, load_cohort, sample_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.phantom import write_cohort
+from bonexage_utils.phantom.dataset import VERSION
 from bonexage_utils.plots import use_style
 
 SEED = 0
@@ -78,8 +79,8 @@ def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:
     """The cohort to work on, and whether it is the embedded one.
 
     BONEXAGE_DATA names a cohort folder, or is "phantom" for the embedded cohort whatever else is there. Without it,
-    data/ if RSNA is in it, else the embedded cohort, made once under data/phantom-N. A cohort of more films than the
-    profile takes is sampled, and says so.
+    data/ if RSNA is in it, else the embedded cohort, made once under data/phantom-N-vV, V its version. A cohort of
+    more films than the profile takes is sampled, and says so.
     """
     wanted = os.environ.get("BONEXAGE_DATA", "")
     data = folder / "data"
@@ -88,7 +89,7 @@ def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:
     elif not wanted and any((data / name).is_file() for name in LABEL_FILES["training"]):
         cohort, embedded = load_cohort(data), False
     else:
-        phantoms = data / f"phantom-{profile.phantoms}"
+        phantoms = data / f"phantom-{profile.phantoms}-v{VERSION}"  # an older one may lie there from before an update
         if not phantoms.is_dir():
             try:
                 write_cohort(phantoms, profile.phantoms, SEED)

@@ -1,6 +1,6 @@
 """What moves in the notebooks, each slider with its static twin, and a few figures that only one notebook draws.
 
-Notebook 00 lets a hand grow and plays a game, 03 lets one label slip.
+Notebook 00 lets a hand grow and plays a game, 01 counts labels in wider and narrower bins, 03 lets one label slip.
 
 The children here are the phantom's average ones: every ossification centre follows the tables, size is the median,
 and the film is neutral. So the same age always gives the same picture. Ages are months.
@@ -191,6 +191,43 @@ def draw_game(films: pd.DataFrame) -> Picture:
             f"{row['model'] / 12:.1f}" + ("" if np.isnan(row["you"]) else f", you {row['you'] / 12:.1f}")
             for name, row in zip(names, films.to_dict("records"), strict=True)]
     return Picture(figure, f"The age in years of {len(films)} films, and the guesses. {'; '.join(told)}.")
+
+
+# Notebook 01: the same labels in bins of another width.
+WIDEST_BIN, TWIN_BINS = 24, (1, 6, 24)  # months
+
+
+def draw_bins(films: pd.DataFrame, widths: tuple[int, ...] = TWIN_BINS) -> Picture:
+    """Histograms of the labels of `films` (`months`, `sex`), girls upwards and boys downwards, one for each
+    bin width in months."""
+    figure, axes = new_figure(8, 0.7 + 1.9 * len(widths), len(widths), 1, sharex=True, squeeze=False)
+    told = []
+    for ax, width in zip(axes[:, 0], widths, strict=True):
+        edges = np.arange(-0.5, OLDEST + 24 + width, width)  # half a month off, so that a whole month is inside a bin
+        counts = np.histogram(films["months"], edges)[0]
+        for sex, up in zip(SEXES, (1, -1), strict=True):
+            mine = films.loc[films["sex"] == sex, "months"]
+            ax.hist(mine, edges, weights=np.full(len(mine), up), color=SEX_COLOUR[sex], label=SEX_NAME[sex])
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.yaxis.set_major_formatter(lambda count, _: f"{abs(count):.0f}")
+        ax.set(ylabel="films", xlim=(0, OLDEST + 24), xticks=range(0, OLDEST + 25, 12),
+               title=f"bins of {width} month{'s' if width > 1 else ''}")
+        empty = (counts == 0).mean()
+        told.append(f"bins of {width}: {empty:.0%} of them empty, the fullest holds {counts.max()} films")
+    axes[-1, 0].set_xlabel("label (months)")
+    axes[0, 0].legend(loc="upper left")
+    return Picture(figure, f"""Histograms of {len(films):,} labels in months, girls upwards and boys downwards.
+        {'; '.join(told)}.""")
+
+
+def choose_bins(films: pd.DataFrame) -> Any:
+    """A slider over the bin width and the histogram of `draw_bins`; the static twin without ipywidgets."""
+    try:
+        import ipywidgets
+    except ImportError:
+        return draw_bins(films)
+    slider = ipywidgets.IntSlider(value=6, min=1, max=WIDEST_BIN, step=1, description="bin, months")
+    return _with_picture(slider, lambda width: draw_bins(films, (width,)))
 
 
 # Notebook 03: what one wrong label does to the guess that a loss prefers.

@@ -31,8 +31,7 @@ def plant_faults(folder: Path | str, n: int, seed: int = 0) -> pd.DataFrame:
 
     Returns and writes one row for each: `id`, `image` (relative to the folder), `fault` (what was done), `finding`
     (what the audit should call it) and `source` (the id whose film was copied, else empty). Fault k depends on
-    (seed, k) and on the number of films alone. Films that the ground truth calls flipped or inverted are left alone:
-    mirroring one would mend it.
+    (seed, k) and the cohort alone. `unusual_films` are left as they are: mirroring a right hand would mend it.
 
     Raises BoneXageError where there is no such cohort, it has planted faults already, or n is more than half its films.
     """
@@ -41,7 +40,8 @@ def plant_faults(folder: Path | str, n: int, seed: int = 0) -> pd.DataFrame:
         state = "has planted faults already" if (folder / PLANTED_FILE).exists() else f"no {LABEL_FILE} in it"
         raise BoneXageError(f"{folder}: {state}; plant faults in a fresh cohort of bonexage phantom")
     labels = pd.read_csv(folder / LABEL_FILE, dtype=str)
-    order = _usual_films(folder, labels["id"].to_numpy(), seed)
+    unusual = unusual_films(folder)
+    order = [film for film in np.random.default_rng(seed).permutation(labels["id"]) if film not in unusual]
     if not 0 <= n <= len(order) // 2:
         raise BoneXageError(f"{folder}: cannot plant {n} faults in {len(order)} usual films; at most in every second")
     rows = []
@@ -60,15 +60,17 @@ def plant_faults(folder: Path | str, n: int, seed: int = 0) -> pd.DataFrame:
     return planted
 
 
-def _usual_films(folder: Path, ids: np.ndarray, seed: int) -> list[str]:
-    """The ids of films that are not unusual by themselves, in an order of chance."""
-    order = ids[np.random.default_rng(seed).permutation(len(ids))]
-    truth = folder / TRUTH_FILE
+def unusual_films(folder: Path | str) -> set[str]:
+    """The ids of films that by nature lie otherwise than most: right hands, flipped, turned or inverted ones.
+
+    From the cohort's `ground_truth.csv`; none where there is no such file.
+    """
+    truth = Path(folder) / TRUTH_FILE
     if not truth.is_file():
-        return list(order)
+        return set()
     table = pd.read_csv(truth, dtype={"id": str}).set_index("id")
-    unusual = table.reindex(columns=["flipped", "inverted"], fill_value=False).astype(bool).any(axis=1)
-    return [film for film in order if not unusual[film]]
+    odd = table.reindex(columns=["right_hand", "flipped", "quarter_turns", "inverted"], fill_value=0).astype(bool)
+    return set(table.index[odd.any(axis=1)])
 
 
 def _spoil(folder: Path, row: dict[str, str], rng: np.random.Generator) -> None:

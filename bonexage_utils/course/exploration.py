@@ -1,0 +1,140 @@
+"""What notebook 01 looks at beside the cohort in hand: four label tables, a folder with bad films, a leak."""
+
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bonexage_utils.cohort import Cohort
+from bonexage_utils.images import cached_images
+from bonexage_utils.phantom import write_cohort
+from bonexage_utils.phantom.faults import plant_faults
+from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
+
+HOSPITAL_FILMS, HOSPITAL_FAULTS, HOSPITAL_SEED = 80, 12, 1
+TABLES = {"A": "to the month", "B": "years", "C": "as it is", "D": "school"}
+TWICE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # share of the films that were exported twice
+LEAK_FILMS, LEAK_PIXELS, LEAK_DRAWS = 500, 32, 20
+
+
+def share_of_multiples(months: np.ndarray, step: int) -> float:
+    """The share (0–1) of the labels (n,), months, that `step` divides; NaN is no label and not counted."""
+    months = np.asarray(months, float)
+    given = months[~np.isnan(months)]
+    return float((given % step == 0).mean())
+
+
+def four_tables(months: np.ndarray) -> dict[str, np.ndarray]:
+    """Four registries made from these labels (n,), months: read to the month, every eighth in years, as they are, and
+    of a school's doctor (5 to 12 years)."""
+    months = np.asarray(months, float)
+    months = months[~np.isnan(months)]
+    rng = np.random.default_rng(0)
+    in_years = np.where(rng.random(len(months)) < 1 / 8, np.ceil(months / 12), months)
+    return {"A": np.clip(months + rng.integers(-3, 3, len(months)), 1, 239), "B": in_years, "C": months,
+            "D": months[(months >= 60) & (months <= 144)]}
+
+
+def draw_four_tables(months: np.ndarray) -> Picture:
+    """Histograms, one bin per month, of `four_tables`."""
+    figure, axes = new_figure(9, 4.6, 2, 2, sharex=True)
+    told = []
+    for ax, (name, labels) in zip(axes.flat, four_tables(months).items(), strict=True):
+        ax.hist(labels, bins=np.arange(-0.5, 241), color=BOYS)
+        ax.set(title=f"table {name}: {len(labels):,} labels", xlim=(0, 240), xticks=range(0, 241, 24))
+        low, high = (labels <= 18).mean(), labels.max()
+        told.append(f"{name}: {share_of_multiples(labels, 6):.0%} multiples of six, {low:.0%} at most 18 months, from "
+                    f"{labels.min():.0f} to {high:.0f} months")
+    for ax in axes[-1]:
+        ax.set_xlabel("label (months)")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("films")
+    return Picture(figure, f"Histograms of the labels of four tables, one bin per month. {'; '.join(told)}.")
+
+
+def rank_correlation(values: pd.Series, months: pd.Series) -> float:
+    """Spearman's, −1 to 1; 0 where all values are the same, of which nothing can be told."""
+    return 0.0 if values.min() == values.max() else float(values.corr(months, method="spearman"))
+
+
+def draw_sizes(films: pd.DataFrame) -> Picture:
+    """Height against width (px) of `films`, coloured by `months`; thin lines join films of the same proportions."""
+    figure, ax = new_figure(6.5, 4)
+    points = ax.scatter(films["width"], films["height"], c=films["months"], cmap="cividis", s=14, zorder=2)
+    figure.colorbar(points, ax=ax, label="label (months)")
+    low, high = films["width"].min(), films["width"].max()
+    bottom, top = 0.9 * films["height"].min(), 1.1 * films["height"].max()
+    for text, aspect in (("2:3", 2 / 3), ("4:5", 4 / 5), ("1:1", 1.0)):
+        ax.plot([bottom * aspect, top * aspect], [bottom, top], color=MUTED, linewidth=0.8, zorder=1)
+        ax.text(top * aspect, top, text, color=MUTED, ha="center", va="bottom", fontsize=8)
+    ax.set(xlabel="width (px)", ylabel="height (px)")
+    tied = [rank_correlation(films[side], films["months"]) for side in ("width", "height")]
+    return Picture(figure, f"""Height against width of {len(films)} films in pixels, coloured by label. Widths go from
+        {low} to {high}, heights from {films["height"].min()} to {films["height"].max()}. Rank correlation with the
+        label: width {tied[0]:.2f}, height {tied[1]:.2f}.""")
+
+
+@lru_cache
+def _hospital() -> tuple[tempfile.TemporaryDirectory, Path]:
+    keep = tempfile.TemporaryDirectory(prefix="bonexage-hospital-")  # as long as this process lives
+    folder = write_cohort(Path(keep.name) / "hospital", HOSPITAL_FILMS, HOSPITAL_SEED, workers=1)
+    plant_faults(folder, HOSPITAL_FAULTS, HOSPITAL_SEED)
+    return keep, folder
+
+
+def hospital() -> Path:
+    """The folder of a cohort of 80 phantoms of which twelve were spoiled; its `planted_faults.csv` says which."""
+    return _hospital()[1]
+
+
+def leak(cohort: Cohort) -> pd.DataFrame:
+    """What a nearest-neighbour reader seems to achieve when some of the films were exported twice.
+
+    Columns: `twice` (share of films with a second export, 0–0.5), `by film` and `by child`: its MAE in months when the
+    split is drawn film by film, or child by child; `median`: that of the median of all labels. From `LEAK_FILMS`
+    training films at most, small and standardised, a quarter of them judged by the rest, mean of `LEAK_DRAWS` draws
+    with fixed seeds.
+    """
+    films = cohort.split("train").dropna(subset=["months"]).head(LEAK_FILMS)
+    cached = cached_images(films["image"].tolist(), LEAK_PIXELS)
+    good = np.setdiff1d(np.arange(len(films)), list(cached.failures))
+    flat = cached.array[good].reshape(len(good), -1).astype(np.float32)
+    months = films["months"].to_numpy()[good]
+    rows = []
+    for twice in TWICE:
+        errors = {"by film": [], "by child": []}
+        for draw in range(LEAK_DRAWS):
+            rng = np.random.default_rng([draw, round(100 * twice)])
+            again = rng.permutation(len(good))[: round(twice * len(good))]
+            child = np.r_[np.arange(len(good)), again]
+            second = 15 + 0.85 * flat[again] + rng.normal(0, 2, flat[again].shape)
+            films_now = np.concatenate([flat, second])
+            films_now = films_now - films_now.mean(axis=1, keepdims=True)
+            films_now /= np.maximum(np.linalg.norm(films_now, axis=1, keepdims=True), 1e-6)
+            luck = {"by film": rng.random(len(child)), "by child": rng.random(len(good))[child]}
+            for split, number in luck.items():
+                judged = number < 0.25
+                nearest = (films_now[judged] @ films_now[~judged].T).argmax(axis=1)
+                wrong_by = months[child[judged]] - months[child[~judged]][nearest]
+                errors[split].append(np.abs(wrong_by).mean())
+        rows.append({"twice": twice, **{split: float(np.mean(all_draws)) for split, all_draws in errors.items()},
+                     "median": float(np.abs(months - np.median(months)).mean())})
+    return pd.DataFrame(rows)
+
+
+def draw_leak(table: pd.DataFrame) -> Picture:
+    """The columns of `leak` against the share of films exported twice."""
+    figure, ax = new_figure(6.5, 3.8)
+    for split, colour, marker, line in (("by film", ACCENT, "s", "--"), ("by child", BOYS, "o", "-")):
+        ax.plot(100 * table["twice"], table[split], color=colour, marker=marker, linestyle=line,
+                label=f"split drawn {split}")
+    ax.axhline(table["median"].iloc[0], color=MUTED, linestyle=":", label="the median")
+    ax.set(xlabel="films exported twice (%)", ylabel="MAE on the judged films (months)", ylim=(0, None),
+           title="The same reader, judged after two splits")
+    ax.legend(loc="lower left")
+    told = "; ".join(f"at {row.twice:.0%} by film {row[2]:.1f}, by child {row[3]:.1f}" for row in table.itertuples())
+    return Picture(figure, f"""Mean absolute error in months of a nearest-neighbour reader against the share of films
+        that were exported twice, for a split drawn film by film and one drawn child by child: {told}. The median of all
+        labels, which looks at no film, has {table["median"].iloc[0]:.1f}.""")
