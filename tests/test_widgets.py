@@ -88,7 +88,7 @@ def test_the_bar_in_the_corner_is_two_centimetres_long() -> None:
 def test_stored_figures_tell_what_is_drawn_today() -> None:
     """Counts and best guesses, as alt text: a change of the phantom or of a loss that nobody executed would show."""
     stored = {
-        output["data"]["text/plain"]
+        "".join(output["data"]["text/plain"])
         for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
         for output in cell.get("outputs", []) if "image/png" in output.get("data", {})

@@ -565,9 +565,9 @@ pd.DataFrame({"your guess": [guess_steps, guess_mae, guess_winner],
              index=["steps to 3 months", "MAE of the ResNet, months", "winner"]).replace({...: "no guess"})
 
 # %% [markdown]
-# If your two curves look like those on a laptop, you are surprised: both learned sixteen films by heart, and on
-# many films one of them hardly leaves the dashed line. Overfitting a batch proves that a network *can* learn, not
-# that it does so *in the time it has*. ConvNeXt's blocks begin almost switched off, its first layer cuts the film
+# If your two curves look like those on a laptop, you are surprised: both learned sixteen films by heart, and on many
+# films one of them has only begun to leave the dashed line. Overfitting a batch proves that a network *can* learn,
+# not that it does so *in the time it has*. ConvNeXt's blocks begin almost switched off, its first layer cuts the film
 # into patches of four pixels, and it was made for long training on many images. From random weights and in a minute
 # it gets nowhere near its end. So ConvNeXt is hardly ever started from random weights, and from notebook 04 on ours
 # will not be.
@@ -665,13 +665,13 @@ print(*(compare(*pair) for pair in [("ResNet", "median"), ("ConvNeXt", "median")
 # Above, each MAE and each bias (prediction minus label) with its 95 % interval in brackets; below, the differences
 # with theirs, where a negative number is in favour of the first. If zero lies inside the brackets, these films cannot
 # tell. That is a result, too: on few films, with little training, it is the honest one. And if zero lies outside,
-# "better" says no more than that: read the size as well. One month gained on a guess that is more
-# than three years off helps no child.
+# "better" says no more than that: read the size as well. Half a year gained on a guess that is more than three years
+# off helps no child.
 #
 # As in every notebook, the cell below stops if one day the numbers leave the band they had when this was written.
 
 # %%
-bands = {"fast": {"ResNet": (30, 90), "ConvNeXt": (30, 90)}, "cpu": {"ResNet": (12, 32), "ConvNeXt": (33, 46)},
+bands = {"fast": {"ResNet": (30, 90), "ConvNeXt": (30, 90)}, "cpu": {"ResNet": (10, 30), "ConvNeXt": (22, 46)},
          "gpu": {"ResNet": (3, 30), "ConvNeXt": (3, 60)}}[course.profile.name]
 for kind, (low, high) in bands.items():
     mae = float(np.abs(errors[kind]).mean())
