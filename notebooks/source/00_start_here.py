@@ -15,8 +15,8 @@
 #
 # **You need** a little Python: lists, functions, a `for` loop. No medicine, no deep learning.
 #
-# **Time:** 40 minutes with the exercises. Measured on one processor core, profile `cpu`: about a minute of computing
-# and 1.1 GB of memory, plus one or two minutes, once, to draw the 2,400 films.
+# **Time:** 40 minutes with the exercises. Measured on two processor cores, profile `cpu`: half a minute of computing
+# and 1.3 GB of memory, plus about a minute, once, to draw the 2,400 films.
 #
 # Every hand here is *simulated*, by a program that draws bones from published growth tables. We call it the
 # **phantom**. Nothing in this course is a medical device.
@@ -44,7 +44,7 @@ if importlib.util.find_spec("bonexage_utils") is None:
 import bonexage_utils
 
 # %% [markdown]
-# The second cell is the same, too. The first time it draws the 2,400 films, which takes one or two minutes; after
+# The second cell is the same, too. The first time it draws the 2,400 films, which takes about a minute; after
 # that it finds them.
 
 # %%

@@ -18,8 +18,8 @@
 # **You need** Python with functions and classes, and to have seen a PyTorch tensor before. Notebooks 00 to 02 help;
 # nothing here needs them to have been run.
 #
-# **Time:** 45 minutes with the exercises. Measured on one processor core, profile `cpu`: about two minutes of
-# computing and 1.3 GB of memory, plus one or two minutes, once, to draw the 2,400 films if no other notebook has.
+# **Time:** 45 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
+# computing and 1.3 GB of memory, plus another, once, to draw the 2,400 films if no other notebook has.
 #
 # Notebooks marked *(planned)* are still to come; this one needs none of them.
 
