@@ -140,12 +140,14 @@ my_guess = ...  # per cent, such as 30
 # Write `my_share(months, step)`: the share, from 0 to 1, of the labels that are multiples of `step`. A film without a
 # label has NaN there.
 
-# %% tags=["nbval-check-output"]
+# %%
 import numpy as np
 
 from bonexage_utils.course.exercises import nb01
 
-ex = nb01.build(course)
+ex = nb01.build(course)  # takes some seconds: it draws the films of an exercise further down
+
+# %% tags=["nbval-check-output"]
 my_share = ...  # a function: def my_share(months, step): ...
 ex.comb.check(my_share)
 
@@ -320,10 +322,12 @@ twice_by_hand = sorted(film for films in films_with.values() if len(films) > 1 f
 # %% [markdown]
 # The package's `audit` does that and much more, reading each film once. The same two come out:
 
-# %% tags=["nbval-check-output"]
+# %%
 from bonexage_utils.audit import audit, summary
 
 findings = audit(bad)
+
+# %% tags=["nbval-check-output"]
 twice_by_audit = sorted(findings.loc[findings["finding"] == "duplicate file", "id"])
 print("the same two films:", twice_by_audit == twice_by_hand, "| how many:", len(twice_by_hand))
 
