@@ -25,6 +25,7 @@ WITHIN_LIMITS = 1.96  # limits of agreement, in standard deviations (Bland & Alt
 STYLE = {
     **sns.axes_style("ticks"), "figure.dpi": 110, "savefig.dpi": 110, "font.size": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.titlelocation": "left", "legend.frameon": False, "image.cmap": "gray",
+    "patch.force_edgecolor": False,  # white edges would eat the thin bars of a comb
     "axes.prop_cycle": mpl.cycler(color=sns.color_palette("colorblind")),
 }
 
