@@ -49,7 +49,7 @@ lint: $(STAMP)  ## ruff, and the rules for notebooks
 browser: $(STAMP)  ## open the built site in headless Chromium, screenshots in build/browser
 	@$(CHAIN) browser --site build/course --out build/browser
 
-audit: $(STAMP)  ## the long runs: 5,000 made-up inputs each, ten killed trainings (about an hour)
+audit: $(STAMP)  ## the long runs: 5,000 made-up inputs for each property, ten killed trainings
 	@BONEXAGE_CASES=5000 BONEXAGE_KILLS=10 $(PY) -m pytest -q
 
 clean:  ## remove what was built, and caches; data, checkpoints and the environment stay

@@ -1,5 +1,6 @@
 """Writing files so that a half-written one never stands under its final name, and no two runs write to one place."""
 
+import glob
 import hashlib
 import os
 import shutil
@@ -75,13 +76,13 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def only_writer(path: Path | str, wait: bool = False) -> Iterator[None]:
-    """Hold the right to write `path`, a file or folder; on entry, remove what a killed writer left half done.
+def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the right to write `path`, a file or folder, and the `others` that are written with it; on entry, remove
+    what a killed writer left half done.
 
     The lock is the system's, on a file beside `path`, and ends with the process that holds it, however that ends.
     Raises BoneXageError at once if another process holds it, unless `wait`.
     """
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=-1 if wait else 0)
     try:
@@ -89,10 +90,11 @@ def only_writer(path: Path | str, wait: bool = False) -> Iterator[None]:
     except Timeout:
         raise BoneXageError(f"{path}: in use by another run; wait for it, or write to another place") from None
     try:
-        folders = [folder for folder in (path, path / "last") if folder.is_dir()]
-        # By the stem: what stands beside a table under the same name is written with it.
-        for part in [*path.parent.glob(f".{path.stem}.*.part"), *(p for f in folders for p in f.glob(".*.part"))]:
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        for target in (path, *others):
+            # Exactly the names of `_temporary_sibling`: a neighbour's may be in the making.
+            beside = target.parent.glob(f".{glob.escape(target.name)}.????????.part")
+            for part in [*beside, *(target.glob(".*.part") if target.is_dir() else ())]:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
         yield
     finally:
         # Removed while held: who waits for this file finds it gone and makes a new one. Windows keeps open files.

@@ -15,9 +15,10 @@ from tqdm import tqdm
 from bonexage_utils.batches import SEX_CODE, standardise, to_unit
 from bonexage_utils.checkpoints import load_model
 from bonexage_utils.config import out_of_memory
+from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_file, file_hash, only_writer
-from bonexage_utils.images import letterbox, read_gray
+from bonexage_utils.images import letterbox
 from bonexage_utils.stopping import StopRequest
 
 PART = 512  # films put aside at a time
@@ -151,7 +152,7 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
     """
     out = Path(out)
     parts = out.with_name(f".{out.name}.parts")
-    with only_writer(out), StopRequest() as stop:
+    with only_writer(out, out.with_suffix(".json")), StopRequest() as stop:
         if not resume:
             shutil.rmtree(parts, ignore_errors=True)
         done = _load_done(out, parts, predictor) if resume else {}
@@ -195,7 +196,8 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> dict[tuple[str, 
             rows += told["rows"]
         if out.is_file() and out.with_suffix(".json").is_file():
             told = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
-            if all(told.get(name) == value for name, value in _identity(predictor).items()):
+            wanted = {**_identity(predictor), "table_sha256": file_hash(out)}  # else changed since: not ours
+            if all(told.get(name) == value for name, value in wanted.items()):
                 table = pd.read_csv(out, dtype={"id": str, "image": str, "sex": str, "error": str})
                 rows += table.fillna({"sex": "", "error": "", "image": ""}).to_dict("records")
     except (OSError, ValueError, KeyError, TypeError) as error:

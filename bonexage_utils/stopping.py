@@ -20,6 +20,7 @@ class StopRequest:
         signal.signal(number, self._before[number])
 
     def __enter__(self) -> "StopRequest":
+        self.asked = False
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         return self

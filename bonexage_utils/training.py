@@ -277,7 +277,7 @@ def train(cohort: Cohort, out: Path | str, config: TrainConfig, *, resume: bool 
     and `resume` is False, when another process trains into it, and for every reason of `Trainer` and its methods.
     """
     out = Path(out)
-    with only_writer(out) if PartialState().is_main_process else nullcontext():
+    with only_writer(out, out / "last") if PartialState().is_main_process else nullcontext():
         if (out / "config.json").exists() and not resume:
             raise BoneXageError(f"{out}: holds a run already; go on with --resume or choose another --out")
         trainer = Trainer(cohort, out, config, drop_bad, cache_dir)

@@ -256,9 +256,16 @@ def test_the_lock_of_a_killed_run_is_free_and_its_rests_are_swept(tmp_path: Path
     holder.join()
     (tmp_path / "run" / "last").mkdir(parents=True)
     (tmp_path / "run" / "last" / ".state.safetensors.12.part").write_text("half")
-    with only_writer(tmp_path / "run"):
+    with only_writer(tmp_path / "run", tmp_path / "run" / "last"):
         assert not list((tmp_path / "run").rglob("*.part"))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_neighbour_in_the_making_is_not_swept(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "predictions.b.csv") as neighbour:
+        neighbour.write_text("half")
+        with only_writer(tmp_path / "predictions.csv", tmp_path / "predictions.json"):
+            assert neighbour.exists()
 
 
 def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:

@@ -190,6 +190,10 @@ def test_resuming_skips_what_is_done_and_tries_again_what_failed(
     seen.clear()
     predict_to_file(predictor, films, out)
     assert len(seen) == 10, "without --resume everything is done again"
+    out.write_text(out.read_text().replace("years", "Years"))
+    seen.clear()
+    predict_to_file(predictor, films, out, resume=True)
+    assert len(seen) == 10, "a table that was changed by hand is not taken for predictions"
 
 
 def test_a_stop_keeps_what_is_done(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
