@@ -8,12 +8,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.images import read_gray
+from bonexage_utils.phantom.dataset import IMAGE_FOLDER, LABEL_FILE, TRUTH_FILE
 
-IMAGE_FOLDER = "boneage-training-dataset"
-LABEL_FILE = f"{IMAGE_FOLDER}.csv"
-TRUTH_FILE = "ground_truth.csv"
 PLANTED_FILE = "planted_faults.csv"
 # What is done to the k-th film, over and over, and what `bonexage_utils.audit` should call it. Ages and sexes are left
 # alone: `load_cohort` refuses a table with an impossible one and names the line, so there is nothing left to audit.
