@@ -202,6 +202,7 @@ def predict(
     sex: Annotated[str | None, typer.Option(help="M or F, for films whose sex is not given otherwise.")] = None,
     unknown_sex: Annotated[UnknownSex, typer.Option(help="error, or the mean over both sexes.")] = UnknownSex.error,
     split: Annotated[Split | None, typer.Option(help="Only this split of a cohort folder.")] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Mean over nine slightly moved views; nine times slower.")] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out films that OUT has a prediction for.")] = False,
 ) -> None:
@@ -212,7 +213,7 @@ def predict(
     from bonexage_utils.inputs import list_films
     from bonexage_utils.prediction import Predictor, predict_to_file
 
-    predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value)
+    predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
     films = list_films(inputs, sex, split.value if split else None)
     predictions = predict_to_file(predictor, films, out, batch_size, resume)
     good = predictions[predictions["error"] == ""]

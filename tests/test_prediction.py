@@ -13,10 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bonexage_utils import prediction
+from bonexage_utils.batches import film_sets
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.inputs import list_films
-from bonexage_utils.prediction import COLUMNS, Predictor, format_age, predict_to_file, save_predictions
+from bonexage_utils.prediction import (
+    COLUMNS,
+    VIEWS,
+    Predictor,
+    format_age,
+    moved,
+    predict_to_file,
+    save_predictions,
+)
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +117,28 @@ def test_an_unknown_sex_is_an_error_or_on_request_the_mean(run: Path, predictor:
     mean = Predictor(run / "model.safetensors", "cpu", unknown_sex="mean").predict(unknown)["bone_age_months"]
     both = [predictor.predict(films.assign(sex=sex))["bone_age_months"] for sex in "FM"]
     np.testing.assert_allclose(mean, (both[0] + both[1]) / 2, atol=0.02)
+
+
+@pytest.mark.parametrize(("right", "down"), [(0.25, 0.0), (-0.25, 0.0), (0.0, 0.5), (-0.25, -0.5), (0.1, 0.1)])
+def test_moved_images_lose_only_what_leaves_the_frame(right: float, down: float) -> None:
+    image = torch.arange(1.0, 17.0).view(1, 1, 4, 4)
+    dx, dy = round(4 * right), round(4 * down)
+    for y in range(4):
+        for x in range(4):
+            inside = 0 <= y - dy < 4 and 0 <= x - dx < 4
+            assert moved(image, right, down)[0, 0, y, x] == (image[0, 0, y - dy, x - dx] if inside else 0.0)
+
+
+def test_test_time_augmentation_is_the_mean_over_moved_films(predictor: Predictor, run: Path, cohort: Cohort) -> None:
+    films = film_sets(cohort, ("train",), predictor.preprocessing.image_size)[0]["train"].films[:3]
+    said = []
+    for right, down in VIEWS:
+        views = moved(torch.from_numpy(np.array(films))[:, None], right, down)[:, 0].numpy()
+        said.append(predictor.months(views, ["F", "M", "F"]))
+    with_tta = Predictor(run / "model.safetensors", "cpu", tta=True).months(films, ["F", "M", "F"])
+    assert len(said) == len(VIEWS) == 9
+    assert not np.allclose(said[0], with_tta)
+    np.testing.assert_allclose(with_tta, np.mean(said, 0), atol=1e-3)
 
 
 def test_inputs_of_every_kind_name_the_same_films(cohort: Cohort, phantom_folder: Path, tmp_path: Path) -> None:
@@ -210,13 +241,14 @@ def test_a_stop_keeps_what_is_done(predictor: Predictor, films: pd.DataFrame, tm
     pd.testing.assert_frame_equal(table, whole, atol=0.02)
 
 
-def test_resuming_by_another_checkpoint_is_refused(predictor: Predictor, run: Path, films: pd.DataFrame, tmp_path: Path,
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [{"unknown_sex": "mean"}, {"tta": True}])
+def test_resuming_with_other_options_is_refused(predictor: Predictor, run: Path, films: pd.DataFrame, tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch, options: dict) -> None:
     counted(predictor, monkeypatch, die_at=1)
     with pytest.raises(BoneXageError, match="--resume"):
         predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)
-    other = Predictor(run / "model.safetensors", "cpu", unknown_sex="mean")
-    with pytest.raises(BoneXageError, match="another checkpoint"):
+    other = Predictor(run / "model.safetensors", "cpu", **options)
+    with pytest.raises(BoneXageError, match="another checkpoint or options"):
         predict_to_file(other, films, tmp_path / "p.csv", resume=True)
 
 
