@@ -26,6 +26,7 @@ class Precision(StrEnum):
 
 class Weights(StrEnum):
     imagenet = "imagenet"
+    phantom = "phantom"
     none = "none"
 
 
@@ -158,7 +159,7 @@ def train(
     max_age: Annotated[float, typer.Option(min=1, help="Upper bound of a bounded output, months.")] = 240.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     precision: Annotated[Precision, typer.Option(help="auto: bf16 where native, fp16 on older GPUs.")] = Precision.auto,
-    weights: Annotated[Weights, typer.Option(help="What the backbone starts from.")] = Weights.imagenet,
+    weights: Annotated[Weights, typer.Option(help="phantom: shipped with the package.")] = Weights.imagenet,
     pooling: Annotated[Pooling, typer.Option()] = Pooling.gem,
     sex: Annotated[bool, typer.Option("--sex/--no-sex", help="Whether the network is told the sex.")] = True,
     output: Annotated[Output, typer.Option()] = Output.bounded,

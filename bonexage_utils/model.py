@@ -6,10 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.weights import load_weights, shipped
 
 POOLINGS = ("gem", "avg", "max")
 OUTPUTS = ("bounded", "linear")
-WEIGHTS = ("imagenet", "none")
+WEIGHTS = ("imagenet", "phantom", "none")
 SEX_FEATURES = 32
 HIDDEN_FEATURES = 256
 DROPOUT = 0.2
@@ -89,21 +90,26 @@ class Features(nn.Module):
 
 
 def create_backbone(name: str, weights: str = "none") -> nn.Module:
-    """timm's `name` for one grey channel, without pooling and classifier; `weights` is "imagenet" or "none".
+    """timm's `name` for one grey channel, without pooling and classifier; `weights` is one of `WEIGHTS`.
 
-    timm turns ImageNet's three-channel first layer into a one-channel one by summing over colours.
+    "phantom" are the package's own (see `weights`). timm turns ImageNet's three-channel first layer into a one-channel
+    one by summing over colours.
     """
     if not timm.is_model(name):
         raise BoneXageError(f"backbone '{name}': unknown to timm {timm.__version__}; see timm.list_models()")
+    state = load_weights(name) if weights == "phantom" else None
     try:
-        return timm.create_model(name, pretrained=weights == "imagenet", in_chans=1, num_classes=0, global_pool="")
+        body = timm.create_model(name, pretrained=weights == "imagenet", in_chans=1, num_classes=0, global_pool="")
     except Exception as error:  # the hub's client raises whatever its transport does
         if weights != "imagenet":
             raise
         raise BoneXageError(
             f"backbone '{name}': ImageNet weights could not be loaded ({type(error).__name__}); "
-            "connect to the internet, or train with --weights none"
+            f"connect to the internet, or train with --weights none, or phantom ({', '.join(shipped())})"
         ) from error
+    if state is not None:
+        body.load_state_dict(state)
+    return body
 
 
 class SexEncoder(nn.Module):

@@ -1,0 +1,181 @@
+"""Teach a backbone what a hand is: on phantoms, it learns to name the state of every ossification centre.
+
+    bonexage phantom PHANTOMS --n 16000 --seed 1000
+    python benchmarks/pretrain.py PHANTOMS --out bonexage_utils/weights
+
+Targets, per centre: is it there, how wide is its epiphysis beside the shaft, how far has it fused. Neither the sex nor
+the bone age is among inputs or targets. Each centre reads the network's map through an attention of its own, so that
+no pooling of the course is favoured. Films are turned, stretched, regraded, coarsened and hidden in part, far more
+than in training, because what is learned here has to carry over to films of another kind.
+
+On a GPU: `--backbone convnext_tiny --size 320 --batch-size 128` with as many phantoms as you have time to draw.
+"""
+
+import argparse
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+import torch.nn.functional as F
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bonexage_utils.batches import Augmentation, EpochSampler, augment, film_key, standardise, to_unit
+from bonexage_utils.cohort import Cohort, load_cohort
+from bonexage_utils.config import DTYPES, choose_precision, lr_factor
+from bonexage_utils.images import Preprocessing, cached_images, measure_intensity
+from bonexage_utils.model import Features, parameter_groups
+from bonexage_utils.phantom.anatomy import APPEARANCE
+from bonexage_utils.phantom.dataset import COHORT_FILE, TRUTH_FILE
+from bonexage_utils.weights import save_weights
+
+CENTRES = tuple(APPEARANCE)
+STATES = ("present", "emr", "fusion")
+AUGMENTATION = Augmentation(rotation=20.0, shift=0.08, scale=0.2, brightness=0.2, contrast=0.5, gamma=0.5, noise=0.06,
+                            occlusion=0.3)
+SMALLEST = 0.6  # each side of a batch is drawn from this share of the size to all of it, so shapes are stretched, too
+WIDTH_SCALE = 0.1  # an epiphysis's relative width counts as much as its presence when it is off by so much
+
+
+class CentreStates(nn.Module):
+    """A map (B, C, h, w) to the logits of each centre's presence and fusion and to its width: (B, centres, 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention = nn.Conv2d(channels, len(CENTRES), 1)
+        self.weight = nn.Parameter(torch.randn(len(CENTRES), channels, len(STATES)) * channels**-0.5)
+        self.bias = nn.Parameter(torch.tensor([0.0, 0.8, -1.0]).repeat(len(CENTRES), 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        where = self.attention(features).flatten(2).softmax(-1)
+        read = torch.einsum("bnp,bcp->bnc", where, features.flatten(2))
+        return torch.einsum("bnc,ncs->bns", read, self.weight) + self.bias
+
+
+def read_states(cohort: Cohort, table: pd.DataFrame) -> Tensor:
+    """float32 (films, centres, 3): presence 0/1, relative width, fusion 0–1."""
+    truth = pd.read_csv(cohort.root / TRUTH_FILE, dtype={"id": str}).set_index("id").loc[table["id"]]
+    return torch.tensor(np.stack(
+        [truth[[f"{state}_{centre}" for state in STATES]].to_numpy(np.float32) for centre in CENTRES], 1))
+
+
+def state_loss(said: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy of presence and of fusion, smooth L1 of the width of what is there; said, truth (B, centres, 3)."""
+    there = truth[..., 0]
+    presence = F.binary_cross_entropy_with_logits(said[..., 0], there)
+    fusion = F.binary_cross_entropy_with_logits(said[..., 2], truth[..., 2])
+    off = F.smooth_l1_loss(said[..., 1] / WIDTH_SCALE, truth[..., 1] / WIDTH_SCALE, reduction="none")
+    return presence + fusion + (off * there).sum() / there.sum().clamp(min=1)
+
+
+def coarsen(images: Tensor, rng: np.random.Generator, smallest: float = SMALLEST) -> Tensor:
+    """A batch at a size and aspect of its own, sampled well (area) or badly (nearest), as films come."""
+    sides = range(round(images.shape[-1] * smallest) // 16 * 16, images.shape[-1] + 1, 16)
+    height, width = (int(side) for side in rng.choice(sides, 2))
+    return F.interpolate(images, (height, width), mode=str(rng.choice(["area", "nearest", "bilinear"])))
+
+
+@torch.inference_mode()
+def score(network: nn.Module, films: np.ndarray, rows: np.ndarray, truth: Tensor, preprocessing: Preprocessing,
+          typical: Tensor) -> dict[str, float]:
+    """Errors on films as they are; `typical` (centres, 3) is the constant answer they are compared with."""
+    network.eval()
+    said = torch.cat([network(standardise(to_unit(torch.from_numpy(films[part])[:, None]), preprocessing))
+                      for part in np.array_split(rows, max(1, len(rows) // 64))])
+    there = truth[..., 0] > 0.5
+
+    def off(value: Tensor, state: int) -> float:
+        error = (value - truth[..., state]).abs()
+        return round(float(error[there].mean() if state == 1 else error.mean()), 4)
+
+    constant = typical.expand_as(truth)
+    return {
+        "films": len(rows),
+        "presence_accuracy": round(float(((said[..., 0] > 0) == there).float().mean()), 4),
+        "presence_accuracy_of_the_commonest": round(float(((constant[..., 0] > 0.5) == there).float().mean()), 4),
+        "width_error": off(said[..., 1], 1), "width_error_of_the_mean": off(constant[..., 1], 1),
+        "fusion_error": off(said[..., 2].sigmoid(), 2), "fusion_error_of_the_mean": off(constant[..., 2], 2),
+    }
+
+
+def hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} cores, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cohort", type=Path, help="a folder written by `bonexage phantom`")
+    parser.add_argument("--out", type=Path, default=Path("bonexage_utils/weights"))
+    parser.add_argument("--backbone", default="convnext_atto")
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    cohort = load_cohort(args.cohort)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision("auto", device)
+    cache = cached_images(cohort.table["image"].tolist(), args.size)
+    parts = {name: cohort.table.index[cohort.table["split"] == name].to_numpy() for name in ("train", "calibration")}
+    states = {name: read_states(cohort, cohort.table.loc[rows]) for name, rows in parts.items()}
+    rows, truth = parts["train"], states["train"]
+    keys = torch.tensor([film_key(film) for film in cohort.table.loc[rows, "id"]])
+    preprocessing = Preprocessing(args.size, *measure_intensity(cache.array, rows))
+    torch.manual_seed(args.seed)
+    features = Features(args.backbone)
+    network = nn.Sequential(features, CentreStates(features.channels)).to(device, memory_format=torch.channels_last)
+    ema = ModelEmaV3(network, decay=0.999, use_warmup=True)
+    optimizer = torch.optim.AdamW(parameter_groups(network, 0.05), lr=args.lr, fused=True)
+    sampler = EpochSampler(len(rows), args.seed, args.batch_size)
+    updates, update, started = args.epochs * len(sampler) // args.batch_size, 0, time.perf_counter()
+    bar = tqdm(total=updates, unit="update", mininterval=5)
+    for epoch in range(args.epochs):
+        sampler.epoch = epoch
+        network.train()
+        for batch in np.array_split(np.fromiter(sampler, int), len(sampler) // args.batch_size):
+            rng = np.random.default_rng([args.seed, update])
+            images = to_unit(torch.from_numpy(cache.array[rows[batch]])[:, None].to(device))
+            images = coarsen(augment(images, keys[batch].to(device), epoch, args.seed, AUGMENTATION), rng)
+            images = standardise(images, preprocessing).to(memory_format=torch.channels_last)
+            with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
+                features_of = network[0](images)
+            loss = state_loss(network[1](features_of.float()), truth[batch].to(device))
+            for group in optimizer.param_groups:
+                group["lr"] = args.lr * lr_factor(update, updates, 0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            update += 1
+            ema.update(network, step=update)
+            bar.update()
+            bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
+    minutes = (time.perf_counter() - started) / 60
+    bar.close()
+    result = score(ema.module, cache.array, parts["calibration"], states["calibration"], preprocessing, truth.mean(0))
+    record = {
+        "backbone": args.backbone, "task": f"{', '.join(STATES)} of {len(CENTRES)} centres; no sex, no bone age",
+        "read_by": "one attention per centre over the last map, none of the course's poolings",
+        "command": f"python benchmarks/pretrain.py PHANTOMS {shlex.join(sys.argv[2:])}".strip(),
+        "cohort": pd.read_json(args.cohort / COHORT_FILE, typ="series").to_dict(), "films_trained_on": len(rows),
+        "size_px": args.size, "seed": args.seed, "updates": updates, "minutes": round(minutes, 1),
+        "hardware": hardware(), "torch": torch.__version__.split("+")[0], "timm": timm.__version__,
+        "films_per_second": round(updates * args.batch_size / minutes / 60, 1), "score": result,
+    }
+    path = save_weights(args.backbone, ema.module[0].body.state_dict(), record, args.out)
+    print(f"{path}: {result}")
+
+
+if __name__ == "__main__":
+    main()

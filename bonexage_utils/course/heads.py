@@ -1,0 +1,113 @@
+"""Heads on a frozen backbone: the maps are made once, then many heads, several seeds each, learn in seconds.
+
+What such a comparison says is said "for a frozen backbone pretrained with …" and for nothing else.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bonexage_utils.batches import FilmDataset, eval_loader, standardise, to_unit
+from bonexage_utils.config import lr_factor
+from bonexage_utils.evaluation import RESAMPLES, Interval
+from bonexage_utils.images import Preprocessing
+from bonexage_utils.model import BoneAgeNet, Features, age_loss, parameter_groups
+
+BATCH, LR, WEIGHT_DECAY = 64, 3e-3, 0.05
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The last map of n films: float16 (n, C, h, w), non-negative; sex int64 (n,), 1 is a boy; months float32 (n,)."""
+
+    maps: Tensor
+    sex: Tensor
+    months: Tensor
+
+    def __len__(self) -> int:
+        return len(self.months)
+
+
+@torch.inference_mode()
+def frozen_maps(backbone: str, weights: str, films: FilmDataset, preprocessing: Preprocessing,
+                device: torch.device | str = "cpu") -> Maps:
+    """What a backbone that is trained no further makes of each film, in the films' order, on the processor."""
+    features = Features(backbone, weights).eval().to(device, memory_format=torch.channels_last)
+    maps = []
+    for batch in tqdm(eval_loader(films, 64), desc="reading maps", leave=False, mininterval=0.5):
+        images = standardise(to_unit(batch["image"].to(device)), preprocessing)
+        maps.append(features(images.to(memory_format=torch.channels_last)).to("cpu", torch.float16))
+    return Maps(torch.cat(maps), torch.from_numpy(films.sex), torch.from_numpy(films.months))
+
+
+def head_only(backbone: str, months: Tensor, **settings) -> BoneAgeNet:
+    """A `BoneAgeNet` whose films are maps already: the package's pooling, sex, head and output, untrained.
+
+    `settings` are those of `BoneAgeNet`: `pooling`, `use_sex`, `output`, `max_age`.
+    """
+    net = BoneAgeNet(backbone, months_mean=float(months.mean()), months_std=float(months.std()), **settings)
+    net.features = nn.Identity()
+    return net
+
+
+def fit_head(backbone: str, train: Maps, seed: int, epochs: int = 20, lr: float = LR, loss: str = "smoothl1",
+             **settings) -> BoneAgeNet:
+    """One head trained on `train`; everything random in it comes from `seed`, so two heads can be paired by it."""
+    torch.manual_seed(seed)
+    net = head_only(backbone, train.months, **settings).train()
+    optimizer = torch.optim.AdamW(parameter_groups(net, WEIGHT_DECAY), lr=lr)
+    rng = np.random.default_rng(seed)
+    updates, update = epochs * (len(train) // BATCH), 0
+    for _ in range(epochs):
+        for batch in torch.from_numpy(rng.permutation(len(train))).split(BATCH)[: len(train) // BATCH]:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * lr_factor(update, updates, 0.05)
+            off = age_loss(net(train.maps[batch].float(), train.sex[batch]), train.months[batch], loss)
+            optimizer.zero_grad()
+            off.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimizer.step()
+            update += 1
+    return net.eval()
+
+
+@torch.inference_mode()
+def head_errors(net: BoneAgeNet, maps: Maps) -> np.ndarray:
+    """Predicted minus labelled months (n,)."""
+    said = torch.cat([net(m.float(), s) for m, s in zip(maps.maps.split(256), maps.sex.split(256), strict=True)])
+    return (said - maps.months).double().numpy()
+
+
+def compare_heads(backbone: str, train: Maps, test: Maps, arms: dict[str, dict], seeds: int = 5,
+                  epochs: int = 20) -> dict[str, np.ndarray]:
+    """Train every arm (settings for `fit_head`) with every seed; absolute errors in months (seeds, films) by arm."""
+    errors: dict[str, list[np.ndarray]] = {arm: [] for arm in arms}
+    with tqdm(total=len(arms) * seeds, desc="training heads", leave=False, mininterval=0.5) as bar:
+        for seed in range(seeds):
+            for arm, settings in arms.items():
+                errors[arm].append(np.abs(head_errors(fit_head(backbone, train, seed, epochs, **settings), test)))
+                bar.update()
+    return {arm: np.stack(rows) for arm, rows in errors.items()}
+
+
+def paired_over_seeds(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
+    """MAE of a minus MAE of b, absolute errors (seeds, films) of the same seeds and films, with a 95 % interval.
+
+    Seeds and films are resampled together: the interval is for other films *and* other networks. Negative: a is better.
+    """
+    apart = a - b
+    rng = np.random.default_rng(seed)
+    nets = rng.integers(0, apart.shape[0], (RESAMPLES, apart.shape[0]))
+    films = rng.integers(0, apart.shape[1], (RESAMPLES, apart.shape[1]))
+    means = [apart[net][:, film].mean() for net, film in zip(nets, films, strict=True)]
+    return Interval(float(apart.mean()), *(float(edge) for edge in np.percentile(means, [2.5, 97.5])))
+
+
+def verdict(difference: Interval, better: str, worse: str) -> str:
+    """In words what the interval of "MAE of `better` minus MAE of `worse`" allows to say, and no more."""
+    if difference.high < 0:
+        return f"{better} is better"
+    return f"{worse} is better" if difference.low > 0 else "no difference that these films can show"
