@@ -127,6 +127,11 @@ class Coverage:
     table: pd.DataFrame
     films: str
 
+    @property
+    def short(self) -> list[str]:
+        """The groups whose intervals held less often than wanted beyond chance: their whole 95 % interval is below."""
+        return [f"{row.sex} {row.age}" for row in self.table.itertuples() if row.high < self.wanted]
+
 
 def coverage_table(films: pd.DataFrame) -> pd.DataFrame:
     """Share of `films` inside their interval with its 95 % interval (Wilson 1927) and mean width, months, by group.

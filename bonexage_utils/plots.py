@@ -161,14 +161,15 @@ def _by_group(ax, table: pd.DataFrame, value: str, bounds: bool = True) -> str:
     groups = table[table["age"] != "all"]
     bands = list(dict.fromkeys(groups["age"]))
     told = []
-    for sex, offset in (("F", -0.1), ("M", 0.1)):
+    for sex, offset, side in (("F", -0.1, "right"), ("M", 0.1, "left")):
         mine = groups[(groups["sex"] == SEX_NAME[sex]) & groups[value].notna()]
         where = np.array([bands.index(age) for age in mine["age"]]) + offset
         spread = [mine[value] - mine["low"], mine["high"] - mine[value]] if bounds else None
         ax.errorbar(where, mine[value], yerr=spread, capsize=3, fmt=SEX_MARKER[sex], color=SEX_COLOUR[sex],
                     label=SEX_NAME[sex])
-        for x, top, n in zip(where, mine["high"] if bounds else mine[value], mine["n"], strict=True):
-            ax.annotate(f"n={n}", (x, top), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+        for x, y, n in zip(where, mine[value], mine["n"], strict=True):
+            ax.annotate(f"n={n}", (x, y), (10 * np.sign(offset), 0), textcoords="offset points", ha=side, va="center",
+                        fontsize=7)
         told += [f"{SEX_NAME[sex]} {row.age} {getattr(row, value):.3g}" for row in mine.itertuples()]
     ax.set(xticks=range(len(bands)), xticklabels=bands, xlabel="labelled bone age", xlim=(-0.5, len(bands) - 0.5))
     return "; ".join(told)

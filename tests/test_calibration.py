@@ -14,6 +14,7 @@ from scipy import stats
 from bonexage_utils.calibration import (
     ENOUGH,
     Calibration,
+    Coverage,
     coverage_table,
     cross_validated,
     fit_calibration,
@@ -133,15 +134,17 @@ def test_films_that_would_flatter_are_refused(change: dict, said_by: dict, cover
 
 
 def test_coverage_by_hand() -> None:
-    table = pd.DataFrame({"sex": ["F"] * 10 + ["M"] * 9, "months": 30.0, "low_months": 20.0, "high_months": 50.0})
-    table.loc[0, "low_months"] = 40.0
+    table = pd.DataFrame({"sex": ["F"] * 20 + ["M"] * 19, "months": 30.0, "low_months": 20.0, "high_months": 50.0})
+    table.loc[:1, "low_months"] = 40.0
     found = coverage_table(table).set_index(["sex", "age"])
     girls = found.loc[("girls", "0–5 y")]
-    # Wilson 1927 for 9 of 10
-    assert girls[["n", "coverage", "low", "high"]].tolist() == pytest.approx([10, 0.9, 0.5958, 0.9821], abs=1e-4)
-    assert girls["width"] == pytest.approx((9 * 30 + 10) / 10)
-    assert found.loc[("boys", "0–5 y"), "n"] == 9
+    # Wilson 1927 for 18 of 20, by hand: (p + z²/2n ± z√(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
+    assert girls[["n", "coverage", "low", "high"]].tolist() == pytest.approx([20, 0.9, 0.6990, 0.9721], abs=1e-4)
+    assert girls["width"] == pytest.approx((18 * 30 + 2 * 10) / 20)
+    assert found.loc[("boys", "0–5 y"), "n"] == 19
     assert np.isnan(found.loc[("boys", "0–5 y"), "coverage"])
+    assert Coverage(0.98, coverage_table(table), "").short == ["girls 0–5 y", "girls all"]
+    assert Coverage(0.95, coverage_table(table), "").short == []
 
 
 def test_cross_validation_covers_what_is_wanted_in_any_order() -> None:
