@@ -167,11 +167,11 @@ def _by_group(ax, table: pd.DataFrame, value: str, bounds: bool = True) -> str:
         spread = [mine[value] - mine["low"], mine["high"] - mine[value]] if bounds else None
         ax.errorbar(where, mine[value], yerr=spread, capsize=3, fmt=SEX_MARKER[sex], color=SEX_COLOUR[sex],
                     label=SEX_NAME[sex])
-        for x, y, n in zip(where, mine[value], mine["n"], strict=True):
+        for x, y, n in zip(where, mine[value], mine["n"], strict=True) if bounds else ():
             ax.annotate(f"n={n}", (x, y), (10 * np.sign(offset), 0), textcoords="offset points", ha=side, va="center",
                         fontsize=7)
         told += [f"{SEX_NAME[sex]} {row.age} {getattr(row, value):.3g}" for row in mine.itertuples()]
-    ax.set(xticks=range(len(bands)), xticklabels=bands, xlabel="labelled bone age", xlim=(-0.5, len(bands) - 0.5))
+    ax.set(xticks=range(len(bands)), xticklabels=bands, xlabel="labelled bone age", xlim=(-0.6, len(bands) - 0.4))
     return "; ".join(told)
 
 
@@ -193,7 +193,7 @@ def coverage_by_group(coverage: Coverage) -> Picture:
     held = _by_group(left, coverage.table, "coverage")
     wide = _by_group(right, coverage.table, "width", bounds=False)
     left.axhline(coverage.wanted, color=ACCENT, linestyle="--", label=f"wanted: {coverage.wanted:.0%}")
-    left.set(ylabel="share of labels inside", title="Coverage, 95 % interval")
+    left.set(ylabel="inside", title="Share of labels inside, and its 95 % interval")
     left.yaxis.set_major_formatter(PercentFormatter(1))
     right.set(ylabel="width (months)", title="Mean width of the intervals")
     right.set_ylim(bottom=0)

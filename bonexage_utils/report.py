@@ -107,7 +107,7 @@ def group_table(evaluation: Evaluation) -> pd.DataFrame:
     columns = {"MAE, months [95 % interval]": lambda row: f"{row['mae']:.1f} [{row['low']:.1f}, {row['high']:.1f}]",
                "bias, months": lambda row: f"{row['bias']:+.1f}"}
     if evaluation.baseline:
-        columns["MAE of the median by sex"] = lambda row: f"{row['median']:.1f}"
+        columns["median by sex: MAE"] = lambda row: f"{row['median']:.1f}"
     return _as_text(evaluation.groups, columns, "mae")
 
 
