@@ -156,7 +156,7 @@ def error_against_age(films: pd.DataFrame) -> Picture:
         {" and ".join(told)} (95 % interval). Squares show the mean error of every two years of age.""")
 
 
-def _by_group(ax, table: pd.DataFrame, value: str, bounds: bool = True) -> str:
+def _by_group(ax, table: pd.DataFrame, value: str, bounds: bool = True, counts: bool = False) -> str:
     """Draw a column of a group table by age band and sex, groups too small to speak left out; tell it in words."""
     groups = table[table["age"] != "all"]
     bands = list(dict.fromkeys(groups["age"]))
@@ -167,7 +167,7 @@ def _by_group(ax, table: pd.DataFrame, value: str, bounds: bool = True) -> str:
         spread = [mine[value] - mine["low"], mine["high"] - mine[value]] if bounds else None
         ax.errorbar(where, mine[value], yerr=spread, capsize=3, fmt=SEX_MARKER[sex], color=SEX_COLOUR[sex],
                     label=SEX_NAME[sex])
-        for x, y, n in zip(where, mine[value], mine["n"], strict=True) if bounds else ():
+        for x, y, n in zip(where, mine[value], mine["n"], strict=True) if counts else ():
             ax.annotate(f"n={n}", (x, y), (10 * np.sign(offset), 0), textcoords="offset points", ha=side, va="center",
                         fontsize=7)
         told += [f"{SEX_NAME[sex]} {row.age} {getattr(row, value):.3g}" for row in mine.itertuples()]
@@ -179,7 +179,7 @@ def _by_group(ax, table: pd.DataFrame, value: str, bounds: bool = True) -> str:
 def error_by_group(evaluation: Evaluation) -> Picture:
     """MAE with interval by age band and sex; groups too small to speak are left out."""
     figure, ax = new_figure(6, 4)
-    told = _by_group(ax, evaluation.groups, "mae")
+    told = _by_group(ax, evaluation.groups, "mae", counts=True)
     ax.set(ylabel="MAE (months)", title="Mean absolute error by age and sex, 95 % interval")
     ax.set_ylim(bottom=0)
     ax.legend()

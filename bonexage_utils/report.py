@@ -180,6 +180,7 @@ def write_report(evaluation: Evaluation, out: Path | str, provenance: Provenance
     `coverage.csv` into `out`. `calibration` is the checkpoint's, `comparison` one with another model."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    stress = stress_table(out)
     pictures = {
         "predicted_against_true": plots.predicted_against_true(evaluation.films),
         "bland_altman": plots.bland_altman(evaluation.films),
@@ -211,7 +212,7 @@ def write_report(evaluation: Evaluation, out: Path | str, provenance: Provenance
         "evaluation": evaluation, "headline": headline(evaluation), "version": __version__,
         "model": provenance.description, "pictures": pictures, "scores": score_table(evaluation),
         "agreement": agreement_table(evaluation), "groups": group_table(evaluation), "worst": worst_table(evaluation),
-        "film_facts": film_table(evaluation), "stress": stress_table(out), "comparison": comparison,
+        "film_facts": film_table(evaluation), "stress": stress, "comparison": comparison,
         "coverage": coverage, "coverage_rows": coverage_table(coverage) if coverage else None,
         "calibration": calibration, "widths": width_table(calibration) if calibration else None,
         "known_labels": KNOWN_LABELS, "smallest_group": SMALLEST_GROUP,
