@@ -1,5 +1,6 @@
 """The command line: `bonexage …` or `python -m bonexage_utils …`."""
 
+import math
 import os
 import sys
 from enum import StrEnum
@@ -220,8 +221,13 @@ def predict(
     good = predictions[predictions["error"] == ""]
     if len(predictions) <= 20:
         for row in good.itertuples():
-            typer.echo(f"{row.image}: {row.bone_age} ({row.bone_age_months:.1f} months)")
+            interval = "" if math.isnan(row.low_months) else (
+                f", {predictor.calibration.coverage:.0%} interval {row.low_months:.0f}–{row.high_months:.0f}")
+            typer.echo(f"{row.image}: {row.bone_age} ({row.bone_age_months:.1f} months){interval}")
     typer.echo(f"{out}: {len(good):,} of {len(predictions):,} films", err=True)
+    bare = int(good["low_months"].isna().sum())
+    if bare and predictor.description["calibration"]:
+        typer.echo(f"bonexage: {bare:,} predictions without an interval: {predictor.no_interval}", err=True)
     if len(good) < len(predictions):
         bad = predictions[predictions["error"] != ""]
         typer.echo(f"bonexage: {len(bad):,} films without a prediction, e.g. {bad['error'].iloc[0]}", err=True)
@@ -232,18 +238,22 @@ def predict(
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A predictions.csv.")],
     labels: Annotated[Path, typer.Argument(help="The cohort's folder, or its label table.")],
-    out: Annotated[Path, typer.Option(help="Folder for the report.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report; a stress.csv in it is shown.")],
+    against: Annotated[Path | None, typer.Option(help="Another model's predictions.csv of the same films.")] = None,
+    calibrate: Annotated[Path | None, typer.Option(help="Checkpoint to write prediction intervals into.")] = None,
+    coverage: Annotated[float, typer.Option(help="Share of new films that an interval is to hold.")] = 0.9,
 ) -> None:
     """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
 
-    Example: bonexage evaluate predictions.csv data/rsna --out report
-    """
-    from bonexage_utils import evaluation, report
+    With --calibrate, learn from these films how far off a prediction of the checkpoint may be; `predict` then gives
+    each an interval. It takes films that the network was neither trained nor selected on.
 
-    result = evaluation.evaluate(evaluation.read_predictions(predictions), evaluation.read_truth(labels))
-    page = report.write_report(result, out, report.Provenance.beside(predictions))
-    typer.echo(report.headline(result))
-    typer.echo(f"{page}")
+    Example: bonexage evaluate predictions.csv data/rsna --out report --calibrate checkpoints/tiny/model.safetensors
+    """
+    from bonexage_utils.report import evaluate_files
+
+    for line in evaluate_files(predictions, labels, out, against, calibrate, coverage):
+        typer.echo(line)
 
 
 @app.command()

@@ -28,6 +28,10 @@ def _digest(tensors: dict[str, Tensor], description: dict) -> str:
     return digest.hexdigest()
 
 
+def _network_digest(tensors: dict[str, Tensor], description: dict) -> str:
+    return _digest(tensors, {**description, "calibration": None})
+
+
 def _write(path: Path, tensors: dict[str, Tensor], description: dict) -> None:
     # Two names of one tensor (shared weights) would be refused; each gets its own copy.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -71,12 +75,14 @@ def save_model(path: Path | str, model: BoneAgeNet, state: dict[str, Tensor], pr
 
 
 def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
-    """The network in evaluation mode, its preprocessing, and the checkpoint's whole description.
+    """The network in evaluation mode, its preprocessing, and the checkpoint's whole description, with `network_sha256`,
+    a digest of weights and description that calibrating leaves as it is.
 
     Runs no code from the file. Raises BoneXageError for a missing, damaged or foreign file.
     """
     path = Path(path)
     tensors, description = _read(path)
+    description["network_sha256"] = _network_digest(tensors, description)
     try:
         model = BoneAgeNet(**description["model"])
         model.load_state_dict(tensors)
@@ -85,6 +91,18 @@ def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
         reason = str(error).splitlines()[0]
         raise BoneXageError(f"{path}: weights and description disagree ({reason}); train it again") from None
     return model.eval(), preprocessing, description
+
+
+def set_calibration(path: Path | str, network_sha256: str, calibration: dict) -> None:
+    """Write `calibration` into the checkpoint; weights and the rest of its description stay as they are.
+
+    Raises BoneXageError if it holds another network than `network_sha256`, or for what `load_model` refuses.
+    """
+    path = Path(path)
+    tensors, description = _read(path)
+    if _network_digest(tensors, description) != network_sha256:
+        raise BoneXageError(f"{path}: another network made these predictions; predict with this one first")
+    _write(path, tensors, {**description, "calibration": calibration})
 
 
 def save_state(path: Path | str, parts: dict[str, dict[str, Tensor]], progress: dict) -> None:

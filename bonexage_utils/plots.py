@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from bonexage_utils.evaluation import Evaluation
+from bonexage_utils.calibration import Coverage
+from bonexage_utils.evaluation import SMALLEST_GROUP, Evaluation, agreement, bootstrap_mean, slope
 
 # Okabe & Ito's palette (2008), made for colour-blind readers; girls and boys differ in lightness and marker too.
 GIRLS, BOYS, ACCENT, MUTED = "#E69F00", "#0072B2", "#D55E00", "#777777"
 SEX_COLOUR = {"F": GIRLS, "M": BOYS}
 SEX_MARKER = {"F": "o", "M": "^"}
 SEX_NAME = {"F": "girls", "M": "boys"}
-WITHIN_LIMITS = 1.96  # limits of agreement, in standard deviations (Bland & Altman 1986)
 
 
 STYLE = {
@@ -108,45 +108,98 @@ def _scatter_by_sex(ax, films: pd.DataFrame, x: str | pd.Series, y: pd.Series) -
 
 @style()
 def bland_altman(films: pd.DataFrame) -> Picture:
-    """Difference against mean of prediction and label, with bias and 95 % limits of agreement."""
-    figure, ax = new_figure(6, 4)
-    difference = films["predicted"] - films["months"]
-    middle = (films["predicted"] + films["months"]) / 2
-    bias, spread = difference.mean(), difference.std()
-    _scatter_by_sex(ax, films, middle, difference)
-    limits = [bias - WITHIN_LIMITS * spread, bias + WITHIN_LIMITS * spread]
-    ax.axhline(bias, color=ACCENT)
-    for limit in limits:
-        ax.axhline(limit, color=ACCENT, linestyle="--")
+    """Difference against mean of prediction and label, with bias and 95 % limits of agreement and their intervals.
+
+    Against the mean of the two and not the label, since a label is a reading with an error of its own: against it,
+    even a second reader as good as the first shows a slope (Bland & Altman 1995, Lancet 346:1085). `error_against_age`
+    shows that slope for what it is.
+    """
+    figure, ax = new_figure(6.5, 4)
+    found = agreement(films["predicted"], films["months"])
+    _scatter_by_sex(ax, films, (films["predicted"] + films["months"]) / 2, films["predicted"] - films["months"])
+    for line, dashes in ((found.bias, "-"), (found.lower, "--"), (found.upper, "--")):
+        ax.axhline(line.value, color=ACCENT, linestyle=dashes)
+        ax.axhspan(line.low, line.high, color=ACCENT, alpha=0.2, linewidth=0)
     ax.axhline(0, color=MUTED, linewidth=0.8, zorder=0)
     ax.set(xlabel="mean of prediction and label (months)", ylabel="prediction − label (months)",
-           title=f"Bias {bias:+.1f}, limits of agreement {limits[0]:+.1f} to {limits[1]:+.1f} months")
+           title=f"Bias {found.bias.value:+.1f}, limits of agreement {found.lower.value:+.1f} to "
+                 f"{found.upper.value:+.1f} months")
     ax.legend()
     return Picture(figure, f"""Bland–Altman plot of {len(films)} films: prediction minus label against their mean, in
-        months. The bias is {bias:+.1f} months; the dashed limits of agreement are at {limits[0]:+.1f} and
-        {limits[1]:+.1f} months.""")
+        months. The bias is {found.bias.value:+.1f} months; the dashed limits of agreement are at
+        {found.lower.value:+.1f} and {found.upper.value:+.1f} months, and {found.outside:.0%} of the films lie beyond
+        them. Bands show 95 % intervals.""")
+
+
+@style()
+def error_against_age(films: pd.DataFrame) -> Picture:
+    """The error against the label (regression to the mean) and against the prediction (calibration), side by side."""
+    figure, axes = new_figure(9, 4, 1, 2, sharey=True)
+    error = films["predicted"] - films["months"]
+    told = []
+    for ax, column, name in zip(axes, ("months", "predicted"), ("label", "prediction"), strict=True):
+        years = films[column] / 12
+        _scatter_by_sex(ax, films, films[column], error)
+        per_year = slope(years, error)
+        steps = [(year, error[(years >= year) & (years < year + 2)]) for year in range(0, 20, 2)]
+        means = [(12 * (year + 1), bootstrap_mean(part)) for year, part in steps if len(part) >= SMALLEST_GROUP]
+        if means:
+            middle, low, high = np.array([(mean.value, mean.low, mean.high) for _, mean in means]).T
+            ax.errorbar([x for x, _ in means], middle, yerr=[middle - low, high - middle], color="black", fmt="-s",
+                        markersize=4, capsize=3, label="mean of two years")
+        ax.axhline(0, color=MUTED, linewidth=0.8, zorder=0)
+        ax.set(xlabel=f"{name} (months)", title=f"Against the {name}: {per_year.value:+.2f} months per year")
+        told.append(f"against the {name} it changes by {per_year} months per year of age")
+    axes[0].set_ylabel("prediction − label (months)")
+    axes[0].legend(fontsize=8)
+    return Picture(figure, f"""Two scatters of the error, prediction minus label, of {len(films)} films:
+        {" and ".join(told)} (95 % interval). Squares show the mean error of every two years of age.""")
+
+
+def _by_group(ax, table: pd.DataFrame, value: str, bounds: bool = True, counts: bool = False) -> str:
+    """Draw a column of a group table by age band and sex, groups too small to speak left out; tell it in words."""
+    groups = table[table["age"] != "all"]
+    bands = list(dict.fromkeys(groups["age"]))
+    told = []
+    for sex, offset, side in (("F", -0.1, "right"), ("M", 0.1, "left")):
+        mine = groups[(groups["sex"] == SEX_NAME[sex]) & groups[value].notna()]
+        where = np.array([bands.index(age) for age in mine["age"]]) + offset
+        spread = [mine[value] - mine["low"], mine["high"] - mine[value]] if bounds else None
+        ax.errorbar(where, mine[value], yerr=spread, capsize=3, fmt=SEX_MARKER[sex], color=SEX_COLOUR[sex],
+                    label=SEX_NAME[sex])
+        for x, y, n in zip(where, mine[value], mine["n"], strict=True) if counts else ():
+            ax.annotate(f"n={n}", (x, y), (10 * np.sign(offset), 0), textcoords="offset points", ha=side, va="center",
+                        fontsize=7)
+        told += [f"{SEX_NAME[sex]} {row.age} {getattr(row, value):.3g}" for row in mine.itertuples()]
+    ax.set(xticks=range(len(bands)), xticklabels=bands, xlabel="labelled bone age", xlim=(-0.6, len(bands) - 0.4))
+    return "; ".join(told)
 
 
 @style()
 def error_by_group(evaluation: Evaluation) -> Picture:
     """MAE with interval by age band and sex; groups too small to speak are left out."""
     figure, ax = new_figure(6, 4)
-    groups = evaluation.groups[evaluation.groups["age"] != "all"]
-    bands = list(dict.fromkeys(groups["age"]))
-    told = []
-    for sex, name, offset in (("F", "girls", -0.1), ("M", "boys", 0.1)):
-        mine = groups[(groups["sex"] == name) & groups["mae"].notna()]
-        where = np.array([bands.index(age) for age in mine["age"]]) + offset
-        ax.errorbar(where, mine["mae"], yerr=[mine["mae"] - mine["low"], mine["high"] - mine["mae"]], capsize=3,
-                    fmt=SEX_MARKER[sex], color=SEX_COLOUR[sex], label=name)
-        for x, high, n in zip(where, mine["high"], mine["n"], strict=True):
-            ax.annotate(f"n={n}", (x, high), (0, 4), textcoords="offset points", ha="center", fontsize=7)
-        told += [f"{name} {row.age} {row.mae:.1f}" for row in mine.itertuples()]
-    ax.set(xticks=range(len(bands)), xticklabels=bands, xlabel="labelled bone age", ylabel="MAE (months)",
-           title="Mean absolute error by age and sex, 95 % interval")
+    told = _by_group(ax, evaluation.groups, "mae", counts=True)
+    ax.set(ylabel="MAE (months)", title="Mean absolute error by age and sex, 95 % interval")
     ax.set_ylim(bottom=0)
     ax.legend()
-    return Picture(figure, f"Mean absolute error in months with 95 % intervals by age band and sex: {'; '.join(told)}.")
+    return Picture(figure, f"Mean absolute error in months with 95 % intervals by age band and sex: {told}.")
+
+
+@style()
+def coverage_by_group(coverage: Coverage) -> Picture:
+    """How often the intervals held, with 95 % interval, and how wide they are, by age band and sex."""
+    figure, (left, right) = new_figure(9, 4, 1, 2)
+    held = _by_group(left, coverage.table, "coverage")
+    wide = _by_group(right, coverage.table, "width", bounds=False)
+    left.axhline(coverage.wanted, color=ACCENT, linestyle="--", label=f"wanted: {coverage.wanted:.0%}")
+    left.set(ylabel="inside", title="Share of labels inside, and its 95 % interval")
+    left.yaxis.set_major_formatter(PercentFormatter(1))
+    right.set(ylabel="width (months)", title="Mean width of the intervals")
+    right.set_ylim(bottom=0)
+    left.legend()
+    return Picture(figure, f"""Two panels by age band and sex. Share of labels inside their {coverage.wanted:.0%}
+        interval: {held}. Mean width in months: {wide}.""")
 
 
 @style()

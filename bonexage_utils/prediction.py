@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from bonexage_utils.batches import SEX_CODE, standardise, to_unit
+from bonexage_utils.calibration import Calibration
 from bonexage_utils.checkpoints import load_model
 from bonexage_utils.config import out_of_memory
 from bonexage_utils.decoding import read_gray
@@ -41,7 +42,8 @@ class Predictor:
     """A checkpoint, loaded once. All preprocessing is the checkpoint's own.
 
     `unknown_sex` says what to do with a child of unknown sex if the network uses sex: "error", or "mean" of what it
-    says of a girl and of a boy. `tta` averages over the nine views of `VIEWS`, at nine times the cost. Raises
+    says of a girl and of a boy. `tta` averages over the nine views of `VIEWS`, at nine times the cost. Intervals are
+    given where the checkpoint was calibrated for such predictions; `no_interval` says why one may be missing. Raises
     BoneXageError for a missing, damaged or foreign checkpoint.
     """
 
@@ -57,6 +59,11 @@ class Predictor:
         self.uses_sex = model.settings["use_sex"]
         self.unknown_sex = unknown_sex
         self.tta = tta
+        self.calibration = Calibration.from_description(self.description)
+        self.no_interval = "the sex is unknown"
+        if self.calibration and self.calibration.tta != tta:
+            how = "with" if self.calibration.tta else "without"
+            self.calibration, self.no_interval = None, f"the checkpoint was calibrated {how} --tta"
 
     @torch.inference_mode()
     def months(self, films: np.ndarray, sexes: list[str]) -> np.ndarray:
@@ -101,9 +108,17 @@ class Predictor:
                 bar.update(len(batch))
 
     def predict(self, films: pd.DataFrame, batch_size: int = 16, workers: int = 4) -> pd.DataFrame:
-        """What `stream` says, as one table."""
+        """What `stream` says, as one table, with intervals."""
         rows = [row for batch in self.stream(films, batch_size, workers) for row in batch]
-        return pd.DataFrame(rows, columns=COLUMNS)
+        return self.with_intervals(rows)
+
+    def with_intervals(self, rows: list[dict]) -> pd.DataFrame:
+        """Rows of `stream` as a table, `low_months` and `high_months` filled where there is an interval, else NaN."""
+        table = pd.DataFrame(rows, columns=COLUMNS)
+        ends = {"low_months": float("nan"), "high_months": float("nan")}
+        if self.calibration:
+            ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))
+        return table.assign(**ends)
 
     def _read(self, row: dict) -> np.ndarray | str:
         """The letterboxed film, or the reason why there is none."""
@@ -186,15 +201,16 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
                 raise BoneXageError(f"{out}: stopped after {len(done):,} of {len(films):,} films; go on with --resume")
         done |= {(row["image"], row["sex"]): row for row in waiting}
         rows = [{**done[key], "id": film} for key, film in zip(keys, films["id"], strict=True)]
-        table = pd.DataFrame(rows, columns=COLUMNS)
+        table = predictor.with_intervals(rows)
         save_predictions(table, predictor, out)
         shutil.rmtree(parts, ignore_errors=True)
     return table
 
 
 def _identity(predictor: Predictor) -> dict:
-    """What two predictions must share to stand in one table."""
-    return {"sha256": predictor.sha256, "unknown_sex": predictor.unknown_sex, "tta": predictor.tta}
+    """What two predictions must share to stand in one table; intervals are made anew for the whole of it."""
+    return {"network_sha256": predictor.description["network_sha256"], "unknown_sex": predictor.unknown_sex,
+            "tta": predictor.tta}
 
 
 def _put_aside(parts: Path, rows: list[dict], predictor: Predictor) -> None:
@@ -230,5 +246,5 @@ def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path 
         predictions.to_csv(temporary, index=False)
     with atomic_file(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(
-            {"checkpoint": predictor.path.name, **_identity(predictor), "table_sha256": file_hash(out),
-             **predictor.description}, indent=2))
+            {"checkpoint": predictor.path.name, "sha256": predictor.sha256, **_identity(predictor),
+             "table_sha256": file_hash(out), **predictor.description}, indent=2))

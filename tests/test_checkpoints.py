@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from bonexage_utils.checkpoints import KEY, load_model
+from bonexage_utils.checkpoints import KEY, load_model, set_calibration
 from bonexage_utils.errors import BoneXageError
 
 CASES = int(os.environ.get("BONEXAGE_CASES", "150"))
@@ -86,3 +86,22 @@ def test_an_edited_description_is_refused(run: Path, tmp_path: Path, change) -> 
     load_model(edited(run, tmp_path / "same.safetensors", lambda d: None))
     with pytest.raises(BoneXageError, match=r"edited\.safetensors"):
         load_model(edited(run, tmp_path / "edited.safetensors", change))
+
+
+def test_calibrating_leaves_the_network_as_it_is(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes((run / "model.safetensors").read_bytes())
+    before, _, told = load_model(path)
+    for width in (12.5, 13.5):  # a calibration is replaced as well
+        set_calibration(path, told["network_sha256"], {"half_width": width})
+        after, _, now = load_model(path)
+        assert now == {**told, "calibration": {"half_width": width}}
+        assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), after.state_dict().values(),
+                                                     strict=True))
+    content = path.read_bytes()
+    with pytest.raises(BoneXageError, match="another network"):
+        set_calibration(path, "0" * 64, {"half_width": 1.0})
+    assert path.read_bytes() == content
+    with pytest.raises(BoneXageError, match="no such file"):
+        set_calibration(tmp_path / "absent" / "model.safetensors", told["network_sha256"], {})
+    assert list(tmp_path.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +129,36 @@ def test_help_has_an_example(command: str) -> None:
     done = bonexage(command, "--help")
     assert done.returncode == 0
     assert f"bonexage {command}" in done.stdout
+
+
+def test_calibrate_then_predict_with_intervals(run: Path, cohort, tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    shutil.copy(run / "model.safetensors", model)
+    before = model.read_bytes()
+    for split in ("train", "calibration", "test"):
+        done = bonexage("predict", model, cohort.root, "--split", split, "--out", tmp_path / f"{split}.csv")
+        assert done.returncode == 0, done.stderr
+    common = ("--calibrate", model, "--coverage", 0.5)
+    for table, labels, words in (("train", cohort.root, "learned from"),
+                                 ("calibration", cohort.root / "boneage-training-dataset.csv", "folder")):
+        refused = bonexage("evaluate", tmp_path / f"{table}.csv", labels, "--out", tmp_path / "report", *common)
+        assert refused.returncode == 1
+        assert words in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        assert not (tmp_path / "report").exists()
+        assert model.read_bytes() == before
+    done = bonexage("evaluate", tmp_path / "calibration.csv", cohort.root, "--out", tmp_path / "report", *common,
+                    "--against", tmp_path / "calibration.csv")
+    assert done.returncode == 0, done.stderr
+    assert "0.00 [0.00, 0.00]" in done.stdout
+    one = bonexage("predict", model, cohort.table["image"][0], "--sex", "F", "--out", tmp_path / "one.csv")
+    assert "50% interval" in one.stdout
+    other = bonexage("predict", model, cohort.table["image"][0], "--sex", "F", "--tta", "--out", tmp_path / "one.csv")
+    assert other.returncode == 0
+    assert "1 predictions without an interval: the checkpoint was calibrated without --tta" in other.stderr
+    again = bonexage("predict", model, cohort.root, "--split", "test", "--out", tmp_path / "test.csv", "--resume")
+    assert again.returncode == 0, again.stderr
+    judged = bonexage("evaluate", tmp_path / "test.csv", cohort.root, "--out", tmp_path / "report")
+    assert judged.returncode == 0, judged.stderr
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    assert "of splits that neither trained, selected nor calibrated" in page

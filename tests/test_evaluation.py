@@ -9,22 +9,30 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from bonexage_utils import plots
+from bonexage_utils.calibration import Calibration, cross_validated
+from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import (
     SMALLEST_GROUP,
     Interval,
+    agreement,
     bootstrap_mean,
     by_group,
+    compare,
     evaluate,
     median_by_sex,
     paired_difference,
+    read_noise_floor,
     read_predictions,
     read_truth,
     score,
+    slope,
 )
-from bonexage_utils.report import Provenance, write_report
+from bonexage_utils.prediction import Predictor, predict_to_file
+from bonexage_utils.report import Provenance, worst_table, write_report
 
 months = st.lists(st.floats(0, 240), min_size=2, max_size=40)
 
@@ -178,6 +186,107 @@ def test_tables_that_are_no_predictions_are_refused(tmp_path: Path, text: str, w
     assert "\n" not in str(caught.value)
 
 
+
+
+# Bland & Altman 1986, Lancet 327:307, table 1: peak flow of 17 people by two meters, l/min
+WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
+MINI = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
+
+
+def test_agreement_is_that_of_the_paper() -> None:
+    found = agreement(np.array(WRIGHT), np.array(MINI))
+    assert [round(x, 1) for x in (found.bias.value, found.bias.low, found.bias.high)] == [-2.1, -22.0, 17.8]
+    spread = (found.upper.value - found.lower.value) / 2 / 1.96
+    assert spread == pytest.approx(38.8, abs=0.05)
+    # by hand: standard error of a limit 38.77·√(1/17 + 1.96²/32) = 16.40, t(16) = 2.120
+    assert found.upper.value == pytest.approx(-2.12 + 1.96 * 38.77, abs=0.05)
+    assert found.upper.high - found.upper.value == pytest.approx(2.120 * 16.40, abs=0.05)
+    assert found.lower.value - found.lower.low == pytest.approx(2.120 * 16.40, abs=0.05)
+    assert found.outside == pytest.approx(1 / 17)  # the difference of −81
+
+
+def test_intervals_of_the_limits_cover_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    found = [agreement(rng.normal(1, 10, 80), np.zeros(80)) for _ in range(600)]
+    upper = np.mean([each.upper.low < 1 + 19.6 < each.upper.high for each in found])
+    assert upper == pytest.approx(0.95, abs=0.036)  # four standard errors
+    assert np.mean([each.outside for each in found]) == pytest.approx(0.05, abs=0.01)
+
+
+def test_a_slope_is_least_squares_and_knows_its_doubt() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 10, 300)
+    y = 3 - 0.5 * x + rng.normal(0, 1, 300)
+    found, reference = slope(x, y), stats.linregress(x, y)
+    assert found.value == pytest.approx(reference.slope)
+    assert (found.high - found.low) / (2 * 1.96 * reference.stderr) == pytest.approx(1.0, abs=0.1)
+    assert np.isnan(slope(x[: SMALLEST_GROUP - 1], y[: SMALLEST_GROUP - 1]).value)
+    assert np.isnan(slope(np.ones(300), y).value)
+
+
+def test_regression_to_the_mean_and_calibration_are_told_apart() -> None:
+    """A model that tells four fifths of every departure from the mean, and the best regression on a noisy sign."""
+    months = np.random.default_rng(0).normal(120, 40, 4000)
+    truth = pd.DataFrame({"id": [str(i) for i in range(4000)], "months": months, "sex": "F", "split": "test"})
+    shrunk = evaluate(pd.DataFrame({"id": truth["id"], "bone_age_months": 120 + 0.8 * (months - 120)}), truth)
+    assert shrunk.error_slope.value == pytest.approx(-0.2 * 12)
+    assert shrunk.calibration_slope.value == pytest.approx(1.25)
+    sign = months + np.random.default_rng(1).normal(0, 20, 4000)
+    best = 120 + 0.8 * (sign - 120)  # 40² / (40² + 20²) = 0.8
+    fair = evaluate(pd.DataFrame({"id": truth["id"], "bone_age_months": best}), truth)
+    assert fair.calibration_slope.low < 1 < fair.calibration_slope.high
+    assert fair.error_slope.high < 0, "against the label even the best regression falls"
+    assert fair.error_slope.value == pytest.approx(12 * (fair.scores.r2 - 1), abs=0.1)
+
+
+@pytest.mark.parametrize(("n", "least", "most"), [(283, 0.68, 0.92), (30, 0.05, 0.30)])
+def test_half_a_month_is_found_where_it_can_be(n: int, least: float, most: float) -> None:
+    """Two models half a month apart, film by film with a standard deviation of 3 months. The power of a 95 % interval
+    is Φ(0.5·√n/3 − 1.96): 0.80 at n = 283, 0.15 at n = 30. 120 trials: ± four standard errors."""
+    assert least < stats.norm.cdf(0.5 * np.sqrt(n) / 3 - 1.96) < most
+    rng = np.random.default_rng(0)
+    found = 0
+    for trial in range(120):
+        film = 30 + rng.normal(0, 5, n)
+        a, b = film + rng.normal(0, 3 / np.sqrt(2), n), film + 0.5 + rng.normal(0, 3 / np.sqrt(2), n)
+        found += paired_difference(a, b, seed=trial).high < 0
+    assert least < found / 120 < most
+
+
+def test_two_models_are_compared_film_by_film() -> None:
+    predictions, truth = tables()
+    better = predictions.assign(bone_age_months=truth["months"].iloc[100:].to_numpy() + 2.0)
+    better = better.sample(frac=1, random_state=0)
+    first, second = evaluate(predictions, truth), evaluate(better.head(60), truth)
+    found = compare(first, second)
+    assert found.n == 60
+    mine = first.films.set_index("id").loc[better["id"].head(60)]
+    assert found.difference.value == pytest.approx((mine["predicted"] - mine["months"]).abs().mean() - 2.0)
+    with pytest.raises(BoneXageError, match="in common"):
+        compare(first, evaluate(truth.head(5).rename(columns={"months": "bone_age_months"}), truth))
+
+
+def test_the_median_is_shown_beside_every_group_and_without_training_films() -> None:
+    predictions, truth = tables()
+    part = truth[truth["split"] != "train"]
+    result = evaluate(predictions, part, medians={"F": 100.0, "M": 130.0})
+    guess = part["sex"].map({"F": 100, "M": 130})
+    assert result.baseline.mae.value == pytest.approx((guess - part["months"]).abs().mean())
+    girls, groups = part[part["sex"] == "F"], result.groups.set_index(["sex", "age"])
+    assert groups.loc[("girls", "all"), "median"] == pytest.approx((girls["months"] - 100).abs().mean())
+    assert np.isnan(evaluate(predictions, part).groups["median"]).all()
+
+
+def test_the_noise_floor_is_read_where_it_is_known(phantom_folder: Path, tmp_path: Path) -> None:
+    truth = pd.read_csv(phantom_folder / "ground_truth.csv")
+    expected = (truth["bone_age_months"] - truth["label_months"]).abs().mean()
+    assert read_noise_floor(phantom_folder) == pytest.approx(expected, abs=1e-3)
+    assert read_noise_floor(tmp_path) is None
+    assert read_noise_floor(phantom_folder / "boneage-training-dataset.csv") is None
+    (tmp_path / "cohort.json").write_text('{"n": 3}')
+    assert read_noise_floor(tmp_path) is None
+
+
 class Page(HTMLParser):
     """Collects what a page would load, and the alt text of its pictures."""
 
@@ -204,7 +313,7 @@ def test_the_report_stands_alone_and_says_what_was_measured(tmp_path: Path) -> N
     reader = Page()
     reader.feed(text)
     assert reader.loads == []
-    assert len(reader.alts) == 3
+    assert len(reader.alts) == 4
     assert all(len(alt) > 40 for alt in reader.alts)
     assert str(result.scores.mae) in text
     assert "Not a medical device" in text
@@ -235,7 +344,7 @@ def test_figures_carry_their_alt_text() -> None:
     predictions, truth = tables()
     result = evaluate(predictions, truth)
     for picture in (plots.predicted_against_true(result.films), plots.bland_altman(result.films),
-                    plots.error_by_group(result)):
+                    plots.error_against_age(result.films), plots.error_by_group(result)):
         data, metadata = picture._repr_mimebundle_()
         assert data["image/png"].startswith(b"\x89PNG")
         assert metadata == {"image/png": {"alt": picture.alt}}
@@ -246,3 +355,53 @@ def test_figures_carry_their_alt_text() -> None:
 def test_the_learning_curve_tells_its_numbers() -> None:
     log = pd.DataFrame({"epoch": [1, 2], "train_mae_months": [30, 20], "selection_mae_months": [31.0, 22.5]})
     assert "31.0 to 22.5" in plots.learning_curve(log, baseline=33.0).alt
+
+
+def test_intervals_and_stress_enter_the_report_where_they_were_measured(tmp_path: Path) -> None:
+    predictions, truth = tables()
+    result = evaluate(predictions, truth)
+    bare = write_report(result, tmp_path, Provenance({})).read_text("utf-8")
+    assert "not calibrated" in bare
+    assert "no <code>stress.csv</code>" in bare
+    calibration = Calibration.fit(result.films)
+    (tmp_path / "stress.csv").write_text("perturbation,strength,n,mae_change,low,high,share_significant\n"
+                                         "rotation,15,100,1.234,0.5,2.0,0.25\n")
+    coverage = cross_validated(result.films, calibration)
+    page = write_report(result, tmp_path, Provenance({}), coverage, calibration).read_text("utf-8")
+    card = (tmp_path / "model_card.md").read_text("utf-8")
+    for text in (page, card):
+        assert "+1.23 [+0.50, +2.00]" in text
+        assert f"±{calibration.half_width:.1f}" in text
+        assert "cross-validation" in text
+    share = coverage.table["coverage"].iloc[-1]
+    assert f"{share:.0%} [" in page
+    assert pd.read_csv(tmp_path / "coverage.csv")["coverage"].iloc[-1] == pytest.approx(share)
+    assert "30 (robustness)" not in card
+    (tmp_path / "stress.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(BoneXageError, match=r"stress\.csv") as caught:
+        write_report(result, tmp_path, Provenance({}))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_worst_films_are_named() -> None:
+    predictions, truth = tables()
+    predictions.loc[17, "bone_age_months"] += 200
+    worst = worst_table(evaluate(predictions, truth))
+    assert worst["film"].iloc[0] == predictions["id"][17]
+    assert worst["error"].str.removeprefix("+").astype(float).abs().is_monotonic_decreasing
+
+
+def test_every_item_of_the_checklists_is_answered_or_open(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    """CLAIM 2024 has 44 items, TRIPOD+AI 27; each stands in the card, with and without a known model."""
+    predictor = Predictor(run / "model.safetensors", "cpu")
+    predict_to_file(predictor, cohort.split("test")[["id", "image", "sex"]].assign(error=""), tmp_path / "p.csv")
+    result = evaluate(read_predictions(tmp_path / "p.csv"), read_truth(cohort.root))
+    for said_by in (Provenance({}), Provenance.beside(tmp_path / "p.csv")):
+        write_report(result, tmp_path, said_by)
+        lists = (tmp_path / "model_card.md").read_text("utf-8").split("## Reporting checklists")[1]
+        rows = [[cell.strip() for cell in line.split("|")[2:4]] for line in lists.splitlines() if line.startswith("| ")]
+        still = lists.split("Open, to be answered")[1].split("TRIPOD+AI")
+        for place, count in enumerate((44, 27)):
+            text = " ".join(row[place] for row in rows) + " " + re.sub(r"\([^)]*\)", "", still[place])
+            text = re.sub(r"(\d+)–(\d+)", lambda m: " ".join(map(str, range(int(m[1]), int(m[2]) + 1))), text)
+            assert {int(number) for number in re.findall(r"\d+", text)} >= set(range(1, count + 1))

@@ -1,5 +1,7 @@
 """Predictions: every film its row, the sex that was given, the checkpoint's own preprocessing."""
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 
 from bonexage_utils import prediction
 from bonexage_utils.batches import film_sets
+from bonexage_utils.calibration import Calibration
+from bonexage_utils.checkpoints import load_model, set_calibration
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.inputs import list_films
@@ -181,9 +185,6 @@ def test_inputs_that_mean_nothing_are_refused(tmp_path: Path, inputs: list[str],
 
 
 def test_what_said_so_stands_beside_the_table(predictor: Predictor, films: pd.DataFrame, tmp_path: Path) -> None:
-    import hashlib
-    import json
-
     save_predictions(predictor.predict(films), predictor, tmp_path / "out" / "predictions.csv")
     told = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert told["sha256"] == hashlib.sha256(predictor.path.read_bytes()).hexdigest()
@@ -274,3 +275,51 @@ def test_out_of_memory_says_what_to_try(predictor: Predictor, films: pd.DataFram
     monkeypatch.setattr(Predictor, "months", full)
     with pytest.raises(BoneXageError, match="try --batch-size 4"):
         predictor.predict(films, batch_size=8)
+
+
+WIDTHS = Calibration(coverage=0.9, tta=False, max_age=240.0, films=100, splits={"calibration": 100}, half_width=20.0,
+                     bands=[0, 60, 120, 180, 241], groups={"F": [11.0, 12.0, 13.0, 14.0], "M": [None] * 4})
+
+
+@pytest.fixture
+def calibrated(run: Path, tmp_path: Path) -> Path:
+    """A copy of the trained checkpoint with intervals."""
+    path = tmp_path / "calibrated" / "model.safetensors"
+    path.parent.mkdir()
+    shutil.copy(run / "model.safetensors", path)
+    set_calibration(path, load_model(path)[2]["network_sha256"], WIDTHS.to_dict())
+    return path
+
+
+def test_a_calibrated_checkpoint_gives_intervals(calibrated: Path, predictor: Predictor, films: pd.DataFrame,
+                                                 tmp_path: Path) -> None:
+    plain = predictor.predict(films)
+    films.loc[3, "image"] = str(tmp_path / "absent.png")
+    table = Predictor(calibrated, "cpu", unknown_sex="mean").predict(films.assign(sex=["F", "M", "", "F", "M"] * 2))
+    has = [True, True, False, False, True, True, True, False, True, True]
+    assert table["low_months"].notna().tolist() == table["high_months"].notna().tolist() == has
+    assert plain["low_months"].isna().all()
+    boys = table[table["sex"] == "M"]
+    np.testing.assert_allclose(boys["high_months"], (boys["bone_age_months"] + 20).clip(upper=240), atol=0.01)
+    girl = table.iloc[0]
+    half = WIDTHS.groups["F"][int(girl["bone_age_months"] // 60)]
+    assert girl["low_months"] == pytest.approx(max(0, girl["bone_age_months"] - half), abs=0.01)
+
+
+def test_intervals_are_not_given_to_another_kind_of_prediction(calibrated: Path, films: pd.DataFrame) -> None:
+    other = Predictor(calibrated, "cpu", tta=True)
+    assert other.predict(films.head(2))["low_months"].isna().all()
+    assert "without --tta" in other.no_interval
+
+
+def test_resuming_after_calibration_repeats_no_film_and_renews_all_intervals(
+        calibrated: Path, run: Path, films: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "p.csv"
+    predict_to_file(Predictor(run / "model.safetensors", "cpu"), films.head(6), out)
+    seen = counted(Predictor(calibrated, "cpu"), monkeypatch)
+    table = predict_to_file(Predictor(calibrated, "cpu"), films, out, resume=True)
+    assert seen == films["image"][6:].tolist()
+    assert table["low_months"].notna().all()
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["sha256"] == hashlib.sha256(calibrated.read_bytes()).hexdigest()
+    assert Calibration.from_description(told) == WIDTHS
