@@ -104,6 +104,7 @@ def test_check_refuses_labels_it_cannot_trust(tmp_path: Path) -> None:
     (["check", "absent"], 2), (["check", "."], 2), (["train", "absent", "--out", "run"], 1),
     (["predict", "absent.safetensors", "a.png"], 1), (["export", "absent.safetensors"], 1),
     (["evaluate", "absent.csv", "absent", "--out", "report"], 1),
+    (["stress", "absent.safetensors", "absent", "--out", "report"], 1),
 ])
 def test_bad_input_is_one_line_and_no_traceback(tmp_path: Path, arguments: list[str], status: int) -> None:
     done = bonexage(*arguments, cwd=tmp_path)
@@ -123,7 +124,8 @@ def test_a_place_that_cannot_be_written_is_one_line(run: Path, cohort, tmp_path:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["download", "phantom", "check", "train", "predict", "evaluate", "export"])
+@pytest.mark.parametrize(
+    "command", ["download", "phantom", "check", "train", "predict", "evaluate", "stress", "export"])
 def test_help_has_an_example(command: str) -> None:
     done = bonexage(command, "--help")
     assert done.returncode == 0

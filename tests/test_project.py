@@ -92,7 +92,7 @@ def test_modules_import_downwards_only() -> None:
     """Data flows one way: no module of the core imports a later one, nor the course."""
     order = ["errors", "files", "stopping", "decoding", "images", "labels", "cohort", "batches", "model", "config",
              "checkpoints", "training", "inputs", "prediction", "export", "evaluation", "plots", "orientation", "audit",
-             "report", "download"]
+             "stress", "suspects", "report", "download"]
     found = {path.stem for path in (ROOT / "bonexage_utils").glob("*.py")} - {"__init__", "__main__"}
     assert found == set(order)
     for place, name in enumerate(order):
