@@ -41,14 +41,12 @@ def test_planted_errors_rank_first_and_the_median_of_the_sex_misses_them() -> No
 
 def test_large_errors_are_no_suspicion_where_they_are_usual() -> None:
     films, rng = judged(600), np.random.default_rng(1)
-    old = films["months"] > 114
-    films["months"] += np.where(old, 60, 0)  # far enough from the young that no prediction strays among theirs
-    films["predicted"] = films["months"] + rng.normal(0, np.where(old, 10.0, 1.0))
-    young = films.index[films["months"].between(50, 70)][0]
-    films.loc[young, "predicted"] = films.loc[young, "months"] + 8
+    films["months"] = films["predicted"] - rng.normal(0, films["predicted"].clip(12) / 10)  # SD from 1 to 22 months
+    young = films.index[films["predicted"].between(38, 42)][0]
+    films.loc[young, "months"] = films.loc[young, "predicted"] - 30
     ranked = rank_suspects(films)
     assert ranked["id"][0] == films.loc[young, "id"]
-    assert (ranked["error"].abs() > 8).sum() > 50
+    assert (ranked["error"].abs() > 30).sum() > 10
 
 
 def test_what_is_usual_differs_by_sex() -> None:
