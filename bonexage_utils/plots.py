@@ -186,7 +186,7 @@ def error_under_stress(table: pd.DataFrame, significant: float) -> Picture:
             ax.annotate(f"{row.share_significant:.0%}", (x, row.high), (0, 4), textcoords="offset points", ha="center",
                         fontsize=8, color=ACCENT)
         ax.set(title=name, xlabel=part["unit"].iloc[0], xticks=where, xlim=(-0.6, len(part) - 0.4),
-               xticklabels=[f"{strength:g}" for strength in part["strength"]])
+               xticklabels=[f"{strength:g}".replace("-", "−") for strength in part["strength"]])
         worst = part.loc[part["mae_change"].idxmax()]
         told.append(f"{name} {worst['mae_change']:+.1f} at {worst['strength']:g}")
     for ax in axes.flat[len(names):]:

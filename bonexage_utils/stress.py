@@ -105,7 +105,7 @@ PERTURBATIONS = {
     "contrast": Perturbation(_change_contrast, (-2, -1, -0.5, 0.5, 1), "doublings"),
     "inversion": Perturbation(_invert, (1,), "1: black and white swapped"),
     "marker": Perturbation(_mark, (5, 10, 20), "% of the film's height"),
-    "resolution": Perturbation(_coarsen, (1, 2, 3), "halvings of the network's", squared=True),
+    "resolution": Perturbation(_coarsen, (1, 2, 3), "halvings of what the network sees", squared=True),
 }
 CONDITIONS = [(name, float(strength)) for name, how in PERTURBATIONS.items() for strength in how.strengths]
 
