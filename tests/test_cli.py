@@ -57,6 +57,10 @@ def test_phantom_train_predict_evaluate_end_to_end(tmp_path: Path) -> None:
     assert metrics["films_by_split"]["train"] > 30
     card = (tmp_path / "report" / "model_card.md").read_text()
     assert "test_convnext" in card
+    stressed = bonexage("stress", model, tmp_path / "data", "--out", tmp_path / "report", "--split", "selection")
+    assert stressed.returncode == 0, stressed.stderr
+    assert "films of split selection" in stressed.stdout
+    assert (tmp_path / "report" / "stress.csv").is_file()
 
 
 def test_a_bad_film_and_no_sex_are_told_apart(run: Path, cohort, tmp_path: Path) -> None:
