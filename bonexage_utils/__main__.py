@@ -18,51 +18,15 @@ app = typer.Typer(
 )
 
 
-class Precision(StrEnum):
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class Weights(StrEnum):
-    imagenet = "imagenet"
-    phantom = "phantom"
-    none = "none"
-
-
-class Pooling(StrEnum):
-    gem = "gem"
-    avg = "avg"
-    max = "max"
-
-
-class Output(StrEnum):
-    bounded = "bounded"
-    linear = "linear"
-
-
-class Loss(StrEnum):
-    smoothl1 = "smoothl1"
-    l1 = "l1"
-    mse = "mse"
-
-
-class UnknownSex(StrEnum):
-    error = "error"
-    mean = "mean"
-
-
-class Site(StrEnum):
-    A = "A"
-    B = "B"
-
-
-class Split(StrEnum):
-    train = "train"
-    selection = "selection"
-    calibration = "calibration"
-    test = "test"
+# Lower-case names are their own values.
+Precision = StrEnum("Precision", ["auto", "fp32", "bf16", "fp16"])
+Weights = StrEnum("Weights", ["imagenet", "phantom", "none"])
+Pooling = StrEnum("Pooling", ["gem", "avg", "max"])
+Output = StrEnum("Output", ["bounded", "linear"])
+Loss = StrEnum("Loss", ["smoothl1", "l1", "mse"])
+UnknownSex = StrEnum("UnknownSex", ["error", "mean"])
+Site = StrEnum("Site", {"A": "A", "B": "B"})
+Split = StrEnum("Split", ["train", "selection", "calibration", "test"])
 
 
 @app.command()
@@ -254,6 +218,29 @@ def evaluate(
 
     for line in evaluate_files(predictions, labels, out, against, calibrate, coverage):
         typer.echo(line)
+
+
+@app.command()
+def stress(
+    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors written by train.")],
+    data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table and the figure.")],
+    split: Annotated[Split | None, typer.Option(help="test, or calibration where that has no labels.")] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="As predict does; nine times slower.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+) -> None:
+    """Turn, flip, brighten, invert, mark and coarsen every film: stress.csv, stress.png, stress.json.
+
+    Example: bonexage stress checkpoints/tiny/model.safetensors data/rsna --out report
+    """
+    from bonexage_utils.cohort import load_cohort
+    from bonexage_utils.prediction import Predictor
+    from bonexage_utils.stress import stress as run
+
+    cohort = load_cohort(data)
+    table, told = run(Predictor(checkpoint, tta=tta), cohort, out, split.value if split else None, batch_size)
+    typer.echo(table.drop(columns="unit").to_string(index=False, float_format=lambda x: f"{x:.2f}"))
+    typer.echo(f"{told}\n{out / 'stress.png'}")
 
 
 @app.command()

@@ -218,3 +218,36 @@ def learning_curve(log: pd.DataFrame, baseline: float | None = None) -> Picture:
     first, last = log["selection_mae_months"].iloc[[0, -1]]
     return Picture(figure, f"""Mean absolute error in months against epoch, for training and selection films. On the
         selection films it goes from {first:.1f} to {last:.1f} in {len(log)} epochs; the best is {best:.1f}.""")
+
+
+@style()
+def error_under_stress(table: pd.DataFrame, significant: float) -> Picture:
+    """Small multiples of `stress.summarise`: change of the MAE with interval against strength, by perturbation.
+
+    Over each point the share of films whose prediction moves by more than `significant` months.
+    """
+    names = list(dict.fromkeys(table["perturbation"]))
+    figure, axes = new_figure(10.5, 5.2, 2, -(-len(names) // 2), sharey=True, squeeze=False)
+    told = []
+    for ax, name in zip(axes.flat, names, strict=False):
+        part = table[table["perturbation"] == name]
+        where = np.arange(len(part))
+        ax.axhline(0, color=MUTED, linewidth=0.8, zorder=0)
+        bars = [part["mae_change"] - part["low"], part["high"] - part["mae_change"]]
+        ax.errorbar(where, part["mae_change"], yerr=bars, capsize=3, fmt="o", markersize=4, color=BOYS)
+        for x, row in zip(where, part.itertuples(), strict=True):
+            ax.annotate(f"{row.share_significant:.0%}", (x, row.high), (0, 4), textcoords="offset points", ha="center",
+                        fontsize=8, color=ACCENT)
+        ax.set(title=name, xlabel=part["unit"].iloc[0], xticks=where, xlim=(-0.6, len(part) - 0.4),
+               xticklabels=[f"{strength:g}".replace("-", "−") for strength in part["strength"]])
+        worst = part.loc[part["mae_change"].idxmax()]
+        told.append(f"{name} {worst['mae_change']:+.1f} at {worst['strength']:g}")
+    for ax in axes.flat[len(names):]:
+        ax.axis("off")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("change of MAE (months)")
+    axes.flat[0].margins(y=0.12)
+    figure.suptitle(f"Change of the MAE with 95 % interval; above it the share of films whose prediction moves by more "
+                    f"than {significant:g} months", fontsize=10, x=0.01, ha="left")
+    return Picture(figure, f"""Change of the mean absolute error in months against the strength of each perturbation,
+        with 95 % intervals, for {table['n'].max()} films. The largest change of each: {'; '.join(told)}.""")

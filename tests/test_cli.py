@@ -58,6 +58,10 @@ def test_phantom_train_predict_evaluate_end_to_end(tmp_path: Path) -> None:
     assert metrics["films_by_split"]["train"] > 30
     card = (tmp_path / "report" / "model_card.md").read_text()
     assert "test_convnext" in card
+    stressed = bonexage("stress", model, tmp_path / "data", "--out", tmp_path / "report", "--split", "selection")
+    assert stressed.returncode == 0, stressed.stderr
+    assert "films of split selection" in stressed.stdout
+    assert (tmp_path / "report" / "stress.csv").is_file()
 
 
 def test_a_bad_film_and_no_sex_are_told_apart(run: Path, cohort, tmp_path: Path) -> None:
@@ -105,6 +109,7 @@ def test_check_refuses_labels_it_cannot_trust(tmp_path: Path) -> None:
     (["check", "absent"], 2), (["check", "."], 2), (["train", "absent", "--out", "run"], 1),
     (["predict", "absent.safetensors", "a.png"], 1), (["export", "absent.safetensors"], 1),
     (["evaluate", "absent.csv", "absent", "--out", "report"], 1),
+    (["stress", "absent.safetensors", "absent", "--out", "report"], 1),
 ])
 def test_bad_input_is_one_line_and_no_traceback(tmp_path: Path, arguments: list[str], status: int) -> None:
     done = bonexage(*arguments, cwd=tmp_path)
@@ -124,7 +129,8 @@ def test_a_place_that_cannot_be_written_is_one_line(run: Path, cohort, tmp_path:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["download", "phantom", "check", "train", "predict", "evaluate", "export"])
+@pytest.mark.parametrize(
+    "command", ["download", "phantom", "check", "train", "predict", "evaluate", "stress", "export"])
 def test_help_has_an_example(command: str) -> None:
     done = bonexage(command, "--help")
     assert done.returncode == 0

