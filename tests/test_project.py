@@ -91,8 +91,8 @@ def test_the_core_stays_small() -> None:
 def test_modules_import_downwards_only() -> None:
     """Data flows one way: no module of the core imports a later one, nor the course."""
     order = ["errors", "files", "stopping", "decoding", "images", "labels", "cohort", "batches", "model", "config",
-             "checkpoints", "training", "inputs", "prediction", "export", "evaluation", "plots", "orientation", "audit",
-             "report", "download"]
+             "checkpoints", "training", "inputs", "prediction", "attribution", "export", "evaluation", "plots",
+             "orientation", "audit", "report", "download"]
     found = {path.stem for path in (ROOT / "bonexage_utils").glob("*.py")} - {"__init__", "__main__"}
     assert found == set(order)
     for place, name in enumerate(order):
