@@ -20,7 +20,7 @@ METHODS = ("integrated_gradients", "occlusion", "last_map")
 BASELINES = ("blurred", "black")
 BLUR = 0.05  # SD over the film's side: wider than a finger's bone, so the hand stays and its bones go
 WINDOW = 0.1  # side of the hidden square over the film's, moved by half of it
-STEPS = 64  # of the path from the baseline to the film
+STEPS = 32  # of the path from the baseline to the film
 BATCH = 16  # films the network sees at a time
 
 

@@ -147,12 +147,6 @@ def state(name: str, sex: Sex, bone_age_months: float, events: Clock) -> Centre:
     )  # fmt: skip
 
 
-def first_shown(name: str, sex: Sex) -> Centre:
-    """Centre `name` as small as it first shows, at the bone age of the tables."""
-    events = clock(name, sex)
-    return state(name, sex, events.appears, events)
-
-
 def physis_gap(name: str, age_months: float) -> float:
     """Width (mm) of the open growth plate of bone `name`, before bone size is looked at."""
     row = name if name in anatomy.PHYSIS_GAP_MM else "MC" if name[:2] == "MC" else "phalanx"

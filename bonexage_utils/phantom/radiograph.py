@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.phantom import anatomy, maturity, plate, tissue
+from bonexage_utils.phantom import anatomy, plate, tissue
 from bonexage_utils.phantom.nuisances import POSE, Nuisances
 from bonexage_utils.phantom.skeleton import Child
 from bonexage_utils.phantom.tissue import Frame
@@ -65,7 +65,7 @@ def film_masks(child: Child, n: Nuisances, height_px: int | None = None) -> dict
     """Where each ossified piece lies on the film that `render` takes with the same nuisances and height.
 
     Returns bool arrays of the image's shape: "bone_X" for shafts, "centre_X" for epiphyses, carpals and the sesamoid,
-    "place_X" for a centre that does not show yet: where it will show first, in this hand of this size.
+    "place_X" for a centre that does not show yet: the cartilage, as large as in this hand, that it will take up.
     Bones overlap in the wrist, so do their masks; a piece beyond the film's border has an empty one.
     """
     posed = child.posed(n.pose)
@@ -73,8 +73,8 @@ def film_masks(child: Child, n: Nuisances, height_px: int | None = None) -> dict
     drawn = tissue.masks(posed, frame)
     absent = [centre.name for centre in child.centres if not centre.present]
     if absent:
-        shown = tuple(c if c.present else maturity.first_shown(c.name, child.sex) for c in posed.centres)
-        later = tissue.masks(replace(posed, centres=shown), frame)
+        grown = tuple(c if c.present else replace(c, present=True, emr=1.0) for c in posed.centres)
+        later = tissue.masks(replace(posed, centres=grown), frame)
         drawn |= {f"place_{name}": later[f"centre_{name}"] for name in absent}
     return {name: oriented(mask, n) for name, mask in drawn.items()}
 
