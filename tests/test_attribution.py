@@ -343,10 +343,11 @@ def test_scores_on_bones_are_the_enrichments_they_claim_to_be(run: Path, masked:
     ages = truth["bone_age_months"]
     assert list(table.index) == films
 
-    def region(film: str) -> np.ndarray:
+    def region(child: str) -> np.ndarray:
+        """Where the centres that decide for `film` lie in `child`."""
         names = deciding_centres(ages[film], truth["sex"][film])
-        masks = read_masks(masked / "masks" / f"{film}.npz")
-        return centre_region(masks, names, truth["mm_per_px"][film], 64)
+        masks = read_masks(masked / "masks" / f"{child}.npz")
+        return centre_region(masks, names, truth["mm_per_px"][child], 64)
 
     film = "1001"
     other = (ages.drop(film) - ages[film]).abs().idxmin()
@@ -359,6 +360,8 @@ def test_scores_on_bones_are_the_enrichments_they_claim_to_be(run: Path, masked:
     chance = [enrichment(attribute(untrained(predictor, pictures, seed), pictures[1], truth["sex"][film]).map,
                          region(film)) for seed in (0, 1)]
     assert table["untrained"][film] == pytest.approx(np.mean(chance))
+    with pytest.raises(BoneXageError, match="--masks"):
+        score_on_bones(predictor, masked.parent, films)
 
 
 def test_only_attribution_asks_for_captum(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from bonexage_utils.attribution import attribute, enrichment, untrained
 from bonexage_utils.decoding import read_gray
+from bonexage_utils.errors import BoneXageError
 from bonexage_utils.images import letterbox
 from bonexage_utils.phantom import maturity
 from bonexage_utils.phantom.dataset import IMAGE_FOLDER, MASK_FOLDER, TRUTH_FILE, read_masks
@@ -101,33 +102,38 @@ def score_on_bones(
 
     One row a film: `id`, `sex`, `bone_age_months`, `predicted` (months), `area` (share of the film that decides), and
     enrichments (`attribution.enrichment`) of the deciding centres: `own` of the network's map; `other` of the same map
-    scored on the deciding centres of another child, the one of these films nearest in bone age, laid over it by the
-    frame alone; `untrained` of the maps of `seeds` untrained networks, their mean; `undecided` of the network's map on
-    the child's other centres. Compare columns film by film, with `evaluation.bootstrap_mean` of their difference.
+    scored on the same centres of another child, the one of these films nearest in bone age, laid over it by the frame
+    alone; `untrained` of the maps of `seeds` untrained networks, their mean; `undecided` of the network's map on the
+    child's other centres. Compare columns film by film, with `evaluation.bootstrap_mean` of their difference.
+
+    Raises BoneXageError for a cohort without masks or fewer than two films.
     """
     folder, size = Path(folder), predictor.preprocessing.image_size
+    if len(films) < 2 or not (folder / MASK_FOLDER).is_dir():
+        raise BoneXageError(f"{folder}: needs two films and masks; make it with bonexage phantom --masks")
     truth = pd.read_csv(folder / TRUTH_FILE, dtype={"id": str}).set_index("id").loc[films]
     pictures = {film: letterbox(read_gray(folder / IMAGE_FOLDER / f"{film}.png"), size) for film in films}
     some = np.stack(list(pictures.values())[:UNTRAINED_FILMS])
     controls = [untrained(predictor, some, seed) for seed in range(seeds)]
-    regions, rest = {}, {}
-    for film, row in truth.iterrows():
+
+    def region(film: str, names: Iterable[str]) -> np.ndarray:
         masks = read_masks(folder / MASK_FOLDER / f"{film}.npz")
-        names = deciding_centres(row["bone_age_months"], row["sex"])
-        regions[film] = centre_region(masks, names, row["mm_per_px"], size)
-        rest[film] = centre_region(masks, set(CENTRES) - set(names), row["mm_per_px"], size) & ~regions[film]
+        return centre_region(masks, names, truth.loc[film, "mm_per_px"], size)
+
     ages = truth["bone_age_months"]
     rows = []
     for film, row in tqdm(truth.iterrows(), total=len(truth), desc="attributing", unit="film", leave=False,
                           mininterval=0.5):
         told = attribute(predictor, pictures[film], row["sex"], method)
-        other = (ages.drop(film) - ages[film]).abs().idxmin()
+        other = str((ages.drop(film) - ages[film]).abs().idxmin())
+        names = deciding_centres(ages[film], row["sex"])
+        own, others = region(film, names), region(other, names)
+        rest = region(film, set(CENTRES) - set(names)) & ~own
         chance = [attribute(control, pictures[film], row["sex"], method).map for control in controls]
         rows.append({
             "id": film, "sex": row["sex"], "bone_age_months": ages[film], "predicted": told.prediction,
-            "area": regions[film].mean(), "own": enrichment(told.map, regions[film]),
-            "other": enrichment(told.map, regions[other]),
-            "untrained": np.mean([enrichment(map, regions[film]) for map in chance]),
-            "undecided": enrichment(told.map, rest[film]),
+            "area": own.mean(), "own": enrichment(told.map, own), "other": enrichment(told.map, others),
+            "untrained": np.mean([enrichment(map, own) for map in chance]),
+            "undecided": enrichment(told.map, rest),
         })
     return pd.DataFrame(rows)
