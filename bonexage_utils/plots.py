@@ -26,6 +26,7 @@ SEX_MARKER = {"F": "o", "M": "^"}
 SEX_NAME = {"F": "girls", "M": "boys"}
 FOR_AND_AGAINST = "PuOr_r"  # diverging; purple and orange stay apart for every kind of colour vision
 OUTLINE = "#009E73"
+COLOURS_SAY = "orange speaks for an older child, purple for a younger one"
 WITHIN_LIMITS = 1.96  # limits of agreement, in standard deviations (Bland & Altman 1986)
 
 
@@ -88,12 +89,16 @@ def montage(films: list[np.ndarray], titles: list[str], alt: str, columns: int =
     return Picture(figure, alt)
 
 
+def _signed(months: float) -> str:
+    return f"{months:+.0f}".replace("-", "−")
+
+
 def _overlay(ax, film: np.ndarray, map: np.ndarray, outline: np.ndarray | None = None) -> None:
     """A film (S, S) under its attribution: orange for older, purple for younger, fainter where there is less."""
     map = gaussian_filter(map, len(map) / 128, mode="constant")  # single pixels are too small to see
     limit = max(float(np.quantile(np.abs(map), 0.998)), 1e-12)
     ax.imshow(film, cmap="gray", vmin=0, vmax=255)
-    ax.imshow(map, cmap=FOR_AND_AGAINST, vmin=-limit, vmax=limit, alpha=np.clip(1.5 * np.abs(map) / limit, 0, 0.85))
+    ax.imshow(map, cmap=FOR_AND_AGAINST, vmin=-limit, vmax=limit, alpha=np.clip(1.5 * np.abs(map) / limit, 0, 0.75))
     if outline is not None:
         ax.contour(outline, [0.5], colors=OUTLINE, linewidths=0.8)
 
@@ -109,8 +114,9 @@ def attribution_maps(film: np.ndarray, found: "list[Attribution]", region: np.nd
         ax.set_title(told.method.replace("_", " "), loc="center")
     for ax in axes.flat:
         ax.axis("off")
-    told = "; ".join(f"{one.method.replace('_', ' ')}: {one.map[one.map > 0].sum():+.0f} months for older, "
-                     f"{one.map[one.map < 0].sum():+.0f} for younger" for one in found)
+    figure.supxlabel(COLOURS_SAY, fontsize=9)
+    told = "; ".join(f"{one.method.replace('_', ' ')}: {_signed(one.map[one.map > 0].sum())} months for older, "
+                     f"{_signed(one.map[one.map < 0].sum())} for younger" for one in found)
     return Picture(figure, f"""A hand film and, laid over it, where the network looks: orange speaks for an older child,
         purple for a younger one. The film says {found[0].prediction:.0f} months, the baseline film
         {found[0].baseline:.0f}. {told}.{' A line marks the region asked about.' if region is not None else ''}""")
@@ -127,7 +133,7 @@ def worst_cases(cases: "list[Case]") -> Picture:
         row[0].imshow(case.film, cmap="gray", vmin=0, vmax=255)
         row[0].set_title(f"{case.row['id']} ({case.row['sex']})\nlabel {label:.0f}", fontsize=9, loc="center")
         _overlay(row[1], case.film, case.attribution.map)
-        row[1].set_title(f"says {predicted:.0f}\n({predicted - label:+.0f})", fontsize=9, loc="center")
+        row[1].set_title(f"says {predicted:.0f}\n({_signed(predicted - label)})", fontsize=9, loc="center")
         for ax, (film, months) in zip(row[2:], case.neighbours, strict=False):
             ax.imshow(film, cmap="gray", vmin=0, vmax=255)
             ax.set_title(f"like it:\nlabel {months:.0f}", fontsize=9, loc="center", color=MUTED)
@@ -135,6 +141,7 @@ def worst_cases(cases: "list[Case]") -> Picture:
                     f"{', '.join(f'{months:.0f}' for _, months in case.neighbours)}")
     for ax in axes.flat:
         ax.axis("off")
+    figure.supxlabel(COLOURS_SAY, fontsize=9)
     return Picture(figure, f"""The {len(cases)} films with the largest errors, ages in months, one row each: the film;
         the film under its attribution, orange for older, purple for younger; and the training films most like it to
         the network, with their labels. {'; '.join(told)}.""")
