@@ -30,7 +30,7 @@ from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.images import Preprocessing, letterbox
 from bonexage_utils.model import BoneAgeNet
-from bonexage_utils.phantom import Nuisances, grow, read_masks, write_cohort
+from bonexage_utils.phantom import Nuisances, child_and_film, grow, read_masks, write_cohort
 from bonexage_utils.phantom.evidence import (
     centre_region,
     change_per_month,
@@ -328,6 +328,12 @@ def test_the_planted_strip_is_found_on_the_letterboxed_film() -> None:
     assert (np.argwhere(region).min(axis=0) == [40, 17]).all()
     assert (np.argwhere(region).max(axis=0) == [44, 26]).all()
     assert region.sum() == 50
+    _, film, row = child_and_film(7, 0, shortcut=True)
+    _, plain, _ = child_and_film(7, 0)
+    region = shortcut_region(pd.Series(row), film.shape, 128)
+    different = np.abs(letterbox(film, 128).astype(int) - letterbox(plain, 128)) > 127
+    assert region.any()
+    assert np.count_nonzero(region ^ different) <= 0.1 * region.sum()
 
 
 @pytest.fixture(scope="module")
