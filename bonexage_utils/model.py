@@ -196,7 +196,11 @@ class BoneAgeNet(nn.Module):
         nn.init.constant_(last.bias, self.age.start(months_mean))
 
     def forward(self, images: Tensor, sex: Tensor) -> Tensor:
-        pooled = self.pool(self.features(images))
+        return self.from_map(self.features(images), sex)
+
+    def from_map(self, maps: Tensor, sex: Tensor) -> Tensor:
+        """The second half: last feature maps (B, C, h, w) and sex (B,) int64 to months (B,)."""
+        pooled = self.pool(maps)
         if self.sex_encoder is not None:
             pooled = torch.cat([pooled, self.sex_encoder(sex).to(pooled.dtype)], dim=1)
         # [:, 0], not squeeze(): a batch of one must stay a batch.

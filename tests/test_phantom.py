@@ -300,11 +300,13 @@ def test_masks_lie_where_the_bones_do(tmp_path):
         child, _, row = child_and_film(SEED, int(path.stem) - 1000)
         masks = read_masks(path)
         assert {f"centre_{c.name}" for c in child.centres if c.present} == {n for n in masks if n[:6] == "centre"}
+        assert {f"place_{c.name}" for c in child.centres if not c.present} == {n for n in masks if n[:6] == "place_"}
         assert {f"bone_{b.name}" for b in child.bones if b.kind != "round"} == {n for n in masks if n[:5] == "bone_"}
         assert all(mask.shape == image.shape for mask in masks.values())
         assert (np.count_nonzero(masks["bone_MC3"]) * row["mm_per_px"] ** 2 ==
                 pytest.approx(child.bone("MC3").length * child.bone("MC3").widths[1], rel=0.5))  # fmt: skip
-        bone, sign = np.any(list(masks.values()), axis=0), -1 if row["inverted"] else 1
+        ossified = [mask for name, mask in masks.items() if not name.startswith("place_")]
+        bone, sign = np.any(ossified, axis=0), -1 if row["inverted"] else 1
         around = cv2.dilate(bone.astype(np.uint8), np.ones((9, 9))).astype(bool) & ~bone
         assert sign * image[bone].mean() > sign * image[around].mean()
 

@@ -94,8 +94,9 @@ def test_the_core_stays_small() -> None:
 def test_modules_import_downwards_only() -> None:
     """Data flows one way: no module of the core imports a later one, nor the course."""
     order = ["errors", "files", "weights", "stopping", "decoding", "images", "labels", "cohort", "batches", "model",
-             "config", "checkpoints", "training", "inputs", "evaluation", "calibration", "prediction",
-             "export", "plots", "orientation", "audit", "stress", "suspects", "report", "download"]
+             "config", "checkpoints", "training", "inputs", "evaluation", "calibration", "prediction", "attribution",
+             "export", "plots", "attribution_plots", "orientation", "audit", "stress", "suspects", "report",
+             "download"]
     package = ROOT / "bonexage_utils"
     modules = {path.stem: path for path in package.glob("*.py") if path.stem not in ("__init__", "__main__")}
     modules["weights"] = package / "weights" / "__init__.py"

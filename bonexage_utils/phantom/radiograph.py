@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -64,12 +64,18 @@ def film_height(child: Child, n: Nuisances) -> int:
 def film_masks(child: Child, n: Nuisances, height_px: int | None = None) -> dict[str, np.ndarray]:
     """Where each ossified piece lies on the film that `render` takes with the same nuisances and height.
 
-    Returns bool arrays of the image's shape: "bone_X" for shafts, "centre_X" for epiphyses, carpals and the sesamoid.
+    Returns bool arrays of the image's shape: "bone_X" for shafts, "centre_X" for epiphyses, carpals and the sesamoid,
+    "place_X" for a centre that does not show yet: the cartilage, as large as in this hand, that it will take up.
     Bones overlap in the wrist, so do their masks; a piece beyond the film's border has an empty one.
     """
     posed = child.posed(n.pose)
     frame = Frame.of(posed, n, height_px or film_height(child, n))
     drawn = tissue.masks(posed, frame)
+    absent = [centre.name for centre in child.centres if not centre.present]
+    if absent:
+        grown = tuple(c if c.present else replace(c, present=True, emr=1.0) for c in posed.centres)
+        later = tissue.masks(replace(posed, centres=grown), frame)
+        drawn |= {f"place_{name}": later[f"centre_{name}"] for name in absent}
     return {name: oriented(mask, n) for name, mask in drawn.items()}
 
 
