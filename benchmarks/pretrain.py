@@ -59,6 +59,20 @@ class CentreStates(nn.Module):
         return torch.einsum("bnc,ncs->bns", read, self.weight) + self.bias
 
 
+def wake(body: nn.Module) -> None:
+    """Draw the weights anew, each layer as large as keeps its input's variance (LeCun et al. 1998).
+
+    timm draws ConvNeXt's with an SD of 0.02 whatever a layer's width and starts each block at a millionth: made for 300
+    epochs of a million images. A narrow network of a few thousand updates hardly leaves such a start.
+    """
+    for module in body.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+    for name, parameter in body.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.constant_(parameter, 0.5)
+
+
 def read_states(cohort: Cohort, table: pd.DataFrame) -> Tensor:
     """float32 (films, centres, 3): presence 0/1, relative width, fusion 0–1."""
     truth = pd.read_csv(cohort.root / TRUTH_FILE, dtype={"id": str}).set_index("id").loc[table["id"]]
@@ -126,9 +140,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bonexage_utils/weights"))
     parser.add_argument("--backbone", default="convnext_atto")
     parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -143,6 +157,7 @@ def main() -> None:
     preprocessing = Preprocessing(args.size, *measure_intensity(cache.array, rows))
     torch.manual_seed(args.seed)
     features = Features(args.backbone)
+    wake(features.body)
     network = nn.Sequential(features, CentreStates(features.channels)).to(device, memory_format=torch.channels_last)
     ema = ModelEmaV3(network, decay=0.999, use_warmup=True)
     optimizer = torch.optim.AdamW(parameter_groups(network, 0.05), lr=args.lr, fused=True)
