@@ -9,20 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bonexage_utils.course import pixels
-from bonexage_utils.images import letterbox, read_gray
+from bonexage_utils.images import read_gray
 
 
-def bar(length: float, width: float, turn: float = 0.0, shape: tuple[int, int] = (400, 400)) -> np.ndarray:
+def bar(length: int, width: int, turn: float = 0.0, shape: tuple[int, int] = (400, 400)) -> np.ndarray:
     """A white rectangle in the middle, its long side upright before the turn (degrees)."""
     film = np.zeros(shape, np.uint8)
-    box = cv2.boxPoints(((shape[1] / 2, shape[0] / 2), (width, length), turn))
-    cv2.fillPoly(film, [np.rint(box * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
-    return film
+    middle = (shape[1] // 2, shape[0] // 2)
+    top, left = middle[1] - length // 2, middle[0] - width // 2
+    film[top : top + length, left : left + width] = 255
+    return cv2.warpAffine(film, cv2.getRotationMatrix2D(middle, turn, 1.0), shape[::-1])
 
 
-@given(st.floats(100, 200), st.floats(20, 60), st.floats(0, 180))
-def test_the_ruler_tells_a_rectangles_sides_however_it_lies(length: float, width: float, turn: float) -> None:
-    assert pixels.slimness(bar(length, width, turn)) == pytest.approx(length / width, rel=0.06)
+@given(st.integers(100, 200), st.integers(20, 60), st.floats(0, 180))
+def test_the_ruler_tells_a_rectangles_sides_however_it_lies(length: int, width: int, turn: float) -> None:
+    assert pixels.slimness(bar(length, width, turn)) == pytest.approx(length / width, rel=0.02)
 
 
 @given(st.integers(240, 500))
@@ -35,10 +36,9 @@ def test_a_letterbox_keeps_a_bones_shape_and_squashing_multiplies_it_by_the_film
 def test_only_squashed_bones_depend_on_the_film() -> None:
     """What notebook 02 says of its two panels."""
     table = pixels.bones()
-    assert len(table) > 0.95 * pixels.BONES
     assert (table["letterboxed"] / table["film"] - 1).abs().max() < 0.03
     bent = table["squashed"] / table["letterboxed"]
-    assert bent.corr(table["aspect"], method="spearman") > 0.9
+    assert bent.corr(table["aspect"], method="spearman") > 0.8  # not 1: bones lie askew
     ranks = {way: table[way].corr(table["months"], method="spearman") for way in pixels.WAYS}
     assert ranks["letterboxed"] > ranks["squashed"] + 0.05
     assert f"letterboxed, rank correlation {ranks['letterboxed']:.2f}" in pixels.draw_bones(table).alt
@@ -65,14 +65,13 @@ def test_a_rate_counts_every_pass() -> None:
     assert loaded == [0, 1, 2, 0, 1, 2]
 
 
-def test_rates_are_of_the_same_films(phantom_folder: Path) -> None:
-    paths = sorted(map(str, phantom_folder.glob("boneage-training-dataset/*.png")))[:3]
-    cached = np.stack([letterbox(read_gray(path), 32) for path in paths])
-    measured = pixels.rates(paths, cached, 32)
-    assert len(measured) == 3
-    assert min(measured.values()) > 0
-    assert "a row of the cache 40 times as fast" in pixels.draw_rates(
-        {"a file of RSNA's size": 5.0, "a file of the phantom": 50.0, "a row of the cache": 200.0}).alt
+def test_rates_are_of_three_places(phantom_folder: Path) -> None:
+    paths = sorted(map(str, phantom_folder.glob("boneage-training-dataset/*.png")))[:2]
+    measured = pixels.rates(paths, 32)
+    assert list(measured) == ["file of RSNA's size", "file of the phantom", "row of the cache"]
+    assert all(np.isfinite(rate) and rate > 0 for rate in measured.values())
+    alt = pixels.draw_rates(dict(zip(measured, (5.0, 50.0, 2000.0), strict=True))).alt
+    assert "size 1; file of the phantom 10; row of the cache 400." in alt
 
 
 def test_a_deep_film_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""The exercises of notebook 02: back from the square to the film, what keeps the label, a transform that is shared,
-two numbers for the network."""
+"""The exercises of notebook 02: from the square back to the film, changes, a shared transform, two numbers."""
 
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -56,8 +55,8 @@ def _upright_only(row: float, column: float, shape: Shape, size: int) -> Point:
 
 BACK_MISTAKES = {
     "squashed": (lambda row, column, shape, size: (row * shape[0] / size, column * shape[1] / size),
-                 "You go back as if the film had been squashed: one scale for rows and another for columns. A letterbox "
-                 "has one scale, and black bars."),
+                 "You go back as if the film had been squashed: one scale for rows and another for columns. A "
+                 "letterbox has one scale, and black bars."),
     "no bars": (_each(lambda value, scale, bar: value / scale),
                 "The scale is right, but the film does not begin at the edge of the square: take the black bar off "
                 "first."),
@@ -89,8 +88,8 @@ def _back() -> Exercise:
         if np.shape(answer(*cases[0])) != (2,):
             return wrong("Two numbers are asked, the row and the column: return row, column.")
         if same(answer, film_place):
-            return right("So a bright spot in the square can be shown to a doctor on the film. Notebook 08 will do that, "
-                         "with the bars forgotten it would point beside the bone.")
+            return right("So a bright spot in the square can be shown to a doctor on the film; with the bars "
+                         "forgotten, it would point beside the bone.")
         for mistake, message in BACK_MISTAKES.values():
             if same(answer, mistake):
                 return wrong(message)
@@ -134,8 +133,8 @@ def _keeps() -> Exercise:
             return wrong(f"Answer with letters, such as 'AB': those of {', '.join(CHANGES)} that destroy the label.")
         if said == DESTROY:
             return right(f"C has {left:.0%} of the ossification centres left, and the fingertips and wrist are gone. "
-                         f"In F a blur of {BLUR_MM:g} mm has closed growth gaps of at most {gap:.1f} mm: the film looks "
-                         "older, its label does not know. Trained on such films, a network learns wrong answers.")
+                         f"In F a blur of {BLUR_MM:g} mm has closed growth gaps of at most {gap:.1f} mm: the film "
+                         "looks older, its label does not know. Trained on such films, a network learns wrong answers.")
         if said == set(CHANGES) - DESTROY:
             return wrong("These are the four that *keep* the label. Asked are the others.")
         extra = sorted(said - DESTROY)
