@@ -100,9 +100,9 @@ upper byte all is nearly black; stretched it looks as a film should.""", columns
 # %% [markdown]
 # On the left, what an 8-bit conversion does that cuts: the whole hand is white, and only air has shades left. In the
 # middle, one that keeps the upper byte: sixteen shades at most, all of them nearly black. Neither raises an error, and
-# a network trains on both. On the right, the package's `read_gray`: from the film's own darkest to its own brightest pixel. It also turns round what a
-# file *declares* to be white-is-zero. A negative that declares nothing looks like any film to a reader; the audit of
-# notebook 01 finds those by comparing them with the others.
+# a network trains on both. On the right, the package's `read_gray`: from the film's own darkest to its own brightest
+# pixel. It also turns round what a file *declares* to be white-is-zero. A negative that declares nothing is read as it
+# is; the audit of notebook 01 finds such films by comparing them with the others.
 #
 # ## Into a square
 #
@@ -144,7 +144,8 @@ print("same as the package:", all(np.array_equal(by_hand(film, 128), letterbox(f
 #
 # Now a ruler for proportions. How long and how wide is a bone that lies askew? Take all its pixels: how far do they
 # spread (standard deviation) in the direction in which they spread most, along the bone, and how far across it? For a
-# rectangle the ratio of the two is that of its sides. A bar of 100 × 20 pixels, on a film of 400 × 300:
+# rectangle the ratio of the two is that of its sides. (`np.cov` and `eigvalsh` find the two directions; you need not
+# know how.) A bar of 100 × 20 pixels, on a film of 400 × 300:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.pixels import slimness, squash
@@ -186,9 +187,9 @@ draw_squares()
 #
 # ### Do proportions matter?
 #
-# Only if they say something about age. Up to about ten, this bone gets longer faster than it gets wider; later its
-# shape hardly changes. Here it is in 160 simulated children from one to ten, each on a film as films come, squashed
-# and letterboxed. The phantom knows where each bone lies, so nothing has to be guessed:
+# Only if they say something about age. In the phantom, and in the tables it grows by, this bone gets longer faster than
+# wider up to about ten; later its shape hardly changes. Here it is in 160 simulated children from one to ten, each on a
+# film as films come, squashed and letterboxed. The phantom knows where each bone lies, so nothing has to be guessed:
 
 # %%
 from bonexage_utils.course.pixels import bones, draw_bones
@@ -227,7 +228,7 @@ print(f"squashed minus letterboxed, child by child: {cost} months")
 # %% [markdown]
 # Each line is a mean error in months, with its 95 % interval in brackets. With the true proportions this reader of one
 # bone is off by about 12 months, squashed by about 19. The last line compares the two child by child: its interval
-# lies well above zero, so the difference is not luck. (The median, which looks at no bone, is off by 30.)
+# lies well above zero, so it is hardly luck. (The median, which looks at no bone, is off by 30.)
 #
 # A caution before you carry this away. These children are simulated, the reader sees one bone, and only children up to
 # ten were asked. A network sees growth gaps too, which survive squashing. What squashing costs *a network* may be less,
@@ -255,8 +256,9 @@ pd.Series(answers, name="she looks (years)").to_frame()
 # Letterboxed she looks about nine, not far off for a single bone. Squashed, about two: a narrow film has taken eight
 # years from her. Were you near?
 #
-# A letterbox has its price: the bars. At 65 % a third of the square is black and teaches nothing, and the hand gets
-# fewer pixels than the square has. Which leads to the next question; but first an exercise.
+# A letterbox has its price: the bars. At 65 % a third of the square is black, and the hand gets fewer pixels than the
+# square has. And the bars still tell the network the film's shape; where that goes with age, as the size of a file may
+# (notebook 01), it can be misused. How many pixels there should be is the next question; but first an exercise.
 #
 # ### Exercise: the way back
 #
@@ -295,8 +297,8 @@ draw_sides()
 # see whether they are smooth.
 #
 # So what is enough? For the toy of notebook 00, 96 pixels were: it beat the median, living on what is large, the wrist
-# and the shape of bones. Whoever wants a network to read gaps must give it gaps. Published networks use about 500
-# pixels, and more brought them little. In the course we use 64 to 128 on a laptop, because you should not have to wait,
+# and the shape of bones. Whoever wants a network to read gaps must give it gaps. A student's thesis on RSNA used 512
+# pixels and found no gain from 768. In the course we use 64 to 128 on a laptop, because you should not have to wait,
 # and say so beside every number.
 #
 # ## Read once: the cache
@@ -341,10 +343,10 @@ print(f"from files {12_611 / slow / 60:.1f} minutes, from the cache {12_611 / fa
 
 # %% [markdown]
 # Horizontal axis: films per second, each tick ten times the one before. The longer the bar, the better. Read the ratio;
-# the seconds belong to this machine. An epoch from files takes minutes in which a quick GPU does nothing but wait, and
-# it takes them in *every* epoch; from the cache it takes seconds. Two things are not in these numbers: the wait for
-# the disk (all files had just been read), and that enlarged phantoms are smoother than real films, which take a little
-# longer to decode.
+# the seconds belong to this machine, and more cores share them out. An epoch from files takes minutes in which a quick
+# GPU does little but wait, and it takes them in *every* epoch; from the cache it takes seconds. Not in these numbers:
+# the wait for the disk (all files had just been read). And enlarged phantoms are smoother than real films: twenty of
+# RSNA's own took 1.4 times as long.
 #
 # ## A batch
 #
@@ -453,7 +455,8 @@ ex.keeps.check(my_letters)
 # ## One transform for two
 #
 # Training films are augmented; films that we judge by are not, or the ruler would tremble. The colleague writes it
-# down as most of us would. Read it: is it right?
+# down as most of us would. (PyTorch's `random_split` deals a set out to two parts; `.dataset` reaches the films behind
+# a part.) Read it: is it right?
 
 # %%
 from torch.utils.data import Dataset, random_split
@@ -565,10 +568,10 @@ told = "; ".join(f"{name} {row.train_mae_months:.1f} on training and {row.select
 Picture(figure, f"Two learning curves, mean absolute error in months against the epoch. At the end: {told}.")
 
 # %% [markdown]
-# Horizontal axes: the epoch. Vertical axis: the error in months; lower is better. On the right grey sinks far below
-# blue: without changes, the network learns its 200 films by heart, and that helps little with others. On the left the
-# two stay together: whoever never sees the same picture twice has to learn what the pictures share. Now compare the
-# blue ends, film by film:
+# Horizontal axes: the epoch. Vertical axis: the error in months; lower is better. Grey is taken during training, on the
+# left on changed films. On the right grey sinks far below blue: without changes, the network learns its few films by
+# heart, and that helps little with others. On the left the two stay together: whoever never sees the same picture
+# twice has to learn what the pictures share. Now compare the two best networks, film by film:
 
 # %%
 judged, selection = cache.array[rows["selection"]], films.iloc[rows["selection"]]
@@ -582,8 +585,8 @@ print(f"augmented minus not augmented: {gain} months, {len(labels)} selection fi
 # %% [markdown]
 # A negative difference is in favour of augmentation; if zero lies inside the brackets, these films cannot tell. It is
 # one run each, of a toy, with few films, where augmentation has most to give; how much it gives on thousands of films
-# is another question. What does not depend on luck is the grey curve on the right. Had the colleague looked at it, she
-# would have asked why films that change in every epoch can be learned by heart.
+# is another question. Hard to call luck is how far apart grey and blue are on the right. Had the colleague looked at
+# that, she would have asked how films that change in every epoch can be learned by heart.
 #
 # As in every notebook, the cell below stops if one day the numbers leave the band they had when this was written.
 
@@ -611,8 +614,8 @@ for epoch in range(4):
     print(f"{judge(changed[:, 0].round().byte().numpy()):.1f}", end=" ")
 
 # %% [markdown]
-One network, the same children, and another number at every look, most of them worse than the truth. Choose the best
-# epoch by such a ruler, and you choose by luck.
+# One network, the same children, and another number at every look. Choose the best epoch by such a ruler, and you
+# choose by luck as well.
 #
 # ## Two numbers, and whose they are
 #
@@ -723,9 +726,9 @@ print("In brackets 95 % intervals, film by film; selection films, so the best ep
 #
 # - **What squashing costs a network**, and what 64 pixels cost. One bone was measured, not a network. Train two and
 #   compare, film by film: the tools are all in notebook 03.
-# - **How much augmentation is best.** The ranges are small and usual; in a student's careful comparison on RSNA, light
-#   augmentation took about half a month off the error, a mirror alone nothing certain, and strong changes nothing
-#   more.
+# - **How much augmentation is best.** The ranges are small and usual. A student's thesis on RSNA, self-reported, found
+#   half a month less error with light augmentation, nothing certain from a mirror alone, and no gain from strong
+#   changes.
 # - **Cutting the hand out** before anything else, which many do. It needs a second program that can be wrong, too.
 # - **Many processes that load.** With the cache one is enough for a laptop; for a GPU see 07 (planned).
 # - **Other scanners.** What brightness and blur do to a finished model: 09 (planned).
@@ -733,9 +736,9 @@ print("In brackets 95 % intervals, film by film; selection films, so the best ep
 # ## Sources
 #
 # - Halabi et al., *Radiology* 2019;290:498: RSNA's films and their sizes.
-# - PyTorch, issue 56886: one transform for both parts of `random_split`, as asked by users since 2021.
+# - PyTorch, issue 56886 (2021): users ask for a transform of its own for each part of `random_split`.
 # - Steele, Lea & Flood, *Fast Splittable Pseudorandom Number Generators*, OOPSLA 2014: SplitMix64.
-# - Garn 1970 and Garn, Hertzog, Poznanski & Nagy, *Radiology* 1972;105:375: lengths and widths of metacarpals, the
-#   tables the phantom grows by, as commonly reprinted.
+# - Garn, Hertzog, Poznanski & Nagy, *Radiology* 1972;105:375 (lengths) and Garn 1970 (widths of metacarpals): the
+#   tables the phantom grows by, recalled, not compared with the originals. A teaching phantom.
 # - Squashing, clipped 16-bit films, one transform for two splits, and other numbers at prediction than in training were
 #   each found in public bone-age code.

@@ -119,8 +119,8 @@ def _keeps() -> Exercise:
     _, left, gap = six_changes()
     harmless = {
         "A": "A, a hand lies a little differently on every film. The bones are the same, and so is the label.",
-        "B": "B is what the child's other hand looks like, and both hands have one bone age: the label stays. Whether "
-             "it is worth while is another question; few films lie so.",
+        "B": "B is what the child's other hand looks like, and its bone age is practically the same: the label stays. "
+             "Whether it is worth while is another question; few films lie so.",
         "D": "D is another exposure. Brightness comes from the machine, not from the child.",
         "E": "E lies on its side. Turn your head: every bone is there, the label stays. Whether a network should spend "
              "effort on films that hardly ever come is another question.",
