@@ -396,7 +396,7 @@ epochs. From row to row each is turned, shifted, stretched and brightened a litt
 # the order, on how many processes load; and no run could be repeated. So each film has a dice of its own: a hash of
 # (seed, epoch, key), as in the splits of notebook 01. By hand, for brightness alone:
 
-# %% tags=["nbval-check-output"]
+# %%
 import torch
 
 
@@ -569,9 +569,9 @@ Picture(figure, f"Two learning curves, mean absolute error in months against the
 
 # %% [markdown]
 # Horizontal axes: the epoch. Vertical axis: the error in months; lower is better. Grey is taken during training, on the
-# left on changed films. On the right grey sinks far below blue: without changes, the network learns its few films by
-# heart, and that helps little with others. On the left the two stay together: whoever never sees the same picture
-# twice has to learn what the pictures share. Now compare the two best networks, film by film:
+# left on changed films. On the right grey sinks far below blue: without changes, the network begins to learn its few
+# films by heart, and that helps little with others. On the left the two stay together: whoever never sees the same
+# picture twice has to learn what the pictures share. Now compare the best network of each run, film by film:
 
 # %%
 judged, selection = cache.array[rows["selection"]], films.iloc[rows["selection"]]
