@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import exercises
-from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb03, right, wrong
+from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb02, nb03, right, wrong
 from bonexage_utils.course.start import PROFILES, Course
 
 MODULES = sorted(found.name for found in pkgutil.iter_modules(exercises.__path__) if found.name.startswith("nb"))
@@ -148,3 +148,58 @@ def test_the_four_runs_show_what_their_faults_do() -> None:
     assert healthy.selection - healthy.train < 3
     assert hot.selection > 1.5 * healthy.selection
     assert "step 240" in nb03.draw_four_runs().alt
+
+
+PLACES = {
+    "as the package rounds": (lambda row, column, shape, size: (
+        (row - (size - round(shape[0] * size / max(shape))) // 2) * max(shape) / size,
+        (column - (size - round(shape[1] * size / max(shape))) // 2) * max(shape) / size), "right"),
+    "a pixel's middle": (lambda *case: tuple(place + 0.5 for place in nb02.film_place(*case)), "right"),
+    "a list": (lambda *case: list(nb02.film_place(*case)), "right"),
+    "the middle of the film": (lambda row, column, shape, size: (shape[0] / 2, shape[1] / 2), "by hand it is"),
+    "one number": (lambda row, *_: row, "Two numbers"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_place_may_be_a_pixels_corner_or_its_middle(course: Course, name: str) -> None:
+    place, expected = PLACES[name]
+    assert expected in said(nb02.build(course).back, place)
+
+
+LOOKED_AT = {
+    "allclose": (lambda part: any(not torch.allclose(part[row], part[row]) for row in range(len(part))), "right"),
+    "a list": (lambda part: max(bool((part[row] != part[row]).any()) for row in range(len(part))), "right"),
+    "the same object": (lambda part: part[0] is not part[0], "same object"),
+    "sorted pixels": (lambda part: any(not torch.equal(part[row].flatten().sort()[0], part[row].flatten().sort()[0])
+                                       for row in range(len(part))), "mirrored"),
+    "never ends": (lambda part: any(not torch.equal(first, second) for first, second in zip(part, part, strict=True)),
+                   "right"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_a_test_must_ask_the_films(course: Course, name: str) -> None:
+    test, expected = LOOKED_AT[name]
+    assert expected in said(nb02.build(course).looks, test)
+
+
+def test_letters_may_be_written_in_several_ways(course: Course) -> None:
+    exercise = nb02.build(course).keeps
+    for answer in ("CF", "fc", "C, F", ["c", "F"], ("F", "C"), {"C", "F"}):
+        assert said(exercise, answer).startswith("right"), answer
+
+
+def test_two_numbers_may_be_rounded(course: Course) -> None:
+    exercise = nb02.build(course).numbers
+    for digits in (2, 3, 4):
+        assert said(exercise, np.round(exercise.solution_value, digits)).startswith("right")
+    assert "selection" in said(exercise, exercise.likely_mistakes["with the selection films"])
+
+
+def test_the_colleagues_two_parts_share_one_transform() -> None:
+    """What notebook 02's exercise `shared` rests on: `random_split` makes no copies."""
+    films = torch.utils.data.TensorDataset(torch.arange(10))
+    first, second = torch.utils.data.random_split(films, [6, 4])
+    first.dataset.transform = len
+    assert second.dataset.transform is len

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from bonexage_utils.course import bootstrap, widgets
+from bonexage_utils.course import bootstrap, pixels, widgets
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.plots import Picture
 
@@ -22,6 +22,8 @@ SLIDERS = {
     "slip_a_label": (widgets.slip_a_label, lambda slip: widgets.draw_slips((slip,)), widgets.draw_slips, (0, 36, 96)),
     "choose_bins": (lambda: widgets.choose_bins(LABELS), lambda width: widgets.draw_bins(LABELS, (width,)),
                     lambda: widgets.draw_bins(LABELS), (1, 6, 24)),
+    "choose_width": (pixels.choose_width, lambda width: pixels.draw_squares((width,)), pixels.draw_squares,
+                     (60, 80, 125)),
 }
 
 # --- sliders and figures ---
@@ -93,7 +95,8 @@ def test_stored_figures_tell_what_is_drawn_today() -> None:
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
         for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     }
-    for draw in (widgets.draw_growth, widgets.draw_centres, widgets.draw_slips):
+    for draw in (widgets.draw_growth, widgets.draw_centres, widgets.draw_slips, pixels.draw_squares, pixels.draw_sides,
+                 pixels.draw_six_changes):
         assert draw().alt in stored, f"{draw.__name__}: run `make notebooks`"
 
 

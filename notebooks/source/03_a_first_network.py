@@ -67,8 +67,8 @@ print(f"MAE on {baseline.n} selection films: {baseline.mae} months")
 #
 # ## What the network gets
 #
-# The films come letterboxed from a cache, as notebook 02 (planned) explains: read once, kept as bytes. Small ones
-# today, so that you need not wait.
+# The films come letterboxed from a cache, as notebook 02 explains: read once, kept as bytes. Small ones today, so that
+# you need not wait.
 
 # %%
 import numpy as np
@@ -690,8 +690,7 @@ for kind, (low, high) in bands.items():
 #
 # <details><summary>2. Why letterbox the film, if the network gets a square anyway?</summary>
 #
-# Squashing changes the proportions of the bones, differently for each film, and proportions carry age (notebook 02,
-# planned).
+# Squashing changes the proportions of the bones, differently for each film, and proportions carry age (notebook 02).
 # </details>
 #
 # <details><summary>3. Your loss falls nicely, and the MAE ends very near the median's. Two suspects?</summary>
