@@ -63,9 +63,9 @@ def four_tables(months: np.ndarray) -> dict[str, np.ndarray]:
     months = months[~np.isnan(months)]
     rng = np.random.default_rng(0)
     in_years = np.where(rng.random(len(months)) < 1 / 8, np.ceil(months / 12), months)
-    # As wide as half the way to a neighbouring plate, so that nothing is left of the comb.
-    spread = np.rint(months + np.minimum(6, months / 4) * rng.normal(size=len(months)))
-    return {"A": np.clip(spread, 1, 239), "B": in_years, "C": months, "D": months[(months >= 60) & (months <= 144)]}
+    # Triangles that reach to the neighbouring plates add up to a level: nothing is left of the comb.
+    spread = np.rint(months + np.minimum(12, months / 2) * rng.triangular(-1, 0, 1, len(months)))
+    return {"A": spread, "B": in_years, "C": months, "D": months[(months >= 60) & (months <= 144)]}
 
 
 def draw_four_tables(months: np.ndarray) -> Picture:
@@ -145,8 +145,8 @@ def draw_closer(ids: list[str]) -> Picture:
     mirrored = planted.index[planted == "left and right swapped"]
     told = [f"{film} {letters[film]}{', mirrored' if film in mirrored else ''}" for film in ids]
     films = [sheet_film(str(hospital() / IMAGE_FOLDER / f"{film}.png"), 300) for film in ids]
-    return montage(films, ids, f"Films of the hospital, larger. The letter on each: {'; '.join(told)}.", columns=4,
-                   side=2.2)
+    return montage(films, ids, f"Films of the hospital, larger. The letter on each: {'; '.join(told)}.",
+                   columns=min(4, len(ids)), side=2.2)
 
 
 def leak(cohort: Cohort) -> pd.DataFrame:

@@ -187,8 +187,8 @@ shares.map("{:.0%}".format)
 # close together: the readers of this cohort were made to heap as RSNA's did.
 #
 # Why do the boys heap on six so much more than the girls? Because "multiples of six" is our question, and not the
-# readers' rule. Theirs are the plates of an atlas (Greulich & Pyle), and four of the girls' plates, 69, 82, 94 and 106
-# months, are no multiples of six:
+# readers' rule. Theirs are the plates of an atlas (Greulich & Pyle), and four of the girls' plates that are named most,
+# 69, 82, 94 and 106 months, are no multiples of six:
 
 # %%
 from bonexage_utils.phantom.anatomy import GP_STANDARDS
@@ -203,7 +203,7 @@ print(f"on a plate of the atlas for their sex: {np.mean(on_plate):.0%} of all la
 # %%
 from bonexage_utils.course.exploration import label_costs
 
-label_costs(course.cohort).round(1)
+label_costs(course.cohort).round(1).to_frame("here")
 
 # %% [markdown]
 # A label, then, is one reader's impression, named by a plate of the atlas. The naming alone would cost 2.6 months on
@@ -252,14 +252,17 @@ shown = [pick(sex, age, place) for sex in "FM" for place in (0, 1) for age in (3
 
 # %%
 titles = [f"{film['sex']}, {film['months']:.0f} months" for film in shown]
-montage([read_gray(film["image"]) for film in shown], titles, f"""Twenty hand films in four rows, two of girls and two
-of boys; the labels rise from left to right: {', '.join(titles)}. Two films under one label differ in size, turn,
-brightness and pose more than in their bones.""", columns=5, side=1.7)
+films = [read_gray(film["image"]) for film in shown]
+dark = sum(np.percentile(film, 90) < 60 for film in films)
+montage(films, titles, f"""Twenty hand films in four rows, two of girls and two of boys; the labels rise from left to
+right: {', '.join(titles)}. Two films under one label differ in size, turn, brightness and pose more than in their
+bones. {dark} of the twenty are nearly black.""", columns=5, side=1.6)
 
 # %% [markdown]
 # Go down a column first: one label, four children. How they lie, how bright the film is, how much forearm is on it:
 # all of that differs, and none of it is bone age. Then go along a row: the gaps in the fingers close, the wrist fills.
-# That is what a network has to find under all the rest.
+# That is what a network has to find under all the rest. Three are nearly black: so they came, and bone age is in them
+# all the same.
 #
 # Compare girls and boys in one column, too: at the same label *her* hand is further on. At 36 months she shows more
 # centres; at 180 most of her growth plates are closed and most of his are open. A label says: like the typical girl,
@@ -375,7 +378,7 @@ first_findings(findings)
 #
 # Two kinds of film look mirrored: a right hand, and a left hand turned over. The first stays, its label fits it as
 # well; the second is turned back. Look at the letter. An R that can be read is a right hand. A mirrored L is a film
-# turned over.
+# turned over. Without a letter, nobody can tell.
 
 # %%
 look_at = findings.loc[findings["finding"] == "mirrored", "id"].tolist()  # or ids of your own, such as ["1004"]
