@@ -12,7 +12,8 @@ from conftest import ROOT
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import exercises
-from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb02, nb03, right, wrong
+from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb01, nb02, nb03, right, wrong
+from bonexage_utils.course.exploration import leak
 from bonexage_utils.course.start import PROFILES, Course
 
 MODULES = sorted(found.name for found in pkgutil.iter_modules(exercises.__path__) if found.name.startswith("nb"))
@@ -114,6 +115,21 @@ def test_version_names_the_line_that_was_read_instead(course: Course) -> None:
     read = tuple(int(part) for part in np.__version__.split(".")[:2])
     if read != exercise.solution_value:
         assert "NumPy" in said(exercise, read)
+
+
+def test_a_baseline_may_be_given_in_fewer_decimals(course: Course) -> None:
+    exercise = nb01.build(course).baseline
+    for decimals in (1, 2, 3):
+        assert said(exercise, round(exercise.solution_value, decimals)).startswith("right")
+    assert not said(exercise, round(exercise.solution_value, 1) + 0.1).startswith("right")
+
+
+def test_a_leak_is_answered_by_what_was_read_off(course: Course) -> None:
+    row = leak(course.cohort).set_index("twice").loc[0.4]
+    exercise = nb01.build(course).leak
+    for answer, expected in ((row["by film"], "vendor's own"), (row["by child"] - row["by film"], "*difference*"),
+                             (row["median"], "dotted line"), (row["by child"], "right: ")):
+        assert expected in said(exercise, answer)
 
 
 LOSSES = {

@@ -1,5 +1,7 @@
 """What notebook 01 looks at: tables with a known comb, a folder with known faults, a leak with a known size."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from bonexage_utils.audit import audit
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.course import exploration
+from bonexage_utils.phantom.faults import unusual_films
 
 
 @given(st.lists(st.one_of(st.integers(0, 240).map(float), st.just(float("nan"))), min_size=1), st.integers(1, 24))
@@ -24,6 +27,7 @@ def test_four_tables_differ_in_what_they_say() -> None:
     share = {name: exploration.share_of_multiples(labels, 6) for name, labels in tables.items()}
     assert share["C"] == share["D"] == 1
     assert share["A"] == pytest.approx(1 / 6, abs=0.04)
+    assert set(range(60, 200)) <= set(tables["A"])  # no month left out
     assert (tables["B"] < 12).mean() == pytest.approx(1 / 8 * 20 / 35, abs=0.03)  # 1 to 11 years as months
     assert (tables["D"].min(), tables["D"].max()) == (60, 144)
     assert f"A: {share['A']:.0%} multiples of six" in exploration.draw_four_tables(tables["C"]).alt
@@ -37,6 +41,32 @@ def test_the_hospital_has_twelve_bad_films_and_the_audit_finds_most() -> None:
     findings = audit(load_cohort(folder))
     told = set(zip(findings["id"], findings["finding"], strict=True))
     assert sum((row.id, row.finding) in told for row in planted.itertuples()) >= 9
+
+
+def test_the_hospitals_unusual_films_are_right_hands_with_a_letter() -> None:
+    folder = exploration.hospital()
+    truth = pd.read_csv(folder / "ground_truth.csv", dtype={"id": str}).set_index("id")
+    assert not truth[["flipped", "quarter_turns", "inverted"]].any(axis=None)
+    right_hands = truth.index[truth["right_hand"]].tolist()
+    planted = pd.read_csv(folder / "planted_faults.csv", dtype=str).set_index("fault")["id"]
+    mirrored = planted["left and right swapped"]
+    assert truth.loc[[*right_hands, mirrored], "marker"].all()
+    assert unusual_films(folder) == set(right_hands)
+    told = exploration.draw_closer([right_hands[0], mirrored]).alt
+    assert f"{right_hands[0]} R; {mirrored} L, mirrored" in told
+    assert f"upside down: {planted['turned upside down']};" in exploration.tell_sheet()
+    assert set(exploration.tell_sheet().rsplit(": ", 1)[1].split(", ")) == {*right_hands, mirrored}
+
+
+def test_a_label_costs_more_than_its_naming(tmp_path: Path) -> None:
+    """Two girls and a boy: plates at 120 and 132 months for both sexes; the test film is not counted."""
+    pd.DataFrame({"id": [1, 2, 3, 4], "bone_age_months": [121.0, 129.0, 130.0, 50.0]}).to_csv(
+        tmp_path / "ground_truth.csv", index=False)
+    films = pd.DataFrame({"id": ["1", "2", "3", "4"], "sex": list("FFMM"), "months": [120.0, 120.0, 138.0, 240.0],
+                          "split": ["train", "selection", "train", "test"]})
+    costs = exploration.label_costs(Cohort(tmp_path, films, {}))
+    assert costs.tolist() == pytest.approx([(1 + 3 + 2) / 3, (1 + 9 + 8) / 3, 100 / 3])
+    assert exploration.label_costs(Cohort(tmp_path / "real", films, {})).empty
 
 
 def test_a_second_export_flatters_a_split_by_film_only(cohort: Cohort) -> None:

@@ -8,13 +8,25 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.images import cached_images
-from bonexage_utils.phantom import write_cohort
-from bonexage_utils.phantom.faults import plant_faults
-from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.images import cached_images, letterbox, read_gray
+from bonexage_utils.phantom import anatomy, write_cohort
+from bonexage_utils.phantom.dataset import IMAGE_FOLDER, TRUTH_FILE
+from bonexage_utils.phantom.faults import PLANTED_FILE, plant_faults
+from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, montage, new_figure
 
-HOSPITAL_FILMS, HOSPITAL_FAULTS, HOSPITAL_SEED = 80, 12, 1
+# The first seed whose only unusual films are right hands, each with its letter, and whose mirrored film has one, too:
+# a flipped, turned or inverted film would be as bad as a planted one, and without a letter nobody can tell.
+HOSPITAL_FILMS, HOSPITAL_FAULTS, HOSPITAL_SEED = 80, 12, 46
 TABLES = {"A": "to the month", "B": "years", "C": "as it is", "D": "school"}
+# What the eye sees of planted faults on a contact sheet.
+ON_SHEET = {
+    "white, because there is nothing to open": ("file cut short", "file deleted", "file of zero bytes",
+                                                "text under the name of an image"),
+    "without a hand": ("no hand on the film",), "a negative": ("black and white swapped",),
+    "upside down": ("turned upside down",), "on its side": ("turned on its side",),
+    "thumb on the left": ("left and right swapped",),
+}
 TWICE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # share of the films that were exported twice
 LEAK_FILMS, LEAK_PIXELS, LEAK_DRAWS = 500, 32, 20
 
@@ -26,6 +38,24 @@ def share_of_multiples(months: np.ndarray, step: int) -> float:
     return float((given % step == 0).mean())
 
 
+def label_costs(cohort: Cohort) -> pd.Series:
+    """What naming a plate and the whole of a label cost, in months, on films outside the test.
+
+    From the true bone ages of `ground_truth.csv`: the mean distance of the nearest plate, and of the label, to them,
+    and how many per cent of the labels are that plate. Empty where no truth is known, as with real films.
+    """
+    if not (cohort.root / TRUTH_FILE).is_file():
+        return pd.Series(dtype=float)
+    truth = pd.read_csv(cohort.root / TRUTH_FILE, dtype={"id": str}).set_index("id")["bone_age_months"]
+    films = cohort.table[cohort.table["split"] != "test"].dropna(subset=["months"])
+    true_age = films["id"].map(truth)
+    plate = np.array([min(anatomy.GP_STANDARDS[sex], key=lambda plate: abs(plate - age))
+                      for sex, age in zip(films["sex"], true_age, strict=True)])
+    return pd.Series({"from the true bone age to the nearest plate (months)": (plate - true_age).abs().mean(),
+                      "from the true bone age to the label (months)": (films["months"] - true_age).abs().mean(),
+                      "labels that are the nearest plate (%)": 100 * (films["months"] == plate).mean()})
+
+
 def four_tables(months: np.ndarray) -> dict[str, np.ndarray]:
     """Four registries made from these labels (n,), months: read to the month, every eighth in years, as they are, and
     of a school's doctor (5 to 12 years)."""
@@ -33,8 +63,9 @@ def four_tables(months: np.ndarray) -> dict[str, np.ndarray]:
     months = months[~np.isnan(months)]
     rng = np.random.default_rng(0)
     in_years = np.where(rng.random(len(months)) < 1 / 8, np.ceil(months / 12), months)
-    return {"A": np.clip(months + rng.integers(-3, 3, len(months)), 1, 239), "B": in_years, "C": months,
-            "D": months[(months >= 60) & (months <= 144)]}
+    # Triangles that reach to the neighbouring plates add up to a level: nothing is left of the comb.
+    spread = np.rint(months + np.minimum(12, months / 2) * rng.triangular(-1, 0, 1, len(months)))
+    return {"A": spread, "B": in_years, "C": months, "D": months[(months >= 60) & (months <= 144)]}
 
 
 def draw_four_tables(months: np.ndarray) -> Picture:
@@ -87,6 +118,35 @@ def _hospital() -> tuple[tempfile.TemporaryDirectory, Path]:
 def hospital() -> Path:
     """The folder of a cohort of 80 phantoms of which twelve were spoiled; its `planted_faults.csv` says which."""
     return _hospital()[1]
+
+
+def sheet_film(path: str, side: int = 84) -> np.ndarray:
+    """A film as a tile (side, side), uint8, of a contact sheet; white where it cannot be read."""
+    try:
+        return letterbox(read_gray(path), side)
+    except BoneXageError:
+        return np.full((side, side), 255, np.uint8)
+
+
+def tell_sheet() -> str:
+    """What the eye sees on the contact sheet of the hospital, in words for its alt text."""
+    planted = pd.read_csv(hospital() / PLANTED_FILE, dtype=str)
+    truth = pd.read_csv(hospital() / TRUTH_FILE, dtype={"id": str})
+    faults = {what: planted.loc[planted["fault"].isin(kinds), "id"].tolist() for what, kinds in ON_SHEET.items()}
+    faults["thumb on the left"] += truth.loc[truth["right_hand"], "id"].tolist()
+    return "; ".join(f"{what}: {', '.join(sorted(ids))}" for what, ids in faults.items())
+
+
+def draw_closer(ids: list[str]) -> Picture:
+    """Films of the hospital, large enough to read the letter on them."""
+    planted = pd.read_csv(hospital() / PLANTED_FILE, dtype=str).set_index("id")["fault"]
+    truth = pd.read_csv(hospital() / TRUTH_FILE, dtype={"id": str}).set_index("id")
+    letters = truth["right_hand"].map({True: "R", False: "L"}).where(truth["marker"], "none")
+    mirrored = planted.index[planted == "left and right swapped"]
+    told = [f"{film} {letters[film]}{', mirrored' if film in mirrored else ''}" for film in ids]
+    films = [sheet_film(str(hospital() / IMAGE_FOLDER / f"{film}.png"), 300) for film in ids]
+    return montage(films, ids, f"Films of the hospital, larger. The letter on each: {'; '.join(told)}.",
+                   columns=min(4, len(ids)), side=2.2)
 
 
 def leak(cohort: Cohort) -> pd.DataFrame:

@@ -212,12 +212,12 @@ def draw_bins(films: pd.DataFrame, widths: tuple[int, ...] = TWIN_BINS) -> Pictu
         ax.yaxis.set_major_formatter(lambda count, _: f"{abs(count):.0f}")
         ax.set(ylabel="films", xlim=(0, OLDEST + 24), xticks=range(0, OLDEST + 25, 12),
                title=f"bins of {width} month{'s' if width > 1 else ''}")
-        empty = (counts == 0).mean()
+        empty = (counts[edges[:-1] < OLDEST + 23] == 0).mean()  # of the bins within the axis
         told.append(f"bins of {width}: {empty:.0%} of them empty, the fullest holds {counts.max()} films")
     axes[-1, 0].set_xlabel("label (months)")
     axes[0, 0].legend(loc="upper left")
     return Picture(figure, f"""Histograms of {len(films):,} labels in months, girls upwards and boys downwards.
-        {'; '.join(told)}.""")
+        Girls and boys together: {'; '.join(told)}.""")
 
 
 def choose_bins(films: pd.DataFrame) -> Any:

@@ -363,8 +363,8 @@ kept = log.loc[log["selection_mae_months"].idxmin()]
 print(f"On the selection films, the network of epoch {kept['epoch']:.0f} had {kept['selection_mae_months']:.1f}.")
 
 # %% [markdown]
-# First the error; in brackets the 95 % interval, where the error would likely fall had we drawn other films. Whether
-# one is better is asked film by film, at the end of this notebook.
+# First the error; in brackets the 95 % interval: the range in which the error over all films of this kind plausibly
+# lies, judged from these. Whether one is better is asked film by film, at the end of this notebook.
 #
 # One network, and its two errors differ by a month or two. Why? These are other children, and their ages are spread
 # differently: compare the median's error here with the dashed line above. And the epoch was *chosen* by the selection

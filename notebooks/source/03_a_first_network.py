@@ -62,8 +62,9 @@ print("medians, months:", medians)
 print(f"MAE on {baseline.n} selection films: {baseline.mae} months")
 
 # %% [markdown]
-# The last line reads: the MAE, and in brackets its 95 % interval, where it would likely fall with other films of the
-# same kind. The first number is the height of the bar. In every figure below it is the dashed line.
+# The last line reads: the MAE, and in brackets its 95 % interval: the range in which the error over all films of this
+# kind plausibly lies, judged from these. The first number is the height of the bar. In every figure below it is the
+# dashed line.
 #
 # ## What the network gets
 #

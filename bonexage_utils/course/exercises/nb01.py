@@ -15,6 +15,7 @@ from bonexage_utils.phantom.faults import PLANTED_FILE, unusual_films
 
 ASKED = 0.4  # of the films exported twice
 CLOSE = 0.05  # months: two ways to count a baseline that differ by less cannot be told apart
+DECIMALS = (1, 2, 3)  # with so many the baseline may be given
 
 
 def build(course: Course) -> SimpleNamespace:
@@ -33,14 +34,21 @@ def _comb() -> Exercise:
     def judge(answer: Callable[[np.ndarray, int], float]) -> Verdict:
         if not callable(answer):
             return wrong("Give the function itself, without brackets: ex.comb.check(my_share).")
-        if np.ndim(answer(months, 6)):
+        try:
+            first = answer(months, 6)
+        except AttributeError:
+            return wrong("months is a NumPy array, without the methods of pandas such as dropna. "
+                         "months[~np.isnan(months)] are the labels that are there.")
+        if np.ndim(first):
             return wrong("One number is asked, the share of all labels; yours still has one value per film.")
-        said, other = float(answer(months, 6)), float(answer(months, 12))
+        said, other = float(first), float(answer(months, 12))
         if np.isnan(said):
             return wrong("Two of the labels here are missing (NaN), and one NaN makes a whole mean NaN. Leave them out "
                          "before you count.")
         if np.isclose(said, np.nansum(months % 6 == 0)):
             return wrong(f"{said:g} is how many there are. A count says nothing without the number of labels: divide.")
+        if np.isclose(said, 100 * truth):
+            return wrong(f"{said:g} is per cent; a share runs from 0 to 1.")
         if np.isclose(said, np.nanmean(months % 6)):
             return wrong("That is the mean of the remainders. A multiple of six is a label whose remainder *is* zero.")
         if np.isclose(said, (months % 6 == 0).mean()):
@@ -64,6 +72,8 @@ def _comb() -> Exercise:
         likely_mistakes={
             "missing labels counted": lambda months, step: (months % step == 0).mean(),
             "a count": lambda months, step: (months % step == 0).sum(),
+            "per cent": lambda months, step: 100 * share_of_multiples(months, step),
+            "as if it were pandas": lambda months, step: (months.dropna() % step == 0).mean(),
             "the mean of the remainders": lambda months, step: np.nanmean(months % step),
             "NaN comes through": lambda months, step: (months % step).mean(),
             "always six": lambda months, step: share_of_multiples(months, 6),
@@ -112,7 +122,8 @@ def _twelve() -> Exercise:
     truth, sources = set(planted["id"]), set(planted["source"]) - {""}
     unreadable = set(planted.loc[planted["finding"].isin(["missing", "truncated", "unreadable"]), "id"])
     films = {str(film) for film in pd.read_csv(hospital() / "ground_truth.csv")["id"]}
-    excused = sources | unusual_films(hospital())
+    right_hands = unusual_films(hospital())
+    excused = sources | right_hands
 
     def judge(answer: Any) -> Verdict:
         if isinstance(answer, str | bytes) or not hasattr(answer, "__iter__"):
@@ -132,6 +143,9 @@ def _twelve() -> Exercise:
         left = planted[~planted["id"].isin(said)]
         if len(left) > 1:
             return wrong(f"{len(hits)} of {len(truth)}. Still missing, among others: {left['fault'].iloc[0]}.")
+        if said & right_hands:
+            return wrong(f"{len(hits)} of {len(truth)}. You also list {', '.join(sorted(said & right_hands))}: "
+                         "unusual, not spoiled. Read the letter on the film. Would you drop a right hand?")
         missing = f" One got away: {left['id'].iloc[0]}, {left['fault'].iloc[0]}." if len(left) else ""
         return right(f"{len(hits)} of {len(truth)}.{missing} Some of them only a program finds, two equal files among "
                      "eighty; some are easier for the eye. Use both.")
@@ -146,7 +160,7 @@ def _twelve() -> Exercise:
         explanation="; ".join(f"{row.id} {row.fault}" for row in planted.itertuples()) + ".",
         likely_mistakes={"only what cannot be opened": sorted(unreadable), "everybody": sorted(films),
                          "half of them": sorted(truth)[:6], "one id": sorted(truth)[0],
-                         "positions": list(range(12)),
+                         "positions": list(range(12)), "the right hands too": sorted(truth | right_hands),
                          "too many": sorted(truth) + sorted(films - truth - excused)[:12]},
     )
 
@@ -155,20 +169,26 @@ def _twelve() -> Exercise:
 
 def _leak(cohort: Cohort) -> Exercise:
     table = leak(cohort).set_index("twice")
-    honest, claimed = float(table.at[ASKED, "by child"]), float(table.at[ASKED, "by film"])  # noqa: PD008
-    near = (honest - claimed) / 3
+    honest, claimed, median = (float(value) for value in table.loc[ASKED, ["by child", "by film", "median"]])
+    landmarks = (  # what can be read off, within how many months, and what that earns
+        (honest, (honest - claimed) / 3, right(
+            f"About {honest:.0f} months. The {claimed:.0f} months of the vendor mix two kinds of films: new children, "
+            "and children whose other film the reader had already seen, label and all.")),
+        (claimed, 3.0, wrong(
+            f"About {claimed:.0f} is what the vendor's own split shows. Nearly half of the judged films had a twin "
+            "among the known ones; a new child has none.")),
+        (honest - claimed, 2.0, wrong(
+            f"About {honest - claimed:.0f} is the *difference* of the two lines: how much the vendor's number "
+            "flatters. Asked is the error itself.")),
+        (median, 1.0, wrong(
+            f"About {median:.0f} is the dotted line, the median: it looks at no film. Asked is this reader.")),
+    )
 
     def judge(answer: Any) -> Verdict:
         said = float(answer)
-        if abs(said - honest) <= near:
-            return right(f"About {honest:.0f} months. The {claimed:.0f} months of the vendor mix two kinds of films: "
-                         "new children, and children whose other film the reader had already seen, label and all.")
-        if abs(said - claimed) <= near:
-            return wrong(f"{said:g} is what the vendor's own split shows. Nearly half of the judged films had a twin "
-                         "among the known ones; a new child has none.")
-        if abs(said - (honest - claimed)) <= near / 2:
-            return wrong(f"{said:g} is about the *difference* of the two lines: how much the vendor's number flatters. "
-                         "Asked is the error itself.")
+        value, within, verdict = min(landmarks, key=lambda mark: abs(said - mark[0]))
+        if abs(said - value) <= within:
+            return verdict
         if claimed < said < honest:
             return wrong("Between the two lines lies nothing: which of the two splits asks the reader about children "
                          "it has never seen?")
@@ -183,6 +203,7 @@ def _leak(cohort: Cohort) -> Exercise:
         solution_value=round(honest),
         explanation=f"About {honest:.0f} months, the split by child; the vendor's split shows {claimed:.0f}.",
         likely_mistakes={"the vendor's number": round(claimed, 1), "the mean of both": (honest + claimed) / 2,
+                         "the difference": round(honest - claimed, 1), "the dotted line": round(median, 1),
                          "far too high": honest + 40},
     )
 
@@ -206,30 +227,40 @@ def _baseline(cohort: Cohort) -> Exercise:
                           "You took the medians of the selection films themselves. A guess may not look at the "
                           "labels it is judged by; learn on train."),
         "everybody alike": (mae(float(known["months"].median())),
-                            "One median for all. Girls and boys have each their own."),
+                            "One median for all is off by {value:.2f}, the median by sex by {truth:.2f}. Where girls "
+                            "and boys are of like ages, as in the phantom, the sex helps this guess nothing. The "
+                            "course keeps the median by sex because in RSNA's table the boys are older, by 17 months "
+                            "on average, and there it helps."),
         "squared": (float(((label - sex.map(by_sex.median())) ** 2).mean() ** 0.5),
                     "That is the root mean square error. Asked is the mean *absolute* error."),
         "on the training films": (float((known["months"] - known["sex"].map(by_sex.median())).abs().mean()),
-                                  "Judged on the training films. Here that costs little; with a network it would be "
-                                  "everything. Judge on selection."),
+                                  "Judged on the training films: {value:.2f} there, {truth:.2f} on selection. Other "
+                                  "children, not a worse guess. A network remembers the films it learned from, and "
+                                  "there this would flatter it. Judge on selection."),
     }
     others = {name: pair for name, pair in others.items() if abs(pair[0] - truth) > CLOSE}
 
+    def meant(said: float, value: float) -> bool:
+        return abs(said - value) <= CLOSE / 2 or said in [round(value, decimals) for decimals in DECIMALS]
+
     def judge(answer: Any) -> Verdict:
         said = float(answer)
-        if abs(said - truth) <= CLOSE / 2:
+        if meant(said, truth):
             return right(f"{truth:.2f} months on {len(judged)} selection films, without a look at any of them. This is "
                          "the bar for every network of the course.")
-        name = min(others, key=lambda name: abs(others[name][0] - said), default=None)
-        if name and abs(others[name][0] - said) <= CLOSE / 2:
-            return wrong(others[name][1])
+        for value, reply in others.values():
+            if meant(said, value):
+                return wrong(reply.format(value=value, truth=truth))
+        if said == round(truth):
+            return wrong("Right so far; give it with two decimals.")
         if abs(12 * said - truth) <= 1:
             return wrong("In years, that fits. The course counts in months.")
         return wrong("Not that. Median of the training labels for each sex; for each selection film its distance to "
                      "the median of its sex; the mean of the distances.")
 
     return Exercise(
-        question="The MAE, in months, of the median by sex (learned on train) on the selection films.",
+        question="The MAE, in months with two decimals, of the median by sex (learned on train) on the selection "
+                 "films.",
         judge=judge,
         hints=("train_films.groupby('sex')['months'].median() gives two numbers.",
                "selection['sex'].map(...) puts the right one beside each film.",
