@@ -14,8 +14,6 @@ On a GPU: `--backbone convnext_tiny --size 320 --batch-size 128` with as many ph
 
 import argparse
 import platform
-import shlex
-import sys
 import time
 from pathlib import Path
 
@@ -192,7 +190,8 @@ def main() -> None:
     record = {
         "backbone": args.backbone, "task": f"{', '.join(STATES)} of {len(CENTRES)} centres; no sex, no bone age",
         "read_by": "one attention per centre over the last map, none of the course's poolings",
-        "command": f"python benchmarks/pretrain.py PHANTOMS {shlex.join(sys.argv[2:])}".strip(),
+        "command": f"python benchmarks/pretrain.py PHANTOMS --backbone {args.backbone} --size {args.size} --epochs "
+                   f"{args.epochs} --batch-size {args.batch_size} --lr {args.lr} --seed {args.seed}",
         "cohort": pd.read_json(args.cohort / COHORT_FILE, typ="series").to_dict(), "films_trained_on": len(rows),
         "size_px": args.size, "seed": args.seed, "updates": updates, "minutes": round(minutes, 1),
         "hardware": hardware(), "torch": torch.__version__.split("+")[0], "timm": timm.__version__,
