@@ -423,8 +423,8 @@ assert sum(found) >= 9, "the audit misses more of the planted faults than it sho
 # misses nothing, too, it always does. Between the two you choose, and write down what you chose.
 #
 # Twelve are few: 11 of 12 is compatible with anything from 62 to nearly 100 %, and most of these faults are easy. Over
-# many such folders the audit finds 86 % of the turned and inverted films and 69 % of the mirrored. Here it missed 1009,
-# a left hand turned over. And look at 1046: a right hand, like 1023 and 1025, and no remark.
+# many such folders the audit finds about 86 % of the turned and inverted films, and only about half of the mirrored.
+# Here it missed 1009, a left hand turned over. And look at 1046: a right hand, like 1023 and 1025, and no remark.
 #
 # One film may be on your list and in nobody's: dark, bent, an arm across. Trust that. An audit finds what it was
 # written to find.

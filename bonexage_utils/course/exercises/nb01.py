@@ -252,7 +252,7 @@ def _baseline(cohort: Cohort) -> Exercise:
             if meant(said, value):
                 return wrong(reply.format(value=value, truth=truth))
         if said == round(truth):
-            return wrong("Right so far; give it with two decimals.")
+            return wrong("That is it, rounded: give it with two decimals.")
         if abs(12 * said - truth) <= 1:
             return wrong("In years, that fits. The course counts in months.")
         return wrong("Not that. Median of the training labels for each sex; for each selection film its distance to "
