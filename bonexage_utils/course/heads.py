@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import FilmDataset, eval_loader, standardise, to_unit
 from bonexage_utils.config import lr_factor
+from bonexage_utils.course.start import Profile
+from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import RESAMPLES, Interval
 from bonexage_utils.images import Preprocessing
-from bonexage_utils.model import BoneAgeNet, Features, age_loss, parameter_groups
+from bonexage_utils.model import BoneAgeNet, Features, age_loss, create_backbone, parameter_groups
 
 BATCH, LR, WEIGHT_DECAY = 64, 3e-3, 0.05
 
@@ -29,6 +31,20 @@ class Maps:
 
     def __len__(self) -> int:
         return len(self.months)
+
+
+def frozen_backbone(profile: Profile) -> tuple[str, str, int]:
+    """The backbone, its weights and the films' side (px) for a profile's experiments on frozen maps.
+
+    `gpu` takes the profile's own with ImageNet weights, if they can be fetched; else it is the one that is shipped.
+    """
+    if profile.name == "gpu":
+        try:
+            create_backbone(profile.backbone, "imagenet")
+            return profile.backbone, "imagenet", profile.image_size
+        except BoneXageError as error:
+            print(f"{error}. Going on with the phantom weights of convnext_atto.")
+    return "convnext_atto", "phantom", 96 if profile.name == "fast" else 160
 
 
 @torch.inference_mode()
