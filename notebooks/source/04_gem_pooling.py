@@ -413,8 +413,8 @@ guess_gain = ...  # months, such as 0.5
 # %% [markdown]
 # ## The experiment
 #
-# The network is frozen, so each film's map needs to be made only once. The profile decides how large the films are; with
-# a GPU and a connection it is a larger network, with ImageNet's weights.
+# The network is frozen, so each film's map needs to be made only once. The profile decides how large the films are;
+# with a GPU and a connection it is a larger network, with ImageNet's weights.
 
 # %%
 from bonexage_utils.batches import film_sets
@@ -592,17 +592,15 @@ print(f"the same step on centres, in an untrained network: {bootstrap_mean(by_ch
 #
 # And a **response is not a reason**. The head that follows weighs the channels, some of them with a minus; a loud
 # channel may be one it ignores. An *absent* centre is evidence too, and no mask can hold it. Lastly, the backbone is
-# frozen, and was pretrained to name just these centres: that its maps are loud there says something about its
-# schooling. How GeM would *teach* a backbone to look cannot be seen here. Notebook 08 (planned) asks the network, not the
-# map.
+# frozen, and was pretrained to name just these centres: where its maps are loud says something about its schooling.
+# How GeM would *teach* a backbone to look cannot be seen here. Notebook 08 (planned) asks the network, not the map.
 #
 # The cell below stops if one day the numbers leave the band they had when this was written.
 
 # %%
-bands = {"fast": (5, 40), "cpu": (5, 20), "gpu": (3, 30)}[course.profile.name]
+low, high = {"fast": (5, 40), "cpu": (5, 20), "gpu": (3, 30)}[course.profile.name]
 for name, errors in off.items():
-    assert not course.embedded or bands[0] < errors.mean() < bands[1], f"{name}: MAE {errors.mean():.1f}, not in {bands}"
-    assert not course.embedded or abs(errors.mean() - off["GeM"].mean()) < 5, f"{name} lies far from GeM"
+    assert not course.embedded or low < errors.mean() < high, f"{name}: MAE {errors.mean():.1f}, not {low} to {high}"
 assert all(1 < power < 20 for power in learned), f"learned p {learned}"
 
 # %% [markdown]
@@ -610,13 +608,13 @@ assert all(1 < power < 20 for power in learned), f"learned p {learned}"
 #
 # Answer aloud, then open.
 #
-# <details><summary>1. "Our GeM network has an MAE of 9.1, the old one with the average had 9.4." What do you ask?</summary>
+# <details><summary>1. "With GeM we have an MAE of 9.1, with the average we had 9.4." What do you ask?</summary>
 #
 # Whether on the same films, film by film; with how many seeds each; what interval the difference has; and whether
 # anything else changed (notebooks 00 and 03). 0.3 months of one seed each can be luck.
 # </details>
 #
-# <details><summary>2. Between the two runs somebody also found 40 films that were exported twice. Does it matter?</summary>
+# <details><summary>2. Somebody finds that 40 of the films were exported twice. Does it matter here?</summary>
 #
 # Yes: twins on both sides of the split flatter every network, and those most that memorise best (notebook 01). Clean
 # first, then compare both on the clean split.
@@ -634,7 +632,7 @@ assert all(1 < power < 20 for power in learned), f"learned p {learned}"
 kind_of = "simulated " if course.embedded else ""
 print(f"For a frozen {backbone} with weights '{weights}', {len(judged)} {kind_of}films, {seeds} seeds each:")
 for other, difference in apart.items():
-    print(f"- GeM against {other}: {verdict(difference, 'GeM', other)}; MAE {difference} months (95 % interval, paired).")
+    print(f"- GeM against {other}: {verdict(difference, 'GeM', other)}; {difference} months (95 % interval, paired).")
 print(f"- GeM against average, {len(hands.films)} hands: {looks_more}; {more} points of the response. "
       "A response is not a reason.")
 
