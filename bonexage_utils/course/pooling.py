@@ -138,14 +138,14 @@ def draw_shares(film: np.ndarray, response: Tensor, outline: np.ndarray | None =
 
     `outline` (S, S), bool: drawn as a line.
     """
-    figure, axes = new_figure(1.0 + 3.0 * len(powers), 3.6, 1, len(powers), squeeze=False)
+    figure, axes = new_figure(1.0 + 2.3 * len(powers), 2.9, 1, len(powers), squeeze=False)
     places, told = response[0].numel(), []
     for ax, p in zip(axes[0], powers, strict=True):
         share = shares(response, p)
         half = float(places_for_half(share).float().median())
         times = share.mean(0).numpy() * places
         shown = _over_film(ax, film, times, outline)
-        ax.set_title(f"p = {p:g}: half of a channel's\nsum on {half:.0f} of {places} places", loc="center", fontsize=10)
+        ax.set_title(f"p = {p:g}: half of a channel's\nsum on {half:.0f} of {places} places", loc="center", fontsize=9)
         told.append(f"p = {p:g}: the loudest place has {times.max():.1f} times an even share, the faintest "
                     f"{times.min():.2f}; a channel has half of its sum on {half:.0f} of {places} places")
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, extend="max")

@@ -55,11 +55,16 @@ from bonexage_utils.weights import read_record
 record = read_record("convnext_atto")
 for what in ("task", "read_by", "films_trained_on", "size_px"):
     print(f"{what:17} {record[what]}")
+for state in ("width", "fusion"):
+    said, mean = record["score"][f"{state}_error"], record["score"][f"{state}_error_of_the_mean"]
+    print(f"{state + ', other films':17} off by {said:.3f}; whoever always says the mean, by {mean:.3f}")
 
 # %% [markdown]
 # It learned, on simulated films that are in none of our cohorts, to *name the state of every ossification centre*: is
 # it there, how wide, how far fused? It has never been told a bone age or a sex. And it read its map through an
 # attention of its own, not through any of the poolings we are about to compare: else one of them would play at home.
+# The last two lines say how well it learned: a width is a share of the shaft's, fusion runs from 0 to 1. It is small,
+# and learned for minutes on a laptop: it knows something of hands, not everything.
 #
 # We keep this network as it is, **frozen**, and look at the last map it makes. Forty hands were drawn for this notebook
 # alone, with the place of every bone known. Their films are 320 pixels wide today, so that the map is not too coarse.
@@ -134,17 +139,17 @@ def gem(x, p):
 
 with torch.no_grad():
     for p in (1.0, 3.0, 7.5):
-        print(f"p = {p}: open and package agree:", torch.allclose(gem(maps, p), GeM(p)(maps), rtol=1e-4))
+        print(f"p = {p}: open and package agree:", torch.allclose(gem(maps, p), GeM(p)(maps), atol=1e-4))
 
 # %% [markdown]
 # From here on we use the package's. Its two ends, on the same maps:
 
 # %% tags=["nbval-check-output"]
 with torch.no_grad():
-    print("p = 1 is the average:", torch.allclose(GeM(1)(maps), AveragePool()(maps), rtol=1e-4))
-    short = {p: (1 - GeM(p)(maps) / MaxPool()(maps)).max().item() for p in (3, 100, 10_000)}
-print("short of the maximum, at most:", {p: "under 0.1 %" if part < 1e-3 else "under 5 %" if part < 0.05
-                                         else "over 5 %" for p, part in short.items()})
+    print("p = 1 is the average:", torch.allclose(GeM(1)(maps), AveragePool()(maps), atol=1e-4))
+    short = {p: (1 - GeM(p)(maps) / MaxPool()(maps).clamp(min=1e-6)).max().item() for p in (100, 10_000)}
+print("p = 100 is within 5 % of the maximum:", short[100] < 0.05)
+print("p = 10,000 within a tenth of a per cent:", short[10_000] < 0.001)
 
 # %% [markdown]
 # And between the ends. Three rows: our four numbers, four that are nearly equal, and one channel of a hand's own map:
@@ -177,7 +182,7 @@ with torch.no_grad():
 draw_signed(signed, maps[:8])
 
 # %% [markdown]
-# Left: a hill around zero. The orange part, about half, is negative, and there it *means* something: "surely nothing
+# Left: the map as the norm leaves it. The orange part is negative, and there it *means* something: "surely nothing
 # round here". A clamp makes 0.000001 of all of it, strong no and faint no alike. Right: the same numbers through a
 # softplus, log(1 + eˣ), which is positive everywhere and keeps their order. Does it matter? Clamp-and-power with
 # p = 1 ought to be the average:
@@ -307,7 +312,7 @@ print("after a wild step still positive:", net.pool.p.item() > 0)
 # %% [markdown]
 # ## How many bits?
 #
-# GPUs are fastest in float16, which ends at 65,504 and has nothing between zero and 0.00000006. Our maps look harmless:
+# GPUs are fastest in float16, which ends at 65,504 and has nothing between zero and 0.00000006. Are our maps within?
 
 # %%
 print(f"largest value {maps.max():.1f}, smallest {maps.min():.4f}")
@@ -444,7 +449,7 @@ print(f"each {tuple(train.maps.shape[1:])}")
 from bonexage_utils.course.heads import fit_head, head_errors
 from tqdm import tqdm
 
-seeds, epochs = {"fast": (2, 4), "cpu": (5, 12), "gpu": (5, 20)}[course.profile.name]
+seeds, epochs = {"fast": (2, 4), "cpu": (5, 20), "gpu": (5, 20)}[course.profile.name]
 
 
 def heads(pooling):

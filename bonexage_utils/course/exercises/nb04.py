@@ -204,18 +204,19 @@ def _first_wrong() -> dict[str, float]:
 def _bits() -> Exercise:
     first = _first_wrong()
     truth = next(way for way in WAY_NAMES if np.isinf(first[way]))
-    largest = float(hands_and_maps()[1].max())
+    maps = hands_and_maps()[1].clamp(min=EPS)
+    powers = f"{float(maps.min())**WANDERS_TO:.0e} to {float(maps.max())**WANDERS_TO:.0e}"
     options = {}
     for way in WAY_NAMES:
         if way == truth:
-            options[way] = (f"No wrong value up to p = {WANDERS_TO:g}, and the cheapest that can say so. The largest "
-                            f"number of these maps is {largest:.1f}: to the power {WANDERS_TO:g} that is "
-                            f"{largest**WANDERS_TO:.0e}. The package's way costs hardly more, and does not care how "
-                            "large p or the map becomes.")
+            options[way] = (f"No wrong value up to p = {WANDERS_TO:g}, and the cheapest that can say so. There the "
+                            f"powers of these maps run from {powers}. The package's way costs hardly more than float32 "
+                            "alone, and does not care how large p or the map becomes.")
         elif np.isfinite(first[way]):
-            options[way] = (f"Already at p = {first[way]:g} it gets pooled values wrong, inside the range where p may "
-                            f"wander: {largest:.1f} to the power {WANDERS_TO:g} is {largest**WANDERS_TO:.0e}, and "
-                            f"{way} ends at {float(torch.finfo(getattr(torch, way)).max):.0e}.")
+            kind = torch.finfo(getattr(torch, way))
+            options[way] = (f"Already at p = {first[way]:g} it gets pooled values wrong. At p = {WANDERS_TO:g} the "
+                            f"powers of these maps run from {powers}; {way} holds from {kind.tiny:.0e} to "
+                            f"{kind.max:.0e}.")
         else:
             options[way] = (f"It is right for every p, and what the package does. But up to p = {WANDERS_TO:g} a "
                             f"cheaper way makes no mistake either: look where the curve of {truth} leaves zero.")
@@ -262,8 +263,8 @@ def _power() -> Exercise:
     options = {}
     for p in POWERS_OFFERED:
         if p == truth:
-            options[f"{p}"] = (f"At p = {p} a channel still spreads half of its sum over {places[p]:.0f} places, at "
-                               "the next p over fewer than ten. It is a place to *start* from: p is learned.")
+            options[f"{p}"] = (f"At p = {p} half of a channel's sum is on {places[p]:.0f} places, and no larger "
+                               "p on offer meets the condition. It is a place to *start* from: p is learned.")
         elif p < truth:
             options[f"{p}"] = (f"At p = {p} half of a channel's sum lies on {places[p]:.0f} places, more than needed: "
                                f"{beside[p]:.0%} of the response comes from cells without any bone. A larger p still "
