@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bonexage_utils.course import pooling
-from bonexage_utils.course.heads import frozen_backbone
+from bonexage_utils.course.heads import BACKBONE, frozen_backbone
 from bonexage_utils.course.pooling import Hands, cover, looks, places_for_half, shares, wrong_values
 from bonexage_utils.course.start import PROFILES
 from bonexage_utils.errors import BoneXageError
@@ -113,9 +113,9 @@ def test_without_a_connection_the_shipped_backbone_serves(monkeypatch: pytest.Mo
         raise BoneXageError("backbone 'convnext_tiny': ImageNet weights could not be loaded")
 
     assert [frozen_backbone(PROFILES[name]) for name in ("fast", "cpu")] == [
-        ("convnext_atto", "phantom", 96), ("convnext_atto", "phantom", 160)]
+        (BACKBONE, "phantom", 96), (BACKBONE, "phantom", 160)]
     monkeypatch.setattr("bonexage_utils.course.heads.create_backbone", offline)
-    assert frozen_backbone(PROFILES["gpu"]) == ("convnext_atto", "phantom", 160)
+    assert frozen_backbone(PROFILES["gpu"]) == (BACKBONE, "phantom", 160)
     assert "could not be loaded" in capsys.readouterr().out
     monkeypatch.setattr("bonexage_utils.course.heads.create_backbone", lambda *_: None)
     assert frozen_backbone(PROFILES["gpu"])[:2] == ("convnext_tiny", "imagenet")

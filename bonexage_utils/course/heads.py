@@ -18,6 +18,7 @@ from bonexage_utils.evaluation import RESAMPLES, Interval
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, Features, age_loss, create_backbone, parameter_groups
 
+BACKBONE = "convnext_atto"  # the small one that is shipped with phantom weights
 BATCH, LR, WEIGHT_DECAY = 64, 3e-3, 0.05
 
 
@@ -43,8 +44,8 @@ def frozen_backbone(profile: Profile) -> tuple[str, str, int]:
             create_backbone(profile.backbone, "imagenet")
             return profile.backbone, "imagenet", profile.image_size
         except BoneXageError as error:
-            print(f"{error}. Going on with the phantom weights of convnext_atto.")
-    return "convnext_atto", "phantom", 96 if profile.name == "fast" else 160
+            print(f"{error}. Going on with the phantom weights of {BACKBONE}.")
+    return BACKBONE, "phantom", 96 if profile.name == "fast" else 160
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.cohort import load_cohort
+from bonexage_utils.course.heads import BACKBONE
 from bonexage_utils.course.widgets import _with_picture
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.evaluation import bootstrap_mean
@@ -110,7 +111,7 @@ def maps_of(features: Features, films: np.ndarray, preprocessing: Preprocessing)
 def hands_and_maps() -> tuple[Hands, Tensor]:
     """The hands and their maps (n, C, 10, 10) from the small backbone that the course ships, in every profile."""
     hands = draw_hands_with_masks()
-    return hands, maps_of(Features("convnext_atto", "phantom"), hands.films, hands.preprocessing)
+    return hands, maps_of(Features(BACKBONE, "phantom"), hands.films, hands.preprocessing)
 
 
 def cover(masks: np.ndarray, grid: tuple[int, int]) -> Tensor:

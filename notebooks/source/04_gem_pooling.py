@@ -45,15 +45,15 @@ course = start()
 # %% [markdown]
 # ## One number out of many
 #
-# Notebook 03 left ConvNeXt hardly better than the median: from random weights and in a minute it learns little. So
-# from here on it does not start from random weights. The course ships a small one that has already learned what a
-# hand is:
+# Notebook 03 started from random weights, and in a minute not every network gets far from the median. From here on we
+# start with one that has learned something about hands already. The course ships it:
 
 # %%
+from bonexage_utils.course.heads import BACKBONE
 from bonexage_utils.weights import read_record
 
-record = read_record("convnext_atto")
-for what in ("task", "read_by", "films_trained_on", "size_px"):
+record = read_record(BACKBONE)
+for what in ("backbone", "task", "read_by", "films_trained_on", "size_px"):
     print(f"{what:17} {record[what]}")
 for state in ("width", "fusion"):
     said, mean = record["score"][f"{state}_error"], record["score"][f"{state}_error_of_the_mean"]
@@ -78,7 +78,7 @@ hands, maps = hands_and_maps()  # draws forty hands and reads their maps: some s
 print("films", hands.films.shape, "→ maps", tuple(maps.shape))
 
 # %% [markdown]
-# Read the second shape: 40 films, 320 channels, 10 × 10 places. A channel is one question, such as "something round
+# Read the second shape: films, channels, rows and columns of places, 10 × 10 of them. A channel is one question, such as "something round
 # and bright here?", asked in a hundred places; what exactly it asks, nobody chose. A head wants *one* answer for each
 # channel. **Pooling** makes it: 100 numbers to 1.
 #
@@ -168,18 +168,20 @@ draw_from_mean_to_max({"0.2, 0.4, 0.5, 3.0": torch.tensor(quiet_but_one), "nearl
 #
 # ## First of all: no negative numbers
 #
-# What about that clamp? Look at the map of a ConvNeXt as its own last norm leaves it, before the package does anything:
+# What about that clamp? Some maps are positive by themselves: a ResNet ends in a ReLU. A ConvNeXt, which we trained in
+# notebook 03 and which large models of today resemble, ends in a norm. Its map of eight hands, as that norm leaves it:
 
 # %%
 from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.course.pooling import draw_signed
 from bonexage_utils.model import Features
+from bonexage_utils.weights import shipped
 
-features = Features("convnext_atto", "phantom").eval()
+convnext = Features("convnext_atto", "phantom" if "convnext_atto" in shipped() else "none").eval()
 images = standardise(to_unit(torch.from_numpy(hands.films[:8])[:, None]), hands.preprocessing)
 with torch.no_grad():
-    signed = features.body(images)
-draw_signed(signed, maps[:8])
+    signed, lifted = convnext.body(images), convnext(images)
+draw_signed(signed, lifted)
 
 # %% [markdown]
 # Left: the map as the norm leaves it. The orange part is negative, and there it *means* something: "surely nothing
@@ -190,7 +192,7 @@ draw_signed(signed, maps[:8])
 # %%
 with torch.no_grad():
     average, clamped = signed.mean((-2, -1)), gem(signed, 1.0)
-    lifted_off = (gem(maps[:8], 1.0) - maps[:8].mean((-2, -1))).abs().max()
+    lifted_off = (gem(lifted, 1.0) - lifted.mean((-2, -1))).abs().max()
 print(f"below zero, and lost to the clamp: {(signed < 0).float().mean():.0%} of the map")
 print(f"signed map: averages from {average.min():.2f} to {average.max():.2f}; "
       f"clamp-and-power, p = 1, is off by {(clamped - average).abs().mean():.2f} on average")
@@ -198,7 +200,7 @@ print(f"after softplus: off by {lifted_off:.6f} at most")
 
 # %% tags=["nbval-check-output"]
 print("a third or more of the signed map is negative:", (signed < 0).float().mean().item() > 1 / 3)
-print("softplus by hand is the package's map:", torch.allclose(torch.log1p(signed.exp()), maps[:8], atol=1e-3))
+print("softplus by hand is the package's map:", torch.allclose(torch.log1p(signed.exp()), lifted, atol=1e-3))
 
 # %% [markdown]
 # On the signed map "GeM with p = 1" is not the average at all. Who compares the two there compares a map with half a
@@ -212,7 +214,7 @@ print("softplus by hand is the package's map:", torch.allclose(torch.log1p(signe
 
 # %%
 with torch.no_grad():
-    raw = features.body.forward_features(images)  # before the norm
+    raw = convnext.body.forward_features(images)  # before the norm
 
 
 def loudness(values):  # of a place: root mean square over the channels
@@ -229,6 +231,8 @@ for name, values in {"before the norm": raw, "after the norm": signed}.items():
 # Compare the two lines. A power p makes a ratio r into r to the p, so whatever makes one place louder than another in
 # *all* its channels, a large p turns into a monologue. After the norm, places differ in *what* they say, hardly in
 # how loud they say it. Also, all that was pretrained behind the norm was pretrained to hear it.
+#
+# From here on again the maps of the backbone that we ship.
 #
 # ## How GeM changes with p
 #
@@ -301,7 +305,7 @@ print("package, against nudges of p and of the map:", torch.autograd.gradcheck(
 # %% tags=["nbval-check-output"]
 from bonexage_utils.model import BoneAgeNet, parameter_groups
 
-net = BoneAgeNet("convnext_atto")
+net = BoneAgeNet(BACKBONE)
 decayed, spared = parameter_groups(net, weight_decay=0.05)
 print("p at the start:", round(net.pool.p.item(), 3))
 print("spared from decay:", any(q is net.pool.log_p for q in spared["params"]), "with decay", spared["weight_decay"])
@@ -335,7 +339,7 @@ from bonexage_utils.course.pooling import draw_precision
 draw_precision(maps)
 
 # %% [markdown]
-# Horizontal axis: p. Vertical axis: how many of the 40 × 320 pooled values are wrong; lower is better.
+# Horizontal axis: p. Vertical axis: how many of the pooled values, one for each film and channel, are wrong; lower is better.
 #
 # ### Exercise: a decision
 #
@@ -366,7 +370,7 @@ for p in (1.0, 3.0):
 
 # %% [markdown]
 # Nearly the same number (a nudge of one per cent is not infinitely small). So draw the shares over the film: what say
-# does each place have at this p, averaged over the 320 channels? An even share would be one hundredth; yellow is four
+# does each place have at this p, averaged over the channels? An even share would be one hundredth; yellow is four
 # times that, and more. White lines: the ossification centres, which the phantom knows.
 
 # %%
@@ -552,7 +556,7 @@ rows.T
 from bonexage_utils.course.pooling import draw_looks, looks
 
 learned = [net.pool.p.item() for net in nets["GeM"]]
-p = float(np.mean(learned)) if (backbone, weights) == ("convnext_atto", "phantom") else 3.0
+p = float(np.mean(learned)) if weights == "phantom" else 3.0
 poolings = {"area": 0.0, "average": 1.0, f"GeM, p = {p:.1f}": p, "maximum": float("inf")}
 seen = {name: looks(hands, maps, power) for name, power in poolings.items()}
 draw_looks(seen)
@@ -578,7 +582,7 @@ print("verdict:", looks_more)
 torch.manual_seed(course.seed)
 from bonexage_utils.course.pooling import maps_of
 
-untrained = maps_of(Features("convnext_atto"), hands.films, hands.preprocessing)
+untrained = maps_of(Features(BACKBONE), hands.films, hands.preprocessing)
 
 # %%
 shafts = bootstrap_mean(by_gem["shafts"] - average["shafts"])
@@ -660,5 +664,5 @@ print(f"- GeM against average, {len(hands.films)} hands: {looks_more}; {more} po
 # - Berman et al., *MultiGrain*, arXiv 1902.05509, 2019: GeM for classification as well as retrieval, and how p goes
 #   with the size of the image.
 # - Liu et al., *A ConvNet for the 2020s*, CVPR 2022: ConvNeXt, whose last norm stands after its pooling; here it
-#   stands before.
+#   stands before. He et al., *Deep Residual Learning*, CVPR 2016: ResNet.
 # - Thodberg & Sävendahl, *Acad Radiol* 2010;17:1425: how far two readers differ.
