@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bonexage_utils.course import pooling
 from bonexage_utils.course.heads import BACKBONE, frozen_backbone
-from bonexage_utils.course.pooling import Hands, cover, looks, places_for_half, shares, wrong_values
+from bonexage_utils.course.pooling import Hands, cover, looks, mean_share, places_for_half, shares, wrong_values
 from bonexage_utils.course.start import PROFILES
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.model import GeM
@@ -50,7 +50,13 @@ def test_the_ends_are_even_average_and_maximum() -> None:
 @pytest.mark.parametrize(("share", "places"), [([[0.5, 0.5], [0, 0]], 1), ([[0.25] * 2] * 2, 2), ([[1, 0], [0, 0]], 1),
                                                ([[0.4, 0.3], [0.2, 0.1]], 2)])
 def test_the_places_that_hold_half(share: list, places: int) -> None:
-    assert places_for_half(torch.tensor(share)).item() == places
+    assert places_for_half(torch.tensor([share]).float(), 1) == places
+
+
+def test_channels_that_say_nothing_are_not_counted() -> None:
+    loud, silent = torch.tensor([[3.0, 1.0], [0.0, 0.0]]), torch.zeros(2, 2)
+    torch.testing.assert_close(mean_share(torch.stack([loud, silent]), 1), shares(loud, 1))
+    assert places_for_half(torch.stack([silent, loud, silent]), 1) == 1
 
 
 def two_hands() -> Hands:
@@ -101,8 +107,9 @@ def test_figures_say_in_words_what_they_show() -> None:
     hands, loud = two_hands(), some_map(1, (3, 2, 2))
     assert "p = 10: the loudest place" in pooling.draw_shares(hands.films[0], loud, hands.centres[0]).alt
     assert "float16: wrong values from" in pooling.draw_precision(loud[None] * 10).alt
-    assert "centres 25 %" in pooling.draw_looks({"area": looks(hands, loud.expand(2, 3, 2, 2), 0)}).alt
-    assert "its maximum is 3.00" in pooling.draw_from_mean_to_max({"row": torch.tensor([1.0, 3.0])}).alt
+    even = looks(hands, loud.expand(2, 3, 2, 2), 0)
+    assert "even: centres 1.00, shafts 1.00" in pooling.draw_looks(even, {"even": even}).alt
+    assert "its maximum is 1.50 times" in pooling.draw_from_mean_to_max({"row": torch.tensor([1.0, 3.0])}).alt
     signed = torch.tensor([-1.0, 1.0, 2.0, 3.0])
     assert "25% of it below" in pooling.draw_signed(signed, torch.nn.functional.softplus(signed)).alt
 

@@ -26,7 +26,7 @@ from bonexage_utils.images import Preprocessing, letterbox, measure_intensity
 from bonexage_utils.model import Features, GeM
 from bonexage_utils.phantom import read_masks, write_cohort
 from bonexage_utils.phantom.dataset import MASK_FOLDER
-from bonexage_utils.plots import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
+from bonexage_utils.plots import ACCENT, BOYS, GIRLS, Picture, new_figure
 
 HANDS, HANDS_SEED = 40, 4  # children drawn for this notebook alone: in no cohort of the course, nor in the pretraining
 FINE = 320  # px: 10 × 10 places
@@ -34,7 +34,7 @@ EPS = 1e-6
 TWIN_POWERS, LARGEST_POWER = (1, 3, 10), 30
 LOUDEST = 4.0  # times an even share: where the colours of a response map end
 REGIONS = ("centres", "shafts", "elsewhere")
-TOLERATED = 0.01  # a pooled value may be off by so much of itself
+TOLERATED, SILENT = 0.01, 1e-3  # a pooled value may be off by so much of itself; below SILENT nothing counts
 POWERS = np.geomspace(1, 100, 41)
 
 
@@ -53,10 +53,21 @@ def shares(maps: Tensor, p: float) -> Tensor:
     return (p * flat.log()).softmax(-1).reshape(maps.shape)  # x^p = exp(p log x); softmax cannot overflow
 
 
-def places_for_half(share: Tensor) -> Tensor:
-    """The least number of places that hold half of it: shares (…, h, w) to int64 (…)."""
-    held = share.flatten(-2).sort(-1, descending=True)[0].cumsum(-1)
-    return (held < 0.5 - 1e-6).sum(-1) + 1
+def speaking(maps: Tensor) -> Tensor:
+    """Which channels of maps (…, C, h, w) are anywhere above SILENT, bool (…, C): shares of the others mean nothing."""
+    return maps.amax((-2, -1)) > SILENT
+
+
+def mean_share(maps: Tensor, p: float) -> Tensor:
+    """`shares` of maps (…, C, h, w), mean over the channels that say anything: (…, h, w)."""
+    loud = speaking(maps).float()[..., None, None]
+    return (shares(maps, p) * loud).sum(-3) / loud.sum(-3).clamp(min=1)
+
+
+def places_for_half(response: Tensor, p: float) -> float:
+    """How few places hold half of a channel's sum in one map (C, h, w): the median over the channels that speak."""
+    held = shares(response[speaking(response)], p).flatten(-2).sort(-1, descending=True)[0].cumsum(-1)
+    return float(((held < 0.5 - 1e-6).sum(-1) + 1).float().median())
 
 
 # --- hands whose centres are known ---
@@ -120,12 +131,12 @@ def cover(masks: np.ndarray, grid: tuple[int, int]) -> Tensor:
 
 
 def looks(hands: Hands, maps: Tensor, p: float) -> pd.DataFrame:
-    """Per hand, the share of the pooled response that lies on each of REGIONS; all channels count alike.
+    """Per hand, the share of the pooled response that lies on each of REGIONS; all channels that speak count alike.
 
     A cell gives each region as much of its share as the region covers of it. p = 0 is an even response, that is, the
     region's share of the area.
     """
-    share = shares(maps, p).mean(1)
+    share = mean_share(maps, p)
     on = {name: (share * cover(masks, share.shape[-2:])).sum((-2, -1)).numpy()
           for name, masks in (("centres", hands.centres), ("shafts", hands.shafts))}
     return pd.DataFrame(on | {"elsewhere": 1 - on["centres"] - on["shafts"]})
@@ -142,9 +153,7 @@ def draw_shares(film: np.ndarray, response: Tensor, outline: np.ndarray | None =
     figure, axes = new_figure(1.0 + 2.3 * len(powers), 2.9, 1, len(powers), squeeze=False)
     places, told = response[0].numel(), []
     for ax, p in zip(axes[0], powers, strict=True):
-        share = shares(response, p)
-        half = float(places_for_half(share).float().median())
-        times = share.mean(0).numpy() * places
+        half, times = places_for_half(response, p), mean_share(response, p).numpy() * places
         shown = _over_film(ax, film, times, outline)
         ax.set_title(f"p = {p:g}: half of a channel's\nsum on {half:.0f} of {places} places", loc="center", fontsize=9)
         told.append(f"p = {p:g}: the loudest place has {times.max():.1f} times an even share, the faintest "
@@ -176,39 +185,45 @@ def choose_p(film: np.ndarray, response: Tensor, outline: np.ndarray | None = No
     return _with_picture(slider, lambda p: draw_shares(film, response, outline, (p,)))
 
 
-def draw_looks(tables: dict[str, pd.DataFrame]) -> Picture:
-    """The share of the response on each of REGIONS, a bar for each of `tables` (`looks`), with a 95 % interval."""
-    figure, ax = new_figure(7.5, 3.8)
-    width, told = 0.8 / len(tables), []
-    for number, ((name, table), colour) in enumerate(zip(tables.items(), (MUTED, GIRLS, BOYS, ACCENT), strict=False)):
-        means = [bootstrap_mean(table[region]) for region in REGIONS]
-        values = 100 * np.array([mean.value for mean in means])
-        ends = 100 * np.array([[mean.value - mean.low, mean.high - mean.value] for mean in means]).T
-        where = np.arange(len(REGIONS)) + (number - (len(tables) - 1) / 2) * width
+def draw_looks(area: pd.DataFrame, seen: dict[str, pd.DataFrame]) -> Picture:
+    """How many times its share of the `area` each of REGIONS gets of the response, a bar for each of `seen` (`looks`).
+
+    The thin lines are 95 % intervals over the hands.
+    """
+    figure, ax = new_figure(7, 3.6)
+    width, told = 0.8 / len(seen), []
+    for number, ((name, table), colour) in enumerate(zip(seen.items(), (GIRLS, BOYS, ACCENT), strict=False)):
+        means = [bootstrap_mean(table[region] / area[region].mean()) for region in REGIONS]
+        ends = np.array([[mean.value - mean.low, mean.high - mean.value] for mean in means]).T
+        where = np.arange(len(REGIONS)) + (number - (len(seen) - 1) / 2) * width
+        values = [mean.value for mean in means]
         ax.bar(where, values, 0.9 * width, yerr=ends, color=colour, label=name, error_kw={"linewidth": 1})
-        told.append(f"{name}: " + ", ".join(f"{r} {v:.0f} %" for r, v in zip(REGIONS, values, strict=True)))
-    ax.set(xticks=range(len(REGIONS)), xticklabels=REGIONS, ylabel="share of the response (%)", ylim=(0, None))
-    ax.legend()
-    return Picture(figure, f"""Bars of how much of the pooled response lies on ossification centres, on shafts and
-        elsewhere, mean over {len(next(iter(tables.values())))} hands. {'; '.join(told)}.""")
+        told.append(f"{name}: " + ", ".join(f"{r} {v:.2f}" for r, v in zip(REGIONS, values, strict=True)))
+    ax.axhline(1, color="black", linewidth=1, linestyle="--", label="an even response")
+    names = [f"{region}\n{area[region].mean():.0%} of the area" for region in REGIONS]
+    ax.set(xticks=range(len(REGIONS)), xticklabels=names, ylabel="response / area", ylim=(0, None))
+    ax.legend(loc="upper right")
+    return Picture(figure, f"""Bars: how many times its share of the area each region gets of the pooled response, mean
+        over {len(area)} hands; an even response gives 1. {'; '.join(told)}.""")
 
 
 def draw_from_mean_to_max(rows: dict[str, Tensor]) -> Picture:
-    """GeM of each row of numbers against p; a thin line at its mean and at its maximum."""
+    """GeM of each row of numbers as a multiple of its mean, against p; a thin line at its maximum."""
     figure, ax = new_figure(6.5, 3.6)
     told = []
     for (name, row), colour, line in zip(rows.items(), (BOYS, ACCENT, "black"), ("-", "--", ":"), strict=False):
-        curve = [float(GeM(p)(row.reshape(1, 1, 1, -1)).detach()) for p in POWERS]
+        row = row.double() / row.double().mean()
+        curve = [float(GeM(p).double()(row.reshape(1, 1, 1, -1)).detach()) for p in POWERS]
         ax.semilogx(POWERS, curve, color=colour, linestyle=line, linewidth=2, label=name)
-        for level in (float(row.mean()), float(row.max())):
-            ax.axhline(level, color=colour, linewidth=0.6)
-        told.append(f"{name}: from its mean, {row.mean():.2f}, at p = 1 to {curve[-1]:.2f} at p = {POWERS[-1]:g}; its "
-                    f"maximum is {row.max():.2f}")
-    ax.set(xlabel="p", ylabel="GeM", ylim=(0, None), xticks=(ticks := (1, 3, 10, 30, 100)), title="From mean to max")
+        ax.axhline(float(row.max()), color=colour, linewidth=0.6, linestyle=line)
+        told.append(f"{name}: from 1 at p = 1 to {curve[-1]:.2f} at p = {POWERS[-1]:g}; its maximum is "
+                    f"{row.max():.2f} times its mean")
+    ax.set(xlabel="p", ylabel="GeM / mean", ylim=(0, None), xticks=(ticks := (1, 3, 10, 30, 100)))
     ax.set_xticklabels(map(str, ticks))
     ax.minorticks_off()
-    ax.legend()
-    return Picture(figure, f"GeM against p, logarithmic, from 1 to {POWERS[-1]:g}. {'; '.join(told)}.")
+    ax.legend(loc="upper left")
+    return Picture(figure, f"""GeM as a multiple of the mean against p, logarithmic, from 1 to {POWERS[-1]:g}.
+        {'; '.join(told)}.""")
 
 
 def draw_signed(before: Tensor, lifted: Tensor) -> Picture:
@@ -246,7 +261,7 @@ WAY_NAMES = {"float16": "all in float16", "float32": "all in float32",
 def wrong_values(maps: Tensor, p: float, way: str) -> float:
     """The share (0–1) of pooled values that one of WAYS gets wrong by more than TOLERATED, against float64."""
     truth = GeM(p).double()(maps.double()).detach()
-    off = (WAYS[way](maps, p).double() - truth).abs() / truth
+    off = (WAYS[way](maps, p).double() - truth).abs() / truth.clamp(min=SILENT)
     return float((~(off <= TOLERATED)).float().mean())  # so that what is not a number counts as wrong
 
 

@@ -78,9 +78,9 @@ hands, maps = hands_and_maps()  # draws forty hands and reads their maps: some s
 print("films", hands.films.shape, "→ maps", tuple(maps.shape))
 
 # %% [markdown]
-# Read the second shape: films, channels, rows and columns of places, 10 × 10 of them. A channel is one question, such as "something round
-# and bright here?", asked in a hundred places; what exactly it asks, nobody chose. A head wants *one* answer for each
-# channel. **Pooling** makes it: 100 numbers to 1.
+# Read the second shape: films, channels, then rows and columns of places, 10 × 10 of them. A channel is one question,
+# such as "something round and bright here?", asked in a hundred places; what exactly it asks, nobody chose. A head
+# wants *one* answer for each channel. **Pooling** makes it: 100 numbers to 1.
 #
 # Take a row short enough for a hand calculation, one channel at four places:
 
@@ -159,12 +159,12 @@ from bonexage_utils.course.pooling import draw_from_mean_to_max
 
 row = hands.nearest(108)  # a hand of about nine years
 draw_from_mean_to_max({"0.2, 0.4, 0.5, 3.0": torch.tensor(quiet_but_one), "nearly equal": torch.tensor(
-    [1.0, 1.1, 0.9, 1.2], dtype=torch.float64), "a channel of a hand": maps[row, 0].flatten().double()})
+    [1.0, 1.1, 0.9, 1.2]), "the loudest channel of a hand": maps[row, maps[row].amax((-2, -1)).argmax()].flatten()})
 
 # %% [markdown]
-# Horizontal axis: p, each tick about three times the one before. Vertical axis: what comes out. Thin lines: mean and
-# maximum of each row. Every curve starts at its mean, never falls, and ends near its maximum. Where all places say
-# nearly the same, p hardly matters. How *fast* a curve climbs we shall derive.
+# Horizontal axis: p, each tick about three times the one before. Vertical axis: what comes out, as a multiple of the
+# row's mean. Thin lines: each row's maximum. Every curve starts at 1, never falls, and ends near its maximum. Where all
+# places say nearly the same, p hardly matters. How *fast* a curve climbs we shall derive.
 #
 # ## First of all: no negative numbers
 #
@@ -327,11 +327,23 @@ for p in (3, 6, 10):
 
 # %% [markdown]
 # A power makes large what is large and small what is small, and p = 10 is not extreme: p is learned and may wander. A
-# single infinity makes the pooled value infinite, and the gradients behind it are no numbers any more. So the package
+# single infinity makes the pooled value infinite. And zeros are not harmless: take a channel that is silent everywhere,
+# clamped at 0.000001 as it should be, and ask for the slope in p.
+
+# %% tags=["nbval-check-output"]
+for dtype in (torch.float16, torch.float32):
+    q, silent = torch.tensor(3.0, requires_grad=True), torch.full((1, 1, 2, 2), 1e-6, dtype=dtype)
+    silent.pow(q).mean((-2, -1)).pow(1 / q).sum().backward()
+    print(dtype, "→ the slope is a number:", bool(q.grad.isfinite()))
+
+# %% [markdown]
+# In float16 the third power of 0.000001 is zero, the root of zero is infinitely steep, and infinity times zero is not a
+# number (NaN). One silent channel is enough: the next step makes p a NaN, and the network with it. So the package
 # computes GeM in float32, whatever the rest runs in. It does one thing more: it takes the largest value out before the
 # power and puts it back after the root. The rest is then at most 1, and no power of 1 overflows.
 #
-# Three ways on our maps. *Wrong* is a pooled value that is off by more than a hundredth of itself, or no number at all:
+# Three ways on our maps. *Wrong* is a pooled value off by more than a hundredth of itself, or no number at all (under
+# a thousandth, nothing counts):
 
 # %%
 from bonexage_utils.course.pooling import draw_precision
@@ -339,7 +351,8 @@ from bonexage_utils.course.pooling import draw_precision
 draw_precision(maps)
 
 # %% [markdown]
-# Horizontal axis: p. Vertical axis: how many of the pooled values, one for each film and channel, are wrong; lower is better.
+# Horizontal axis: p. Vertical axis: how many of the pooled values (one for each film and channel) are wrong; lower is
+# better.
 #
 # ### Exercise: a decision
 #
@@ -386,10 +399,12 @@ draw_shares(hands.films[row], maps[row], hands.centres[row])
 
 # %% [markdown]
 # Left, p = 1: the average gives nearly every place a say, the black corners too. The further to the right, the fewer
-# places speak. Two cautions. A cell is 32 pixels wide, but a network's place has seen far more of the film than its own
-# cell; so colours tell roughly where, not which bone. And the network learned on films of at most 160 pixels; at 320
-# everything is twice as large for it. We do that for the picture's sake; below, where errors are measured, films are
-# as it learned them.
+# places speak. Do the loud ones hold bones? Or letters of lead, or the edge of the film?
+#
+# Two cautions. A cell is 32 pixels wide, but a network's place has seen far more of the film than its own cell; so
+# colours tell roughly where, not which bone. And the network learned on films of at most 160 pixels; at 320 everything
+# is twice as large for it. We do that for the picture's sake; below, where errors are measured, films are as it learned
+# them.
 #
 # ### Exercise: a decision
 #
@@ -557,20 +572,20 @@ from bonexage_utils.course.pooling import draw_looks, looks
 
 learned = [net.pool.p.item() for net in nets["GeM"]]
 p = float(np.mean(learned)) if weights == "phantom" else 3.0
-poolings = {"area": 0.0, "average": 1.0, f"GeM, p = {p:.1f}": p, "maximum": float("inf")}
-seen = {name: looks(hands, maps, power) for name, power in poolings.items()}
-draw_looks(seen)
+poolings = {"average": 1.0, f"GeM, p = {p:.1f}": p, "maximum": float("inf")}
+seen, area = {name: looks(hands, maps, power) for name, power in poolings.items()}, looks(hands, maps, 0)
+draw_looks(area, seen)
 
 # %% [markdown]
-# Vertical axis: the share of the response, in per cent; thin lines: 95 % intervals over the hands. In each group, from
-# left to right: the area, the average, GeM, the maximum. Film by film, GeM minus average:
+# Vertical axis: how many times its area a region gets of the response; at the dashed line the response would be even.
+# Thin lines: 95 % intervals over the hands. Film by film, GeM minus average, in points of a hundred:
 
 # %%
 from bonexage_utils.evaluation import bootstrap_mean
 
-area, average, by_gem = (100 * seen[name] for name in list(seen)[:3])
+average, by_gem = (100 * seen[name] for name in list(seen)[:2])
 more = bootstrap_mean(by_gem["centres"] - average["centres"])
-print(f"on centres: area {area['centres'].mean():.1f} %, average {average['centres'].mean():.1f} %, "
+print(f"on centres: area {100 * area['centres'].mean():.1f} %, average {average['centres'].mean():.1f} %, "
       f"GeM {by_gem['centres'].mean():.1f} %; GeM minus average {more} points")
 looks_more = "more on centres" if more.low > 0 else "less on centres" if more.high < 0 else "no difference to be seen"
 print("verdict:", looks_more)
@@ -587,7 +602,7 @@ untrained = maps_of(Features(BACKBONE), hands.films, hands.preprocessing)
 # %%
 shafts = bootstrap_mean(by_gem["shafts"] - average["shafts"])
 by_chance = 100 * (looks(hands, untrained, p)["centres"] - looks(hands, untrained, 1.0)["centres"])
-times = {name: seen[name]["centres"].mean() / seen["area"]["centres"].mean() for name in list(seen)[1:]}
+times = {name: table["centres"].mean() / area["centres"].mean() for name, table in seen.items()}
 print("times the area, centres:", {name: round(float(ratio), 2) for name, ratio in times.items()})
 print(f"the same step on shafts: {shafts} points")
 print(f"the same step on centres, in an untrained network: {bootstrap_mean(by_chance)} points")

@@ -16,8 +16,8 @@ from bonexage_utils.course.pooling import (
     cover,
     draw_shares,
     hands_and_maps,
+    mean_share,
     places_for_half,
-    shares,
     wrong_values,
 )
 from bonexage_utils.course.start import Course
@@ -243,9 +243,8 @@ def _read_hand() -> tuple[dict[int, float], dict[int, float]]:
     bare = cover(hands.centres | hands.shafts, maps.shape[-2:])[row] == 0
     places, beside = {}, {}
     for p in POWERS_OFFERED:
-        share = shares(maps[row], p)
-        places[p] = float(places_for_half(share).float().median())
-        beside[p] = float(share.mean(0)[bare].sum())
+        places[p] = places_for_half(maps[row], p)
+        beside[p] = float(mean_share(maps[row], p)[bare].sum())
     return places, beside
 
 
