@@ -168,8 +168,8 @@ draw_from_mean_to_max({"0.2, 0.4, 0.5, 3.0": torch.tensor(quiet_but_one), "nearl
 #
 # ## First of all: no negative numbers
 #
-# What about that clamp? Some maps are positive by themselves: a ResNet ends in a ReLU. A ConvNeXt, which we trained in
-# notebook 03 and which large models of today resemble, ends in a norm. Its map of eight hands, as that norm leaves it:
+# What about that clamp? Some maps are never negative: a ResNet ends in a ReLU. A ConvNeXt, as in notebook 03, ends in a
+# norm. Its map of eight hands, as that norm leaves it:
 
 # %%
 from bonexage_utils.batches import standardise, to_unit
@@ -263,6 +263,7 @@ ex.slope.check(my_slope)
 #  = \frac1p\Big(\sum_i w_i\log x_i - \log m\Big), \qquad w_i = \frac{x_i^p}{\sum_j x_j^p}$$
 #
 # $$m' = \frac{m}{p}\Big(\sum_i w_i \log x_i - \log m\Big)$$
+#
 # </details>
 #
 # The $w_i$ in it are what each place contributes to the sum, its **share**. The formula says: look at log x where the
@@ -499,7 +500,8 @@ print("learned p, seed by seed:", [round(net.pool.p.item(), 2) for net in nets["
 # The last line: where p went from 3.
 #
 # For each seed and each film: GeM's error minus the other's. The mean of these has an interval over films *and* seeds,
-# because both could have been others:
+# because both could have been others. (The training films and the backbone could have been others, too. Of that the
+# interval knows nothing.)
 
 # %%
 from bonexage_utils.course.heads import paired_over_seeds, verdict
@@ -667,7 +669,7 @@ print(f"- GeM against average, {len(hands.films)} hands: {looks_more}; {more} po
 #   hospital would ask. Here the backbone was frozen.
 # - **One p for each channel**, as the first paper also tries, and **attention**, which learns *where* to listen
 #   instead of taking the loud.
-# - **The child's sex**: every head here was told it, alike. What that is worth: 05 (planned). **The bound** on the age:
+# - **The child's sex**: every head here was told it, alike. What that is worth: 05. **The bound** on the age:
 #   06 (planned).
 # - **Where the network looks when it decides**: 08 (planned).
 # - **Real films with masks.** Nobody has outlined their centres; the second claim has a phantom's row only.
