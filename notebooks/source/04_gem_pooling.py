@@ -18,8 +18,8 @@
 # **You need** Python with functions, and to have seen a PyTorch tensor; logarithms and the chain rule for one section.
 # Notebook 03 helps; nothing here needs it to have been run.
 #
-# **Time:** 50 minutes with the exercises. Measured on two processor cores, profile `cpu`: TIME_AND_MEMORY, plus
-# a minute, once, to draw the 2,400 films if no other notebook has.
+# **Time:** 50 minutes with the exercises. Measured on two processor cores, profile `cpu`: a bit over a minute of
+# computing and 1.6 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 #
 # Notebooks marked *(planned)* are still to come; this one needs none of them.
 
@@ -184,10 +184,10 @@ with torch.no_grad():
 draw_signed(signed, lifted)
 
 # %% [markdown]
-# Left: the map as the norm leaves it. The orange part is negative, and there it *means* something: "surely nothing
-# round here". A clamp makes 0.000001 of all of it, strong no and faint no alike. Right: the same numbers through a
-# softplus, log(1 + eˣ), which is positive everywhere and keeps their order. Does it matter? Clamp-and-power with
-# p = 1 ought to be the average:
+# Left: the map as the norm leaves it (what lies below −4 stands in the first bar). The orange part is negative, and
+# there it *means* something: "surely nothing round here". A clamp makes 0.000001 of all of it, strong no and faint no
+# alike. Right: the same numbers through a softplus, log(1 + eˣ), which is positive everywhere and keeps their order.
+# Does it matter? Clamp-and-power with p = 1 ought to be the average:
 
 # %%
 with torch.no_grad():
@@ -341,7 +341,8 @@ for dtype in (torch.float16, torch.float32):
 # In float16 the third power of 0.000001 is zero, the root of zero is infinitely steep, and infinity times zero is not a
 # number (NaN). One silent channel is enough: the next step makes p a NaN, and the network with it. So the package
 # computes GeM in float32, whatever the rest runs in. It does one thing more: it takes the largest value out before the
-# power and puts it back after the root. The rest is then at most 1, and no power of 1 overflows.
+# power and puts it back after the root. The rest is then at most 1, so no power overflows; and the largest place is
+# exactly 1, so the sum never vanishes.
 #
 # Three ways on our maps. *Wrong* is a pooled value off by more than a hundredth of itself, or no number at all (under
 # a thousandth, nothing counts):
@@ -497,7 +498,7 @@ print("learned p, seed by seed:", [round(net.pool.p.item(), 2) for net in nets["
 # %% [markdown]
 # First the guess to beat, then one line for each pooling. Compare the numbers *within* a line before you compare lines:
 # so far apart are networks that differ in nothing but luck. A difference between two lines has to be read against that.
-# The last line: where p went from 3.
+# The last line: where p went from 3. Upwards means that training wanted fewer places to speak, downwards more.
 #
 # For each seed and each film: GeM's error minus the other's. The mean of these has an interval over films *and* seeds,
 # because both could have been others. (The training films and the backbone could have been others, too. Of that the
@@ -593,7 +594,7 @@ looks_more = "more on centres" if more.low > 0 else "less on centres" if more.hi
 print("verdict:", looks_more)
 
 # %% [markdown]
-# Before you quote that line, ask what else it could be. Three questions, the same forty hands:
+# Before you quote that line, ask what else it could be. The same forty hands:
 
 # %%
 torch.manual_seed(course.seed)
@@ -613,6 +614,8 @@ print(f"the same step on centres, in an untrained network: {bootstrap_mean(by_ch
 # - *How much?* The first line says how many times their area the centres get. A verdict may be sure and small.
 # - *Only centres?* If the shafts gain as well, then GeM listens more to *bone*, or to whatever is bright and full of
 #   edges, and "centres" is too narrow a word.
+# - *At which size?* Today's films are twice as large as those the network learned on. At its own size a place is too
+#   coarse for a centre.
 # - *Learned?* A network that has learned nothing shows how much of the step any contrast would give: GeM prefers loud
 #   places, and a film's loud places are not its black corners.
 #
@@ -624,7 +627,7 @@ print(f"the same step on centres, in an untrained network: {bootstrap_mean(by_ch
 # The cell below stops if one day the numbers leave the band they had when this was written.
 
 # %%
-low, high = {"fast": (5, 60), "cpu": (5, 30), "gpu": (3, 30)}[course.profile.name]
+low, high = {"fast": (5, 60), "cpu": (8, 34), "gpu": (3, 34)}[course.profile.name]
 for name, errors in off.items():
     assert not course.embedded or low < errors.mean() < high, f"{name}: MAE {errors.mean():.1f}, not {low} to {high}"
 assert all(1 < power < 20 for power in learned), f"learned p {learned}"
