@@ -12,9 +12,10 @@ from conftest import ROOT
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import exercises
-from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb01, nb02, nb03, right, wrong
+from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb01, nb02, nb03, nb04, right, wrong
 from bonexage_utils.course.exploration import leak
 from bonexage_utils.course.start import PROFILES, Course
+from bonexage_utils.model import GeM
 
 MODULES = sorted(found.name for found in pkgutil.iter_modules(exercises.__path__) if found.name.startswith("nb"))
 NONSENSE = ["", "nonsense", -1, 0.5, [], {}, (), object(), len, lambda *_: 1 / 0, (None, None), float("nan")]
@@ -219,3 +220,44 @@ def test_the_colleagues_two_parts_share_one_transform() -> None:
     first, second = torch.utils.data.random_split(films, [6, 4])
     first.dataset.transform = len
     assert second.dataset.transform is len
+
+
+GEMS = {
+    "mean by hand": (lambda x, p: (x.float().clamp(min=1e-6) ** p).flatten(2).mean(2) ** (1 / p), "right"),
+    "largest taken out": (lambda x, p: GeM(p)(x), "right"),
+    "a loop": (lambda x, p: torch.stack([nb04.generalised_mean(row[None], p)[0] for row in x]), "right"),
+    "keepdim": (lambda x, p: nb04.generalised_mean(x, p)[..., None, None], "keepdim"),
+    "no mean": (lambda x, p: x, "whole map"),
+    "one number": (lambda x, p: x.mean(), "yours became ()"),
+    "wrong axes": (lambda x, p: x.float().clamp(min=1e-6).pow(p).mean((-3, -1)).pow(1 / p), "yours became (2, 4)"),
+    "no power at all": (lambda x, p: x.amax((-2, -1)), "In this order"),
+    "clamped at one": (lambda x, p: nb04.generalised_mean(x.float().clamp(min=1), p), "In this order"),
+}
+
+
+@pytest.mark.parametrize("name", GEMS)
+def test_a_gem_of_ones_own(course: Course, name: str) -> None:
+    gem, expected = GEMS[name]
+    assert expected in said(nb04.build(course).gem, gem)
+
+
+def test_a_slope_by_nudging_is_right_too(course: Course) -> None:
+    def nudged(x: torch.Tensor, p: float) -> torch.Tensor:
+        return ((x ** (p + 1e-5)).mean() ** (1 / (p + 1e-5)) - (x**p).mean() ** (1 / p)) / 1e-5
+
+    assert said(nb04.build(course).slope, nudged).startswith("right")
+
+
+def test_the_slope_is_that_of_the_package() -> None:
+    for p in (1.0, 3.0, 12.0):
+        x, layer = torch.rand(7, dtype=torch.float64) + 0.1, GeM(p).double()
+        layer(x.reshape(1, 1, 1, 7)).sum().backward()
+        torch.testing.assert_close(layer.log_p.grad / p, nb04.slope_in_p(x, p))  # d p = p · d log p
+
+
+def test_the_exercise_on_p_asks_what_its_figure_shows(course: Course) -> None:
+    exercise, told = nb04.build(course).power, nb04.draw_powers().alt
+    for p in nb04.POWERS_OFFERED:
+        assert f"p = {p}: the loudest place" in told
+    assert said(exercise, str(exercise.solution_value)) == said(exercise, float(exercise.solution_value))
+    assert said(exercise, True).startswith("wrong: Choose one of")

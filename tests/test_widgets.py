@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 
-from bonexage_utils.course import bootstrap, pixels, widgets
+from bonexage_utils.course import bootstrap, pixels, pooling, widgets
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.plots import Picture
 
+FILM, RESPONSE = np.zeros((32, 32), np.uint8), torch.rand(4, 3, 3, generator=torch.Generator().manual_seed(0)) + 0.1
 LABELS = pd.DataFrame({"sex": list("FM") * 30, "months": np.repeat(np.arange(12.0, 192.0, 6.0), 2)})
 SLIDERS = {
     "grow_a_hand": (widgets.grow_a_hand, widgets.draw_hands, widgets.draw_growth, (12, 60, 216)),
@@ -24,6 +26,8 @@ SLIDERS = {
                     lambda: widgets.draw_bins(LABELS), (1, 6, 24)),
     "choose_width": (pixels.choose_width, lambda width: pixels.draw_squares((width,)), pixels.draw_squares,
                      (60, 80, 125)),
+    "choose_p": (lambda: pooling.choose_p(FILM, RESPONSE), lambda p: pooling.draw_shares(FILM, RESPONSE, powers=(p,)),
+                 lambda: pooling.draw_shares(FILM, RESPONSE), (1, 3, 30)),
 }
 
 # --- sliders and figures ---

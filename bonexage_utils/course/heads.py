@@ -12,10 +12,13 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import FilmDataset, eval_loader, standardise, to_unit
 from bonexage_utils.config import lr_factor
+from bonexage_utils.course.start import Profile
+from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import RESAMPLES, Interval
 from bonexage_utils.images import Preprocessing
-from bonexage_utils.model import BoneAgeNet, Features, age_loss, parameter_groups
+from bonexage_utils.model import BoneAgeNet, Features, age_loss, create_backbone, parameter_groups
 
+BACKBONE = "convnext_atto"  # the small one that is shipped with phantom weights
 BATCH, LR, WEIGHT_DECAY = 64, 3e-3, 0.05
 
 
@@ -31,6 +34,20 @@ class Maps:
         return len(self.months)
 
 
+def frozen_backbone(profile: Profile) -> tuple[str, str, int]:
+    """The backbone, its weights and the films' side (px) for a profile's experiments on frozen maps.
+
+    `gpu` takes the profile's own with ImageNet weights, if they can be fetched; else it is the one that is shipped.
+    """
+    if profile.name == "gpu":
+        try:
+            create_backbone(profile.backbone, "imagenet")
+            return profile.backbone, "imagenet", profile.image_size
+        except BoneXageError as error:
+            print(f"{error}. Going on with the phantom weights of {BACKBONE}.")
+    return BACKBONE, "phantom", 96 if profile.name == "fast" else 160
+
+
 @torch.inference_mode()
 def frozen_maps(backbone: str, weights: str, films: FilmDataset, preprocessing: Preprocessing,
                 device: torch.device | str = "cpu") -> Maps:
@@ -40,7 +57,7 @@ def frozen_maps(backbone: str, weights: str, films: FilmDataset, preprocessing: 
     for batch in tqdm(eval_loader(films, 64), desc="reading maps", leave=False, mininterval=0.5):
         images = standardise(to_unit(batch["image"].to(device)), preprocessing)
         maps.append(features(images.to(memory_format=torch.channels_last)).to("cpu", torch.float16))
-    return Maps(torch.cat(maps), torch.from_numpy(films.sex), torch.from_numpy(films.months))
+    return Maps(torch.cat(maps), torch.tensor(films.sex), torch.tensor(films.months))
 
 
 def head_only(backbone: str, months: Tensor, **settings) -> BoneAgeNet:
