@@ -10,7 +10,7 @@ import pandas as pd
 from bonexage_utils.batches import SEX_CODE
 from bonexage_utils.course.exercises.base import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.fusion import policy_errors, tables_reader
-from bonexage_utils.course.same_hand import UNUSUAL, ages_of, in_spreads, untold
+from bonexage_utils.course.same_hand import ages_of, in_spreads, untold
 from bonexage_utils.course.start import Course
 from bonexage_utils.course.widgets import SEXES
 from bonexage_utils.evaluation import Interval, paired_difference
@@ -18,7 +18,8 @@ from bonexage_utils.labels import parse_sex
 
 SPELLED = ("F", "M", "female", " Male ", "f", "MALE")
 NO_SEX = (float("nan"), None, "", "missing", "unknown")
-SPANS = {"1 to 2": (12, 24), "5 to 6": (60, 72), "11 to 12": (132, 144), "15 to 16": (180, 192)}  # years: months
+SPANS = {"below 5": (11, 59), "5 to 10": (59, 119), "above 10": (119, 228)}  # years: places in MONTHS
+SMALL = 0.5  # SD
 MOST_FILMS = 400  # in the exercise on the gain
 SLIP_SD = 12.0  # months: what a reader errs on a film, told the sex or not
 CLOSE = 0.2  # of the interval's width: how far its ends may be from ours
@@ -53,16 +54,19 @@ def _encode(course: Course) -> Exercise:
         if codes.shape != (len(clean),):
             return wrong(f"One code for each row, please: {len(clean)} rows went in and {codes.shape} came out.")
         if (codes == 1 - np.array(truth)).all():
-            return wrong("Your codes are swapped: the embedding's row 0 was learned from girls and row 1 from boys. Each "
-                         f"child is read as the other sex, at ten years {lost:.0f} months off, and nothing complains.")
+            return wrong("Your codes are swapped: the embedding's row 0 was learned from girls and row 1 from boys. "
+                         f"Each child is read as the other sex, at ten years {lost:.0f} months off, and nothing "
+                         "complains.")
         if (codes == 1).all():
-            return wrong("Everybody is a boy: any text that is not empty counts as true, 'F' as well, and so does NaN.")
+            return wrong("Everybody is a boy: any text that is not empty counts as true, 'F' as well, and so does "
+                         "NaN.")
         if (codes != truth).any():
             return wrong("On the cohort's own column M should give 1 and F 0. Print a few rows beside their codes.")
         codes, stopped = _try(answer, spelled)
         if stopped:
-            return wrong(f"A table may write {', '.join(map(repr, SPELLED[2:4]))}: known sexes, spelled otherwise, with "
-                         "blanks. To refuse those is safe but costs children their answer; `parse_sex` knows them.")
+            return wrong(f"A table may write {', '.join(map(repr, SPELLED[2:4]))}: known sexes, spelled otherwise, "
+                         "with blanks. To refuse those is safe but costs children their answer; `parse_sex` knows "
+                         "them.")
         if codes.tolist() != encode(spelled):
             return wrong("'female' or ' Male ' went wrong: a comparison with one spelling makes a girl of every other. "
                          "Look a spelling up, and let what is not found be nobody's sex.")
@@ -72,10 +76,10 @@ def _encode(course: Course) -> Exercise:
         question="Write my_encode(column): a pandas column of sexes to 0 (girl) and 1 (boy), with an error where a sex "
                  "is unknown.",
         judge=judge,
-        hints=("Two steps: from the spelling to M, F or nothing, then from M and F to a code. What does the second step "
-               "give for nothing?",
-               "bonexage_utils.labels.parse_sex does the first step for one value; bonexage_utils.batches.SEX_CODE is a "
-               "dictionary for the second; a column has .map().",
+        hints=("Two steps: from the spelling to M, F or nothing, then from M and F to a code. What does the second "
+               "step give for nothing?",
+               "bonexage_utils.labels.parse_sex does the first step for one value; bonexage_utils.batches.SEX_CODE "
+               "is a dictionary for the second; a column has .map().",
                "Before you return: if any code .isna(), raise ValueError and name the rows."),
         solution_value=encode,
         explanation="codes = column.map(parse_sex).map(SEX_CODE); if codes.isna().any(): raise ValueError(...); "
@@ -114,8 +118,8 @@ def _unknown_values(answer: Callable[[pd.Series], Any]) -> Verdict:
         if stopped:
             continue
         if len(codes) != 3:
-            return wrong("You leave the unknown row out. From there on sexes and films are out of step, and a child gets "
-                         "its neighbour's sex. Refuse, or keep the row and say so.")
+            return wrong("You leave the unknown row out. From there on sexes and films are out of step, and a child "
+                         "gets its neighbour's sex. Refuse, or keep the row and say so.")
         code = codes[1]
         if np.isnan(code):
             return wrong("NaN stays in the column as a code. Turned into whole numbers later it becomes whatever the "
@@ -167,15 +171,16 @@ def _gain(course: Course) -> Exercise:
         if not low <= value <= high:
             return wrong("The gain should lie between the ends of its interval: first the gain, then low, then high.")
         if (high - low) > 3 * width:
-            return wrong("That is about where the gain of *one film* lies. Asked is how sure the mean over all films is: "
-                         "resample the films, or divide the standard deviation by the root of their number.")
+            return wrong("That is about where the gain of *one film* lies. Asked is how sure the mean over all films "
+                         "is: resample the films, or divide the standard deviation by the root of their number.")
         if (high - low) > (1 + CLOSE) * width:
             return wrong(f"Your interval is {high - low:.1f} months wide, the paired one {width:.1f}. Two separate "
                          "intervals, or two separate resamplings, forget that both readers saw the *same* films and "
                          "slipped on the same ones: take the difference film by film, then resample.")
         if max(abs(low - truth.low), abs(high - truth.high)) > CLOSE * width:
             return wrong(f"The gain is right, its interval is not: [{low:.2f}, {high:.2f}] against [{truth.low:.2f}, "
-                         f"{truth.high:.2f}]. 95 % means from the 2.5th to the 97.5th percentile of the resampled means.")
+                         f"{truth.high:.2f}]. 95 % means from the 2.5th to the 97.5th percentile of the resampled "
+                         "means.")
         return right(f"{truth} months: told the sex, this reader is so much nearer. Film by film, the slips that both "
                      "make cancel, and the interval is narrower than from two separate ones.")
 
@@ -214,31 +219,37 @@ def _gain(course: Course) -> Exercise:
 
 def _spread() -> Exercise:
     def over(function: Callable, span: tuple[int, int]) -> float:
-        parts = [function(sex, ages_of(sex)[span[0] - 1:span[1]]) for sex in SEXES]
+        parts = [function(sex, ages_of(sex)[span[0]:span[1]]) for sex in SEXES]
         return float(np.mean(np.abs(np.concatenate(parts))))
 
     spreads = {name: over(in_spreads, span) for name, span in SPANS.items()}
     months = {name: over(untold, span) for name, span in SPANS.items()}
-    truth, most_months = max(spreads, key=spreads.__getitem__), max(months, key=months.__getitem__)
+    harmless = [name for name in SPANS if spreads[name] < SMALL]
+    truth = harmless[0] if harmless else "nowhere"
+    listed = ", ".join(f"{name}: {value:.1f} SD" for name, value in spreads.items())
 
     def says(name: str) -> str:
         if name == truth:
-            return (f"Only {months[name]:.0f} months, but healthy children of that age are so alike that this is "
-                    f"{spreads[name]:.1f} SD, near the {UNUSUAL:g} at which a doctor begins to look for a disease. Months "
-                    "are not the measure of harm.")
-        also = " It is the largest in months," if name == most_months else " That is much in months,"
-        return (f"From {name} years a missing sex costs {months[name]:.0f} months.{also} but healthy children differ by "
-                f"more there, too: {spreads[name]:.1f} SD, against {spreads[truth]:.1f} where the line is highest.")
+            return (f"It may be left out at no age ({listed}). The months differ, but so do healthy children: to "
+                    "lose the sex moves a child by about one SD at any age, the smallest included.")
+        if name == min(months, key=months.__getitem__):
+            return (f"Only {months[name]:.0f} months, that is true. But small children are much alike, so these few "
+                    f"months are {spreads[name]:.1f} SD: read the axis of this figure, not of the last one.")
+        return (f"There the line dips, but on the whole it costs {spreads[name]:.1f} SD ({months[name]:.0f} months), "
+                f"more than {SMALL:g}. That all centres show by then does not help: now they fuse, hers years before "
+                "his." if name == "above 10" else
+                f"From {name} years the line looks level, and level is not low: it lies at {spreads[name]:.1f} SD "
+                f"({months[name]:.0f} months), more than {SMALL:g}.")
 
     return Exercise(
-        question="At which age does a missing sex come nearest to making a healthy child look unusual? One of "
-                 f"{', '.join(repr(name) for name in SPANS)}, in years.",
-        judge=choice({name: says(name) for name in SPANS}, truth),
-        hints=("The vertical axis counts standard deviations of healthy children. Unusual is where the thin line is.",
-               "The horizontal axis is in months: 24 is two years."),
+        question="A ward wants to save itself a question. Where may the sex be left out, if on average that must cost "
+                 f"less than half an SD? {', '.join(repr(name) for name in SPANS)} (years) or 'nowhere'.",
+        judge=choice({name: says(name) for name in [*SPANS, "nowhere"]}, truth, {"no": "nowhere", "none": "nowhere"}),
+        hints=("The vertical axis counts standard deviations of healthy children. Where is half of one?",
+               "The horizontal axis is in months: 60 is five years, 120 is ten."),
         solution_value=truth,
-        explanation=f"{truth!r}: " + ", ".join(f"{name} {value:.1f} SD" for name, value in spreads.items()) + ".",
-        likely_mistakes={f"{name} years": name for name in SPANS if name != truth} | {"no age given": "girls"},
+        explanation=f"{truth!r}: {listed}.",
+        likely_mistakes={name: name for name in SPANS if name != truth} | {"a number": 5},
     )
 
 
@@ -256,8 +267,8 @@ def _unknown(course: Course) -> Exercise:
                     f"{worse.drop(truth).min():.0f} months off. For one film, the mean of two answers is never further "
                     "off than the two are on average. Print beside each such answer that the sex was not known.")
         paying, off = ("boys", boys) if boys > girls else ("girls", girls)
-        return (f"On all films {everyone:.0f} months, which looks like the others. But look at the two bars: the {paying} "
-                f"pay for it, with {off:.0f} months each, and the overall mean hides them.")
+        return (f"On all films {everyone:.0f} months, which looks like the others. But look at the two bars: the "
+                f"{paying} pay for it, with {off:.0f} months each, and the overall mean hides them.")
 
     options = {name: says(name) for name in errors.index} | {
         "refuse": "Where somebody can be asked, yes: that is what the package does unless it is told otherwise. Here "
@@ -273,5 +284,5 @@ def _unknown(course: Course) -> Exercise:
         solution_value=truth,
         explanation=f"{truth!r}: the longer of the two bars is {worse[truth]:.0f} months, else "
                     f"{worse.drop(truth).min():.0f} or more.",
-        likely_mistakes={"a girl": "always girl", "a boy": "always boy", "no answer": "refuse", "nothing of these": "ask"},
+        likely_mistakes={"a girl": "always girl", "a boy": "always boy", "no answer": "refuse", "none of these": "ask"},
     )
