@@ -17,8 +17,8 @@ from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.plots import Picture
 
 LABELS = pd.DataFrame({"sex": list("FM") * 30, "months": np.repeat(np.arange(12.0, 192.0, 6.0), 2)})
-SAID = pd.DataFrame({"image": str(ROOT / "notebooks" / "cover.png"), "sex": list("FMFM"), "months": [12.0, 60, 132, 216],
-                     "girl": [14.0, 50, 120, 190], "boy": [18.0, 70, 141, 215]})
+SAID = pd.DataFrame({"image": str(ROOT / "notebooks" / "cover.png"), "sex": list("FMFM"),
+                     "months": [12.0, 60, 132, 216], "girl": [14.0, 50, 120, 190], "boy": [18.0, 70, 141, 215]})
 SLIDERS = {
     "grow_a_hand": (widgets.grow_a_hand, widgets.draw_hands, widgets.draw_growth, (12, 60, 216)),
     "slip_a_label": (widgets.slip_a_label, lambda slip: widgets.draw_slips((slip,)), widgets.draw_slips, (0, 36, 96)),

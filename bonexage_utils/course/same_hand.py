@@ -156,7 +156,8 @@ def draw_in_spreads() -> Picture:
         told.append(f"{SEX_NAME[sex]} {some}")
     ax.axhline(UNUSUAL, color=ACCENT, linewidth=1, label="unusual from here on")
     ax.set(xlabel="bone age (months)", ylabel="off by (SD of healthy children)", xlim=(0, 240), ylim=(0, None),
-           xticks=range(0, 241, 24), yticks=np.arange(0, 2.6, 0.5), title="A missing sex, against the spread of healthy children")
+           xticks=range(0, 241, 24), yticks=np.arange(0, 2.6, 0.5),
+           title="A missing sex, against the spread of healthy children")
     ax.legend(loc="lower right")
     return Picture(figure, f"""How far a reader who is not told the sex is off by the tables, in standard deviations of
         healthy children, against bone age in months: {'; '.join(told)}. A line marks {UNUSUAL:g} standard

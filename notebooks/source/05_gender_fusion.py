@@ -557,7 +557,8 @@ from bonexage_utils.course.heads import paired_over_seeds, verdict
 
 difference = paired_over_seeds(absolute["with sex"], absolute["without sex"])
 kind_of = "simulated " if course.embedded else ""
-print("For a frozen backbone pretrained on phantoms to name centre states,", f"{seeds} seeds, {len(unseen)} {kind_of}films:")
+print("For a frozen backbone pretrained on phantoms to name centre states,")
+print(f"over {seeds} seeds and {len(unseen)} {kind_of}films:")
 print(f"- {verdict(difference, 'with sex', 'without sex')}: {difference} months (95 % interval over films and seeds).")
 print(f"- Not told, heads read girls {measured[~boys].mean():+.1f} and boys {measured[boys].mean():+.1f} months off.")
 change = (said["boy"] - said["girl"]).median()
