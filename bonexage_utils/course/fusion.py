@@ -183,12 +183,12 @@ def draw_policies(readers: dict[str, pd.DataFrame]) -> Picture:
             ax.bar(np.arange(len(table)) + offset, table[SEX_NAME[sex]], 0.38, color=SEX_COLOUR[sex],
                    label=SEX_NAME[sex])
         ax.plot(range(len(table)), table["all"], "D", color="black", markersize=5, label="all")
-        ax.set(xticks=range(len(table)), title=name, ylim=(0, None))
+        ax.set(xticks=range(len(table)), title=name)
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xticklabels([text.replace(" ", "\n", 1) for text in table.index])
         rows = [f"{policy} {row.girls:.1f}, {row.boys:.1f} and {row.all:.1f}" for policy, row in
                 zip(table.index, table.itertuples(), strict=True)]
         told.append(f"{name}: {'; '.join(rows)}")
-    axes[0, 0].set_ylabel("MAE (months)")
-    axes[0, -1].legend(fontsize=8)
+    axes[0, 0].set(ylabel="MAE (months)", ylim=(0, None))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return Picture(figure, f"Mean absolute error in months for girls, boys and all, by policy. {'. '.join(told)}.")

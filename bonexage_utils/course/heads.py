@@ -40,7 +40,7 @@ def frozen_maps(backbone: str, weights: str, films: FilmDataset, preprocessing: 
     for batch in tqdm(eval_loader(films, 64), desc="reading maps", leave=False, mininterval=0.5):
         images = standardise(to_unit(batch["image"].to(device)), preprocessing)
         maps.append(features(images.to(memory_format=torch.channels_last)).to("cpu", torch.float16))
-    return Maps(torch.cat(maps), torch.from_numpy(films.sex), torch.from_numpy(films.months))
+    return Maps(torch.cat(maps), torch.tensor(films.sex), torch.tensor(films.months))
 
 
 def head_only(backbone: str, months: Tensor, **settings) -> BoneAgeNet:
