@@ -350,7 +350,7 @@ from bonexage_utils.evaluation import bootstrap_mean
 
 pooled = {name: part.maps.float().mean((-2, -1)).numpy() for name, part in {**maps, "unseen": unseen}.items()}
 guesser = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
-guesser.fit(pooled["train"], maps["train"].sex)
+guesser.fit(pooled["train"], maps["train"].sex.numpy())
 hits = bootstrap_mean(guesser.predict(pooled["unseen"]) == unseen.sex.numpy())
 commonest = max((unseen.sex == code).float().mean().item() for code in (0, 1))
 says = "betray" if hits.low > commonest else "do not clearly betray"
@@ -506,9 +506,9 @@ draw_policies({"by the tables": policy_errors(tables_reader(table)), "our heads"
 # %% [markdown]
 # Compare the two panels. Left, the diamonds of the three ways without a sex are at about the same height where girls
 # and boys are about as many: the overall MAE cannot tell a fair policy from an unfair one. Right, the bars of somebody
-# told the sex are no longer zero, because heads err anyway. For one film, the mean of two answers is never further off than the two answers are on average, so
-# it cannot do worse than tossing a coin. It is still an answer for nobody in particular. Where somebody can be asked,
-# asking is worth the distance between the first pair of bars and the last.
+# told the sex are no longer zero, because heads err anyway. For one film, the mean of two answers is never further off
+# than the two answers are on average, so it cannot do worse than tossing a coin. It is still an answer for nobody in
+# particular. Where somebody can be asked, asking is worth the distance between the first pair of bars and the last.
 #
 # As in every notebook, the cell below stops if one day the numbers leave the band they had when this was written.
 
@@ -569,7 +569,7 @@ print("For a frozen backbone pretrained on phantoms to name centre states,")
 print(f"over {seeds} seeds and {len(unseen)} {kind_of}films:")
 print(f"- {verdict(difference, 'with sex', 'without sex')}: {difference} months (95 % interval over films and seeds).")
 for name, code in {"girls": 0, "boys": 1}.items():
-    off = bootstrap_mean(errors["without sex"].mean(0)[unseen.sex == code])
+    off = bootstrap_mean(errors["without sex"].mean(0)[(unseen.sex == code).numpy()])
     print(f"- Not told, they read {name} {off.value:+.1f} [{off.low:+.1f}, {off.high:+.1f}] months off on average.")
 change = (said["boy"] - said["girl"]).median()
 print(f"- The same film, read as a boy's instead of a girl's, changes by {change:+.1f} months (median).")
