@@ -3,7 +3,7 @@
 #
 # **The question:** same hand, boy or girl: same age?
 #
-# No. A reader opens one atlas for girls and another for boys, and finds the same hand on pages that lie up to two
+# No. A reader's atlas has one part for girls and another for boys, and the same hand stands on pages that are up to two
 # years apart. So the network has to be told the sex. Today you build the small part that tells it, measure what it is
 # worth and at which age, switch the sex of a film to see what happens, and decide what to do when nobody knows it.
 #
@@ -64,8 +64,8 @@ draw_centre_ages()
 # %% [markdown]
 # Horizontal axis: the bone age. One row for each centre (PP3 is the proximal phalanx of the third finger, MC a
 # metacarpal, MP and DP middle and distal phalanges); the pale marks at the right are its fusion. Every grey line runs
-# from her to him, and none the other way. In the first year the lines are short. By the second they are a year long,
-# and at the end of growth two years.
+# from her to him, and none the other way. In the first year the lines are short. In the second they are about a year
+# long, at the end of growth about two.
 #
 # One thing to keep in mind until the end: in the phantom girls and boys differ *because these tables say so*. Whether
 # the sex helps a network is no open question here. How much, for whom, and what happens without it, are.
@@ -218,7 +218,7 @@ for name, head in heads.items():
 
 # %% [markdown]
 # A straight head adds one number to every boy, whatever his hand looks like. But a boy of one is a few months
-# ahead of the girl with the same hand, and a boy of ten nearly two years. Only a head that bends can learn a
+# older than the girl with the same hand, and a boy of ten nearly two years. Only a head that bends can learn a
 # difference that depends on the hand.
 #
 # ## The trap: who is not a boy is a girl
@@ -282,7 +282,17 @@ ex.encode.check(my_encode)
 # name centre states*, and for no other network.
 #
 # Heads learn from the training films. We measure on the selection and calibration films together: nothing is chosen
-# by them today, and more films make narrower intervals. The test films stay locked.
+# by them today, and more films make narrower intervals. The test films stay locked. (Profile `fast` only checks that
+# the cells run: two short epochs on few films. Its numbers mean nothing.)
+
+# %%
+from bonexage_utils.weights import read_record
+
+record = read_record(backbone)
+pd.Series({name: record.get(name, "") for name in ("task", "read_by", "films_trained_on", "size_px", "minutes")})
+
+# %% [markdown]
+# That is how the backbone was made. Now its maps, once for all films:
 
 # %%
 from bonexage_utils.batches import film_sets
@@ -301,8 +311,9 @@ table = pd.concat([films["selection"], films["calibration"]], ignore_index=True)
 print(f"{len(maps['train']):,} films to learn from, {len(unseen)} to measure on; one map:", tuple(unseen.maps[0].shape))
 
 # %% [markdown]
-# The map reads (channels, rows, columns). Now the heads: for every seed one of each kind, with the same order of films,
-# so that the two can be compared seed by seed.
+# The map reads (channels, rows, columns). Now the heads: GeM pooling, the fusion, the bounded age, trained by AdamW as
+# in notebook 03. For every seed one of each kind, with the films in the same order, so that the two can be compared
+# seed by seed.
 
 # %%
 from tqdm import tqdm
