@@ -217,7 +217,7 @@ for name, head in heads.items():
     print(f"{name:8} the same change for all five children: {same}")
 
 # %% [markdown]
-# A straight head adds one number to every boy, whatever his hand looks like. But a boy of one is a few months
+# A straight head adds one number to every boy's score, whatever his hand looks like. But a boy of one is a few months
 # older than the girl with the same hand, and a boy of ten nearly two years. Only a head that bends can learn a
 # difference that depends on the hand.
 #
@@ -234,10 +234,10 @@ print(pd.DataFrame({"typed": typed.map(repr), "== 'M'": quick.map({0: "girl", 1:
                     "parse_sex": typed.map(parse_sex).map({"F": "girl", "M": "boy"}).fillna("nobody's")}).to_string())
 
 # %% [markdown]
-# Read the middle column downwards. Seven rows, one boy. Nothing was written in two rows, and they became girls; two
-# more say *male*, and became girls. No error, no warning, and each of them will be read from the wrong atlas. This has
-# happened in public bone-age code. `parse_sex` knows the spellings in circulation, and whatever is none of them is
-# nobody's.
+# Read the middle column downwards. Seven rows, one boy. Two rows are empty and one says *unknown*: girls. Two more say
+# *male* and *m*: girls. No error, no warning, and every boy among them will be read from the girls' part of the atlas.
+# This has happened in public bone-age code. `parse_sex` knows the spellings in circulation, and whatever is none of
+# them is nobody's.
 #
 # A label table with such a row is refused as a whole, and the line is named:
 
@@ -406,9 +406,9 @@ print(how_recorded(claim))
 
 # %% [markdown]
 # Read each row as: the MAE of a, the MAE of b, their difference film by film and seed by seed, the interval, and what
-# it allows to say. The upper row answers a question about our simulator: it would be alarming if the sex did *not*
-# help there, and how much it helps depends on how well the backbone reads maturity at all. The lower row is about
-# children, as far as films of 100 × 100 px, squashed, can be.
+# it allows to say. The upper row answers a question about our simulator. There the sex *must* help whoever reads
+# maturity well, so its size tells how well these heads read; should it say "no difference", blame the reading, not the
+# sex. The lower row is about children, as far as films of 100 × 100 px, squashed, can be.
 #
 # ## At which age?
 
@@ -524,7 +524,7 @@ draw_policies({"by the tables": policy_errors(tables_reader(table)), "our heads"
 # As in every notebook, the cell below stops if one day the numbers leave the band they had when this was written.
 
 # %%
-low, high = {"fast": (10, 80), "cpu": (5, 26), "gpu": (4, 26)}[course.profile.name]
+low, high = {"fast": (10, 80), "cpu": (5, 45), "gpu": (4, 45)}[course.profile.name]
 mae = absolute["with sex"].mean()
 assert not course.embedded or low < mae < high, f"MAE {mae:.1f} months, expected {low} to {high}"
 
