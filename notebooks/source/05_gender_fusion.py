@@ -389,10 +389,10 @@ ex.gain.check(my_gain)
 # ex.gain.solution()
 
 # %% [markdown]
-# Now with seeds. `paired_over_seeds` draws films *and* seeds again and again, so its interval is for other films and
-# other networks at once; `verdict` turns it into words and no more. **The claim: sex improves accuracy.** Its two
-# rows: the phantom, live, where the answer is ours by construction; and real films, recorded beforehand, where it is
-# not. Negative numbers are in favour of the first, the head with the sex.
+# Now with seeds. `paired_over_seeds` draws films *and* seeds again and again, so its interval is for other films
+# and other networks at once; `verdict` turns it into words and no more. **The claim: sex improves accuracy.**
+# Measured twice: on the phantom, live, where the answer is ours by construction, and on real films, recorded
+# beforehand, where it is not. Negative numbers are in favour of the first, the head with the sex.
 
 # %%
 from bonexage_utils.course.claims import how_recorded, two_rows
@@ -405,10 +405,11 @@ two_rows(claim, absolute, len(maps["train"]), live).T
 print(how_recorded(claim))
 
 # %% [markdown]
-# Read each row as: the MAE of a, the MAE of b, their difference film by film and seed by seed, the interval, and what
-# it allows to say. The upper row answers a question about our simulator. There the sex *must* help whoever reads
-# maturity well, so its size tells how well these heads read; should it say "no difference", blame the reading, not the
-# sex. The lower row is about children, as far as films of 100 × 100 px, squashed, can be.
+# Each column is one of the two, read downwards: the MAE of a, the MAE of b, their difference film by film and seed
+# by seed, its interval, and what that allows to say. The left one answers a question about our simulator. There the
+# sex *must* help whoever reads maturity well, so its size tells how well these heads read; should it say "no
+# difference", blame the reading, not the sex. The right one is about children, as far as films of 100 × 100 px,
+# squashed, can be.
 #
 # ## At which age?
 
@@ -422,18 +423,19 @@ draw_gains(gains)
 gains.round(1)
 
 # %% [markdown]
-# Horizontal axis: the labelled age. Vertical axis: by how many months the MAE falls when the sex is told; the higher,
-# the more it is worth. Black: measured, with interval and number of films. Red: what the tables cost a reader who errs
-# in nothing else, so about the most there is to gain. Measured values lie lower, for a plain reason: whoever is ten
-# months off anyhow is pushed further off on one film and back towards the truth on the next. The better the reader,
-# the more the sex is worth.
+# Horizontal axis: the labelled age. Vertical axis: by how many months the MAE falls when the sex is told; the
+# higher, the more it is worth. Black: measured, with interval and number of films. Red: what the tables cost a
+# reader who errs in nothing else, so about the most there is to gain. Expect the measured ones lower, for a plain
+# reason: whoever is ten months off anyhow is pushed further off on one film and back towards the truth on the next.
+# The better the reader, the more the sex is worth.
 #
 # Where intervals of two bands overlap widely, do not say that one band gains more. And an interval that holds zero
 # says that these films cannot tell, not that there is nothing.
 #
 # ## Switch the sex
 #
-# An experiment that no clinic can make: the *same* film, read as a girl's and as a boy's.
+# An experiment that no clinic can make: the *same* film, read as a girl's and as a boy's. Each answer is the mean of
+# the heads that know about sexes.
 
 # %%
 from dataclasses import replace
