@@ -586,7 +586,7 @@ for name, code in {"girls": 0, "boys": 1}.items():
     print(f"- Not told, they read {name} {off.value:+.1f} [{off.low:+.1f}, {off.high:+.1f}] months off on average.")
 change = (said["boy"] - said["girl"]).median()
 print(f"- The same film, read as a boy's instead of a girl's, changes by {change:+.1f} months (median).")
-print("- On the phantom that is so because its tables say so.")
+print("- Who is ahead of whom on the phantom, and by how much, its tables decide.")
 
 # %% [markdown]
 # ## What we left out
