@@ -12,9 +12,10 @@ from conftest import ROOT
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import exercises
-from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb01, nb02, nb03, nb04, right, wrong
+from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb01, nb02, nb03, nb04, nb05, right, wrong
 from bonexage_utils.course.exploration import leak
 from bonexage_utils.course.start import PROFILES, Course
+from bonexage_utils.labels import parse_sex
 from bonexage_utils.model import GeM
 
 MODULES = sorted(found.name for found in pkgutil.iter_modules(exercises.__path__) if found.name.startswith("nb"))
@@ -261,3 +262,33 @@ def test_the_exercise_on_p_asks_what_its_figure_shows(course: Course) -> None:
         assert f"p = {p}: the loudest place" in told
     assert said(exercise, str(exercise.solution_value)) == said(exercise, float(exercise.solution_value))
     assert said(exercise, True).startswith("wrong: Choose one of")
+
+
+ENCODERS = {
+    "a key error refuses, too": (lambda c: [{"F": 0, "M": 1}[parse_sex(x)] for x in c], "right"),
+    "NumPy": (lambda c: np.array(nb05.encode(c)), "right"),
+    "torch": (lambda c: torch.tensor(nb05.encode(c)), "right"),
+    "truth of M": (lambda c: [int(x != "F") for x in c], "'female'"),
+    "unknown is a boy": (lambda c: [int(parse_sex(x) != "F") for x in c], "nan becomes a boy"),
+    "unknown is two": (lambda c: [{"F": 0, "M": 1}.get(parse_sex(x), 2) for x in c], "the code 2"),
+    "one for all": (lambda c: 1, "rows went in"),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_no_unknown_becomes_a_sex(course: Course, name: str) -> None:
+    function, expected = ENCODERS[name]
+    assert expected in said(nb05.build(course).encode, function)
+
+
+def test_a_gain_may_be_computed_in_other_ways(course: Course) -> None:
+    """The normal approximation is near enough; an interval upside down is not."""
+    exercise = nb05.build(course).gain
+
+    def by_formula(told: np.ndarray, not_told: np.ndarray) -> tuple[float, ...]:
+        gain = np.abs(not_told) - np.abs(told)
+        reach = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
+        return gain.mean(), gain.mean() - reach, gain.mean() + reach
+
+    assert said(exercise, by_formula).startswith("right")
+    assert "then low, then high" in said(exercise, lambda a, b: (by_formula(a, b)[0], *by_formula(a, b)[:0:-1]))

@@ -13,12 +13,14 @@ import pytest
 import torch
 from conftest import ROOT
 
-from bonexage_utils.course import bootstrap, pixels, pooling, widgets
+from bonexage_utils.course import bootstrap, fusion, pixels, pooling, same_hand, widgets
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.plots import Picture
 
 FILM, RESPONSE = np.zeros((32, 32), np.uint8), torch.rand(4, 3, 3, generator=torch.Generator().manual_seed(0)) + 0.1
 LABELS = pd.DataFrame({"sex": list("FM") * 30, "months": np.repeat(np.arange(12.0, 192.0, 6.0), 2)})
+SAID = pd.DataFrame({"image": str(ROOT / "notebooks" / "cover.png"), "sex": list("FMFM"),
+                     "months": [12.0, 60, 132, 216], "girl": [14.0, 50, 120, 190], "boy": [18.0, 70, 141, 215]})
 SLIDERS = {
     "grow_a_hand": (widgets.grow_a_hand, widgets.draw_hands, widgets.draw_growth, (12, 60, 216)),
     "slip_a_label": (widgets.slip_a_label, lambda slip: widgets.draw_slips((slip,)), widgets.draw_slips, (0, 36, 96)),
@@ -28,6 +30,8 @@ SLIDERS = {
                      (60, 80, 125)),
     "choose_p": (lambda: pooling.choose_p(FILM, RESPONSE), lambda p: pooling.draw_shares(FILM, RESPONSE, powers=(p,)),
                  lambda: pooling.draw_shares(FILM, RESPONSE), (1, 3, 30)),
+    "switch_the_sex": (lambda: fusion.switch_the_sex(SAID), lambda age: fusion.draw_films_switched(SAID, (age,)),
+                       lambda: fusion.draw_films_switched(SAID), (12, 132, 216)),
 }
 
 # --- sliders and figures ---
@@ -100,7 +104,8 @@ def test_stored_figures_tell_what_is_drawn_today() -> None:
         for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     }
     for draw in (widgets.draw_growth, widgets.draw_centres, widgets.draw_slips, pixels.draw_squares, pixels.draw_sides,
-                 pixels.draw_six_changes):
+                 pixels.draw_six_changes, same_hand.draw_centre_ages, same_hand.draw_same_hand,
+                 same_hand.draw_in_spreads):
         assert draw().alt in stored, f"{draw.__name__}: run `make notebooks`"
 
 
