@@ -436,7 +436,7 @@ print(f"MAE {network.mae} months; minus that of the median by sex: {gain} months
 # - **Real films.** The phantom is cleaner than any clinic. How far its numbers carry is asked again and again, from
 #   01 on.
 # - **Whether 96 pixels are enough**, how the films got square, and what else the network sees: 02.
-# - **Why this network and this loss**: 03. **What the sex is worth**: 05 (planned). **Where it fails, and the test
+# - **Why this network and this loss**: 03. **What the sex is worth**: 05. **Where it fails, and the test
 #   films**: 08 (planned).
 # - **Health.** A bone age is one finding among many. What follows from it is for doctors, who see the child.
 #

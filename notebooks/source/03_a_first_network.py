@@ -157,7 +157,7 @@ for kind, body in bodies.items():
 
 # %% [markdown]
 # The map reads (films, channels, rows, columns). Each side has shrunk 32 times, so few rows and columns are left:
-# each place looks at a large part of the hand. Now a property that will matter in notebook 04 (planned). Are the
+# each place looks at a large part of the hand. Now a property that will matter in notebook 04. Are the
 # numbers in the map positive?
 
 # %% tags=["nbval-check-output"]
@@ -711,12 +711,12 @@ print("-", compare("ConvNeXt", "median"), "(95 % interval, paired).")
 # %% [markdown]
 # ## What we left out
 #
-# - **Other seeds.** One run each. Another seed gives another network; from notebook 04 (planned) on we compare over
+# - **Other seeds.** One run each. Another seed gives another network; from notebook 04 on we compare over
 #   several.
 # - **An untouched judge.** The learning rates were tried beforehand on films like these, so the errors flatter a
 #   little. The test films are for that, once, in 08 (planned).
 # - **Pretrained weights**, which ConvNeXt lives on, and **other poolings**: 04. **The child's sex**, which this
-#   network was never told: 05. **Ages that cannot go below zero**: 06 (all planned).
+#   network was never told: 05. **Ages that cannot go below zero**: 06 (planned).
 # - **More pixels, more epochs.** Change `size` or `epochs` above and see what a minute more buys.
 # - **Real films.** The phantom is cleaner than any clinic.
 #

@@ -560,14 +560,14 @@ assert not course.embedded or low < mae < high, f"MAE {mae:.1f} months, expected
 #
 # <details><summary>2. Swapping the sex at random during training: a good augmentation?</summary>
 #
-# No. An augmentation must keep the label (notebook 02, planned), and the same film under the other sex has another
+# No. An augmentation must keep the label (notebook 02), and the same film under the other sex has another
 # bone age. The head would learn to ignore the sex.
 # </details>
 #
 # <details><summary>3. Heads with and without sex, five seeds each. Why does the interval resample seeds as well as
 # films?</summary>
 #
-# Another seed gives another head (notebooks 03 and 04, planned). Films alone would tell how these five heads do on
+# Another seed gives another head (notebooks 03 and 04). Films alone would tell how these five heads do on
 # other films; the claim is about heads that were not trained yet, too.
 # </details>
 #
