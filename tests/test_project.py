@@ -1,5 +1,6 @@
 """The project itself: environments in step, no machine's traces, no fixed devices, no silenced warnings."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -46,6 +47,22 @@ def test_the_bootstrap_asks_for_what_pyproject_asks() -> None:
     assert set(NEEDED.values()) <= core | set(project["optional-dependencies"]["notebooks"])
     assert {bounds([text]).popitem()[0] for text in core} == {
         bounds([text]).popitem()[0] for text in NEEDED.values() if text in core} | set(UNTOUCHED)
+
+
+def imported(source: str) -> set[str]:
+    """The top-level names of the modules a source imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "source").glob("*.py")), ids=lambda path: path.stem)
+def test_a_notebook_imports_only_what_the_bootstrap_installs(path: Path) -> None:
+    from bonexage_utils.course.bootstrap import NEEDED, UNTOUCHED
+
+    known = sys.stdlib_module_names | NEEDED.keys() | set(UNTOUCHED) | {"bonexage_utils", "IPython"}
+    assert imported(path.read_text(encoding="utf-8")) <= known
 
 
 def tracked() -> list[Path]:
