@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bonexage_utils.course import claims, fusion, same_hand
 from bonexage_utils.course.heads import Maps
+from bonexage_utils.evaluation import SMALLEST_GROUP
 from bonexage_utils.phantom import anatomy
 
 FILMS = pd.DataFrame({"sex": list("FM") * 60, "months": np.repeat(np.linspace(14, 210, 60), 2).round()})
@@ -80,7 +81,8 @@ def test_maps_are_joined_in_order() -> None:
 
 
 def test_small_groups_do_not_speak() -> None:
-    few = FILMS[(FILMS["months"] < 60) | (FILMS["sex"] == "F")].head(60).assign(error=4.0)
+    girls = pd.DataFrame({"sex": "F", "months": np.full(SMALLEST_GROUP, 100.0)})
+    few = pd.concat([girls, FILMS[FILMS["sex"] == "M"].head(SMALLEST_GROUP)]).assign(error=4.0)
     told = fusion.draw_residuals(few).alt
     assert "girls 5 to 10 years +4.0" in told
     assert "boys 5 to 10" not in told

@@ -342,7 +342,7 @@ draw_residuals(table.assign(error=errors["without sex"].mean(0)))
 
 # %% [markdown]
 # Horizontal axis: the labelled age. Vertical axis: the mean error; above zero means read too old, and each bar is a
-# 95 % interval over films. Groups of fewer than ten films do not speak and are left out. The MAE does not show you
+# 95 % interval over films. Groups of fewer than twenty films do not speak and are left out. The MAE does not show you
 # this picture: it has no sign. Look first whether the two colours lie on different sides of the line, and which one
 # lies above. Then whether both lean the same way at an age: that is no matter of sex, but of a head that pulls the
 # youngest and the oldest towards the middle.
