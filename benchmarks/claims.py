@@ -18,7 +18,7 @@ from pretrain import hardware
 
 from bonexage_utils.batches import film_sets
 from bonexage_utils.cohort import load_cohort, sample_cohort
-from bonexage_utils.course.heads import compare_heads, frozen_maps, paired_over_seeds, verdict
+from bonexage_utils.course.heads import BACKBONE, LR, compare_heads, frozen_maps, paired_over_seeds, verdict
 from bonexage_utils.images import Preprocessing, measure_intensity
 
 HOT = 30.0  # times the usual learning rate, for the bound
@@ -28,7 +28,7 @@ COMPARISONS = {
     "sex improves accuracy": ("with sex", {}, "without sex", {"use_sex": False}),
     "the bound improves accuracy": ("bounded", {}, "linear", {"output": "linear"}),
     "the bound stabilises training": (
-        "bounded, hot", {"lr": HOT * 3e-3}, "linear, hot", {"output": "linear", "lr": HOT * 3e-3}),
+        "bounded, hot", {"lr": HOT * LR}, "linear, hot", {"output": "linear", "lr": HOT * LR}),
 }
 
 
@@ -42,7 +42,6 @@ def main() -> None:
     parser.add_argument("cohort", type=Path)
     parser.add_argument("--name", required=True, help="of the films, for the table")
     parser.add_argument("--out", type=Path, default=Path("data/reference_runs"))
-    parser.add_argument("--backbone", default="convnext_atto")
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--films", type=int, default=2400, help="of a larger cohort, so many are used")
     parser.add_argument("--seeds", type=int, default=5)
@@ -57,12 +56,12 @@ def main() -> None:
         cohort = sample_cohort(cohort, args.films)
     sets = film_sets(cohort, ("train", "calibration"), args.size)[0]
     preprocessing = Preprocessing(args.size, *measure_intensity(sets["train"].films, sets["train"].rows))
-    maps = {name: frozen_maps(args.backbone, "phantom", films, preprocessing) for name, films in sets.items()}
+    maps = {name: frozen_maps(BACKBONE, "phantom", films, preprocessing) for name, films in sets.items()}
     for claim, (name_a, a, name_b, b) in COMPARISONS.items():
         if any(row["claim"] == claim and row["films"] == args.name for row in done):
             continue
         started = time.perf_counter()
-        errors = compare_heads(args.backbone, maps["train"], maps["calibration"], {name_a: a, name_b: b}, args.seeds,
+        errors = compare_heads(BACKBONE, maps["train"], maps["calibration"], {name_a: a, name_b: b}, args.seeds,
                                args.epochs)
         apart = paired_over_seeds(errors[name_a], errors[name_b])
         done.append({
@@ -70,7 +69,7 @@ def main() -> None:
             "mae_a": errors[name_a].mean(), "mae_b": errors[name_b].mean(), "difference": apart.value,
             "low": apart.low, "high": apart.high, "verdict": verdict(apart, name_a, name_b),
             "trained_on": len(maps["train"]), "measured_on": len(maps["calibration"]), "seeds": args.seeds,
-            "backbone": f"{args.backbone}, frozen, phantom weights", "size_px": args.size, "epochs": args.epochs,
+            "backbone": f"{BACKBONE}, frozen, phantom weights", "size_px": args.size, "epochs": args.epochs,
             "minutes": (time.perf_counter() - started) / 60, "hardware": hardware(), "commit": commit(),
             "torch": torch.__version__.split("+")[0], "date": time.strftime("%Y-%m-%d"),
         })

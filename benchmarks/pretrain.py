@@ -3,11 +3,11 @@
     bonexage phantom PHANTOMS --n 16000 --seed 1000
     python benchmarks/pretrain.py PHANTOMS --out bonexage_utils/weights
 
-Targets, per centre: is it there, how wide is its epiphysis beside the shaft, how far has it fused. Neither the sex nor
+Targets, per centre: is it there, how wide is it beside the shaft, how far has it fused. Neither the sex nor
 the bone age is among inputs or targets. Each centre reads the network's map through an attention of its own, so that
 no pooling of the course is favoured. Most of the time goes to small films, which are quick, and only the end to large
 ones. Films are turned, stretched, regraded and sampled well or badly, so that what is learned carries over to films of
-another kind; twice as much of that, from the start, and a small ConvNeXt learned next to nothing in the same time.
+another kind.
 
 On a GPU: `--backbone convnext_tiny --size 320 --batch-size 128` with as many phantoms as you have time to draw.
 """
@@ -188,7 +188,8 @@ def main() -> None:
     bar.close()
     result = score(ema.module, cache.array, others, others_truth, preprocessing, truth.mean(0))
     record = {
-        "backbone": args.backbone, "task": f"{', '.join(STATES)} of {len(CENTRES)} centres; no sex, no bone age",
+        "backbone": args.backbone,
+        "task": f"presence, relative width and fusion of {len(CENTRES)} centres; no sex, no bone age",
         "read_by": "one attention per centre over the last map, none of the course's poolings",
         "command": f"python benchmarks/pretrain.py PHANTOMS --backbone {args.backbone} --size {args.size} --epochs "
                    f"{args.epochs} --batch-size {args.batch_size} --lr {args.lr} --seed {args.seed}",

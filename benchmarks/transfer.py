@@ -29,7 +29,7 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
-from bonexage_utils.batches import Augmentation, eval_loader, film_sets, standardise, to_unit
+from bonexage_utils.batches import Augmentation
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.evaluation import Interval, paired_difference
 from bonexage_utils.phantom.dataset import COHORT_FILE
@@ -67,14 +67,11 @@ def subset(cohort: Cohort, films: int, seed: int) -> Cohort:
     return replace(cohort, table=pd.concat(parts, ignore_index=True))
 
 
-@torch.inference_mode()
-def read(model: Path, cohort: Cohort, split: str, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+def read(model: Path, cohort: Cohort, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and labelled months of a split."""
-    predictor = Predictor(model)
-    films = film_sets(cohort, (split,), size)[0][split]
-    said = [predictor.model(standardise(to_unit(batch["image"].to(predictor.device)), predictor.preprocessing),
-                            batch["sex"].to(predictor.device)).cpu() for batch in eval_loader(films, 64)]
-    return torch.cat(said).double().numpy(), films.months.astype(float)
+    films = cohort.split(split)
+    said = Predictor(model).predict(films, batch_size=64)["bone_age_months"]
+    return said.to_numpy(float), films["months"].to_numpy()
 
 
 def measure(said: np.ndarray, truth: np.ndarray, line: np.ndarray | None = None) -> dict[str, float]:
@@ -118,7 +115,7 @@ def own(phantoms: Path, seed: int, epochs: int) -> list[dict]:
         config = replace(BASE, image_size=OWN_SIZE, epochs=epochs, seed=seed, **change)
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            said, truth = read(train(cohort, Path(folder) / "run", config), cohort, "calibration", OWN_SIZE)
+            said, truth = read(train(cohort, Path(folder) / "run", config), cohort, "calibration")
         errors[arm] = np.abs(said - truth)
         apart = paired_difference(errors[arm], errors["phantom weights"])
         rows.append({"arm": arm, "own_minutes": round((time.perf_counter() - started) / 60, 2), "noise_floor": floor,

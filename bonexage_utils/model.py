@@ -95,6 +95,8 @@ def create_backbone(name: str, weights: str = "none") -> nn.Module:
     "phantom" are the package's own (see `weights`). timm turns ImageNet's three-channel first layer into a one-channel
     one by summing over colours.
     """
+    if weights not in WEIGHTS:
+        raise BoneXageError(f"weights '{weights}': unknown; use {', '.join(WEIGHTS)}")
     if not timm.is_model(name):
         raise BoneXageError(f"backbone '{name}': unknown to timm {timm.__version__}; see timm.list_models()")
     state = load_weights(name) if weights == "phantom" else None

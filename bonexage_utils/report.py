@@ -146,20 +146,27 @@ def film_table(evaluation: Evaluation) -> pd.DataFrame:
         "range, months": f"{part.min():.0f}–{part.max():.0f}"} for sex, part in by_sex}).T
 
 
-def stress_table(out: Path) -> pd.DataFrame | None:
-    """`stress.csv` in the report's folder, as `bonexage stress` writes it, as text; None where there is none."""
+def stress_table(out: Path, network: str | None = None) -> pd.DataFrame | None:
+    """`stress.csv` in the report's folder, as `bonexage stress` writes it, as text; None where there is none.
+
+    Raises BoneXageError if it is no such table, or the stress.json beside it names another network than `network`.
+    """
     path = out / "stress.csv"
     if not path.is_file():
         return None
     try:
+        facts = path.with_suffix(".json")
+        tested = json.loads(facts.read_text(encoding="utf-8"))["network_sha256"] if facts.is_file() else network
+        if network and tested != network:
+            raise ValueError("of another network than the predictions")
         table = pd.read_csv(path)[STRESS_COLUMNS]
         return pd.DataFrame({
             "perturbation": table["perturbation"], "strength": table["strength"], "n": table["n"],
             "change of the MAE, months [95 % interval]": [
                 f"{row.mae_change:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in table.itertuples()],
             "clinically significant changes": table["share_significant"].map("{:.0%}".format)})
-    except (OSError, ValueError, KeyError) as error:
-        raise BoneXageError(f"{path}: not a table of 'bonexage stress' ({error}); make it again or remove it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BoneXageError(f"{path}: not usable ({error}); make it with 'bonexage stress', or remove it") from None
 
 
 def _markdown(table: pd.DataFrame, index: bool = True) -> str:
@@ -180,7 +187,7 @@ def write_report(evaluation: Evaluation, out: Path | str, provenance: Provenance
     `coverage.csv` into `out`. `calibration` is the checkpoint's, `comparison` one with another model."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    stress = stress_table(out)
+    stress = stress_table(out, provenance.description.get("network_sha256"))
     pictures = {
         "predicted_against_true": plots.predicted_against_true(evaluation.films),
         "bland_altman": plots.bland_altman(evaluation.films),

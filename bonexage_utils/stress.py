@@ -224,8 +224,9 @@ def stress(predictor: Predictor, cohort: Cohort, out: Path | str, split: str | N
             path.write_bytes(error_under_stress(table, SIGNIFICANT_MONTHS).png)
         with atomic_file(facts) as path:
             path.write_text(json.dumps({
-                "checkpoint": predictor.path.name, "sha256": predictor.sha256, "tta": predictor.tta, "split": split,
-                "films": len(used), "unreadable": len(failures), "significant_months": SIGNIFICANT_MONTHS}, indent=2))
+                "checkpoint": predictor.path.name, "network_sha256": predictor.description["network_sha256"],
+                "tta": predictor.tta, "split": split, "films": len(used),
+                "unreadable": len(failures), "significant_months": SIGNIFICANT_MONTHS}, indent=2))
     told = f"{len(used):,} films of split {split}, MAE {bootstrap_mean((used['predicted'] - used['months']).abs())} " \
         f"months as they are" + (f"; {len(failures):,} cannot be read, e.g. {reason}" if failures else "")
     return table, told

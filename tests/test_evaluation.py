@@ -32,7 +32,7 @@ from bonexage_utils.evaluation import (
     slope,
 )
 from bonexage_utils.prediction import Predictor, predict_to_file
-from bonexage_utils.report import Provenance, worst_table, write_report
+from bonexage_utils.report import Provenance, stress_table, worst_table, write_report
 
 months = st.lists(st.floats(0, 240), min_size=2, max_size=40)
 
@@ -377,6 +377,10 @@ def test_intervals_and_stress_enter_the_report_where_they_were_measured(tmp_path
     assert f"{share:.0%} [" in page
     assert pd.read_csv(tmp_path / "coverage.csv")["coverage"].iloc[-1] == pytest.approx(share)
     assert "30 (robustness)" not in card
+    (tmp_path / "stress.json").write_text('{"network_sha256": "one"}')
+    assert len(stress_table(tmp_path, "one")) == 1
+    with pytest.raises(BoneXageError, match=r"stress\.csv: not usable \(of another network"):
+        stress_table(tmp_path, "other")
     (tmp_path / "stress.csv").write_text("a,b\n1,2\n")
     with pytest.raises(BoneXageError, match=r"stress\.csv") as caught:
         write_report(result, tmp_path, Provenance({}))

@@ -198,6 +198,11 @@ def test_unusable_backbones_are_refused_in_one_line(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_weights_of_an_unknown_kind_are_refused() -> None:
+    with pytest.raises(BoneXageError, match="weights 'image_net': unknown; use imagenet, phantom, none"):
+        BoneAgeNet("test_resnet", weights="image_net")
+
+
 def test_imagenet_weights_load_into_one_channel(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A local stand-in for the hub: the first layer becomes the sum over colours."""
     import timm

@@ -118,8 +118,9 @@ def test_chance_belongs_to_the_film() -> None:
 
 def toy(months) -> SimpleNamespace:
     """As much of a Predictor as the stress tests use; `months` is of films (n, SIZE, SIZE)."""
-    return SimpleNamespace(months=lambda images, sexes: np.asarray(months(images), float), path=Path("toy"), sha256="0",
-                           tta=False, preprocessing=SimpleNamespace(image_size=SIZE))
+    return SimpleNamespace(months=lambda images, sexes: np.asarray(months(images), float), path=Path("toy"),
+                           description={"network_sha256": "0"}, tta=False,
+                           preprocessing=SimpleNamespace(image_size=SIZE))
 
 
 @pytest.fixture

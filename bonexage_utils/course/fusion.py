@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bonexage_utils.course.heads import Maps, paired_over_seeds
 from bonexage_utils.course.same_hand import OTHER, YEARS, ages_of, as_other_sex, band_of, untold_by_band
-from bonexage_utils.course.widgets import ONE, SEXES, _with_picture
+from bonexage_utils.course.widgets import ONE, SEXES, with_picture
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.evaluation import SMALLEST_GROUP, bootstrap_mean
 from bonexage_utils.images import letterbox
@@ -150,7 +150,7 @@ def switch_the_sex(films: pd.DataFrame) -> Any:
     except ImportError:
         return draw_films_switched(films)
     slider = ipywidgets.IntSlider(value=132, min=12, max=216, step=12, description="label, months")
-    return _with_picture(slider, lambda age: draw_films_switched(films, (age,)))
+    return with_picture(slider, lambda age: draw_films_switched(films, (age,)))
 
 
 # --- when the sex is unknown ---

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bonexage_utils.batches import to_unit
-from bonexage_utils.course.widgets import _with_picture, average_child
+from bonexage_utils.course.widgets import average_child, with_picture
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.images import cached_images, letterbox
 from bonexage_utils.phantom import Nuisances, grow, render, tissue
@@ -98,7 +98,7 @@ def choose_width() -> Any:
     except ImportError:
         return draw_squares()
     slider = ipywidgets.IntSlider(value=80, min=NARROWEST, max=WIDEST, step=5, description="width, % of height")
-    return _with_picture(slider, lambda width: draw_squares((width,)))
+    return with_picture(slider, lambda width: draw_squares((width,)))
 
 
 @lru_cache

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.cohort import load_cohort
 from bonexage_utils.course.heads import BACKBONE
-from bonexage_utils.course.widgets import _with_picture
+from bonexage_utils.course.widgets import with_picture
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.evaluation import bootstrap_mean
 from bonexage_utils.images import Preprocessing, letterbox, measure_intensity
@@ -182,7 +182,7 @@ def choose_p(film: np.ndarray, response: Tensor, outline: np.ndarray | None = No
     except ImportError:
         return draw_shares(film, response, outline)
     slider = ipywidgets.IntSlider(value=3, min=1, max=LARGEST_POWER, step=1, description="p")
-    return _with_picture(slider, lambda p: draw_shares(film, response, outline, (p,)))
+    return with_picture(slider, lambda p: draw_shares(film, response, outline, (p,)))
 
 
 def draw_looks(area: pd.DataFrame, seen: dict[str, pd.DataFrame]) -> Picture:

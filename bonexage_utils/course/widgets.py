@@ -88,10 +88,10 @@ def grow_a_hand() -> Any:
     except ImportError:
         return draw_growth()
     slider = ipywidgets.IntSlider(value=60, min=YOUNGEST, max=OLDEST, step=STEP, description="age, months")
-    return _with_picture(slider, draw_hands)
+    return with_picture(slider, draw_hands)
 
 
-def _with_picture(slider: Any, draw: Callable[[int], Picture]) -> Any:
+def with_picture(slider: Any, draw: Callable[[int], Picture]) -> Any:
     """The slider, the picture that `draw` makes of its value, and that picture's alt text: both follow the slider."""
     import ipywidgets
 
@@ -227,7 +227,7 @@ def choose_bins(films: pd.DataFrame) -> Any:
     except ImportError:
         return draw_bins(films)
     slider = ipywidgets.IntSlider(value=6, min=1, max=WIDEST_BIN, step=1, description="bin, months")
-    return _with_picture(slider, lambda width: draw_bins(films, (width,)))
+    return with_picture(slider, lambda width: draw_bins(films, (width,)))
 
 
 # Notebook 03: what one wrong label does to the guess that a loss prefers.
@@ -282,4 +282,4 @@ def slip_a_label() -> Any:
     except ImportError:
         return draw_slips()
     slider = ipywidgets.IntSlider(value=36, min=0, max=FARTHEST_SLIP, step=6, description="slip, months")
-    return _with_picture(slider, lambda slip: draw_slips((slip,)))
+    return with_picture(slider, lambda slip: draw_slips((slip,)))
