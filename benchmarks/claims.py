@@ -1,6 +1,6 @@
 """The claims about parts of the network, measured on a frozen backbone: many heads, paired over films and seeds.
 
-    python benchmarks/claims.py data/phantom-2400-v2 --name phantom --out data/reference_runs
+    python benchmarks/claims.py data/phantom-2400-v3 --name phantom --out data/reference_runs
     python benchmarks/claims.py REAL --name rsna100 --out data/reference_runs
 
 One row a comparison in claims.csv; comparisons that stand there already are not done again. Heads learn on films of the

@@ -6,8 +6,8 @@
 Targets, per centre: is it there, how wide is it beside the shaft, how far has it fused. Neither the sex nor
 the bone age is among inputs or targets. Each centre reads the network's map through an attention of its own, so that
 no pooling of the course is favoured. Most of the time goes to small films, which are quick, and only the end to large
-ones. Films are turned, stretched, regraded and sampled well or badly, so that what is learned carries over to films of
-another kind.
+ones. Films are turned, stretched, regraded, shaded and sampled well or badly, so that what is learned carries over to
+films of another kind.
 
 On a GPU: `--backbone convnext_tiny --size 320 --batch-size 128` with as many phantoms as you have time to draw.
 """
@@ -22,6 +22,7 @@ import pandas as pd
 import timm
 import torch
 import torch.nn.functional as F
+from timm.optim import Muon
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -39,6 +40,7 @@ CENTRES = tuple(APPEARANCE)
 STATES = ("present", "emr", "fusion")
 AUGMENTATION = Augmentation(contrast=0.25, gamma=0.25, noise=0.03)
 STAGES = {0.0: 0.6, 0.7: 0.8, 0.9: 1.0}  # from this share of all updates on: this share of the full size
+SHADE = 0.25  # SD of the log of a film's local gain
 WIDTH_SCALE = 0.1  # an epiphysis's relative width counts as much as its presence when it is off by so much
 
 
@@ -71,6 +73,13 @@ def wake(body: nn.Module) -> None:
             nn.init.constant_(parameter, 0.5)
 
 
+def groups(network: nn.Sequential) -> list[dict]:
+    """Muon's groups: the backbone's matrices and kernels are orthogonalised (Jordan 2024), all else goes by AdamW."""
+    matrices, vectors = parameter_groups(network[0], 0.05)
+    rest = {"params": [*vectors["params"], *network[1].parameters()], "weight_decay": 0.0, "use_fallback": True}
+    return [matrices, rest]
+
+
 def read_states(cohort: Cohort, table: pd.DataFrame) -> Tensor:
     """float32 (films, centres, 3): presence 0/1, relative width, fusion 0–1."""
     truth = pd.read_csv(cohort.root / TRUTH_FILE, dtype={"id": str}).set_index("id").loc[table["id"]]
@@ -95,6 +104,12 @@ def stage_size(size: int, done: float) -> int:
 def coarsen(images: Tensor, side: int, rng: np.random.Generator) -> Tensor:
     """Square films at another side, sampled well (area) or, one batch in four, badly (nearest), as films come."""
     return F.interpolate(images, (side, side), mode=str(rng.choice(["area", "nearest"], p=[0.75, 0.25])))
+
+
+def shade(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Each film brighter here and darker there, smoothly, as consoles level them: (B, 1, S, S), 0–1 scale."""
+    field = torch.from_numpy(rng.normal(0.0, SHADE, (len(images), 1, 4, 4)).astype(np.float32)).to(images.device)
+    return (images * F.interpolate(field, images.shape[-2:], mode="bicubic", align_corners=True).exp()).clamp(0, 1)
 
 
 def stretch(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -140,7 +155,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -158,7 +173,7 @@ def main() -> None:
     wake(features.body)
     network = nn.Sequential(features, CentreStates(features.channels)).to(device, memory_format=torch.channels_last)
     ema = ModelEmaV3(network, decay=0.999, use_warmup=True)
-    optimizer = torch.optim.AdamW(parameter_groups(network, 0.05), lr=args.lr, fused=True)
+    optimizer = Muon(groups(network), lr=args.lr, adjust_lr_fn="match_rms_adamw")
     sampler = EpochSampler(len(rows), args.seed, args.batch_size)
     updates, update, started = args.epochs * len(sampler) // args.batch_size, 0, time.perf_counter()
     bar = tqdm(total=updates, unit="update", mininterval=5)
@@ -170,6 +185,7 @@ def main() -> None:
             images = to_unit(torch.from_numpy(cache.array[rows[batch]])[:, None].to(device))
             images = coarsen(images, stage_size(args.size, update / updates), rng)
             images = stretch(augment(images, keys[batch].to(device), epoch, args.seed, AUGMENTATION), rng)
+            images = shade(images, rng)
             images = standardise(images, preprocessing).to(memory_format=torch.channels_last)
             with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
                 features_of = network[0](images)

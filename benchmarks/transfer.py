@@ -3,7 +3,7 @@
     bonexage phantom PHANTOMS --n 4000 --seed 2000
     python benchmarks/transfer.py zero PHANTOMS REAL --out data/reference_runs
     python benchmarks/transfer.py few REAL --out data/reference_runs
-    python benchmarks/transfer.py own data/phantom-2400-v2 --out data/reference_runs
+    python benchmarks/transfer.py own data/phantom-2400-v3 --out data/reference_runs
     python benchmarks/transfer.py figure --out data/reference_runs
 
 `zero` trains on phantoms alone, in the form of REAL's films (`rsna100`: 100 × 100 px, squashed, nearest), and reads the

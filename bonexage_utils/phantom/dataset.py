@@ -27,7 +27,7 @@ from bonexage_utils.phantom.nuisances import SITES, Nuisances
 from bonexage_utils.phantom.radiograph import film_masks, render
 from bonexage_utils.phantom.skeleton import Child, grow
 
-VERSION = 2  # raise it when the same seed no longer gives the same cohort
+VERSION = 3  # raise it when the same seed no longer gives the same cohort
 AGE_RANGE_MONTHS = (12.0, 216.0)
 # Half of the children are spread evenly, half as in RSNA (mean 127, SD 41): there only 2 % are under two years, too
 # few to learn from.

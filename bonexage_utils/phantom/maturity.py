@@ -124,9 +124,9 @@ def state(name: str, sex: Sex, bone_age_months: float, events: Clock) -> Centre:
     start, end = anatomy.SHAPES.get(name, anatomy.SHAPES["carpal"])[sex]
     detail = float(np.clip((ba - start) / (end - start), 0, 1))
     if name in anatomy.ROUND_BONES:
-        # mm growth D_adult (0.1 + 0.9 x^0.6), taken relative to the hand a child of this bone age usually has
+        # mm growth D_adult (0.1 + 0.9 x^0.5), taken relative to the hand a child of this bone age usually has
         x = np.clip((ba - events.appears) / max(anatomy.CARPALS_ADULT[sex] - events.appears, 24.0), 0.0, 1.0)
-        share = CARPAL_AT_APPEARANCE + (1 - CARPAL_AT_APPEARANCE) * x**0.6
+        share = CARPAL_AT_APPEARANCE + (1 - CARPAL_AT_APPEARANCE) * x**0.5
         hand = mc2_length(sex, ba) / anatomy.MC2_LENGTH_MM[sex][-1]
         return Centre(name, True, float(min(1.0, share / hand)), detail=detail)
     full_grown = max(events.emr_one + 12, min(events.caps, events.fusion_begins))

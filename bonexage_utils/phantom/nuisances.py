@@ -37,9 +37,9 @@ class Style(NamedTuple):
 # Fitted by eye and by histogram to public films at thumbnail size: most dark behind the hand; some whose range was
 # spent on white borders and markers; some levelled by multi-scale processing.
 STYLES = {
-    "plain": Style((6.0, 4.0), (184.0, 18.0), (0.05, 0.30)),
-    "flat": Style((34.0, 10.0), (34.0, 14.0), (0.10, 0.40)),
-    "levelled": Style((62.0, 18.0), (140.0, 22.0), (0.30, 0.50)),
+    "plain": Style((6.0, 4.0), (184.0, 18.0), (0.05, 0.45)),
+    "flat": Style((34.0, 10.0), (34.0, 14.0), (0.10, 0.50)),
+    "levelled": Style((62.0, 18.0), (140.0, 22.0), (0.30, 0.60)),
 }
 
 
@@ -82,13 +82,14 @@ class Nuisances:
     height is left to it. turn_deg: clockwise turn of the hand. centre_x, centre_y: MCP3 as a share of width and height.
     photons: quanta per mm2 in the open field. scatter: scatter over primary. heel: relative fall of the beam from top
     to bottom. psf_mm: blur (SD). background, contrast: grey of air and how much whiter the densest bone is (0-255).
-    gamma: display curve. local: share of the coarse brightness levelled out. collimated: 0 no, else the shutter's
+    gamma: display curve. local: share of the coarse brightness levelled out. sharpening:
+    how much of the finest detail is added again. collimated: 0 no, else the shutter's
     grey (1 black, 2 grey, 3 white). field_turn_deg, field_margin: its turn and how far it stays from the hand (share
     of the height). edges: white plate edges, bits left, right, top, bottom. marker: letter beside the hand; x, y
     (share of width and height, where it would like to lie), size (share of the height) and turn of it; initials: how
     many more letters. right_hand: the other hand. flipped: film
     turned over, thumb on the left. quarter_turns: of the whole film. inverted: bone black on white. fat: fat layer
-    over the usual. pose: degrees per joint.
+    over the usual. mineral: how much more than soft tissue bone attenuates, over the usual. pose: degrees per joint.
     """
 
     aspect: float = 0.78
@@ -105,6 +106,7 @@ class Nuisances:
     contrast: float = 190.0
     gamma: float = 0.9
     local: float = 0.15
+    sharpening: float = 0.15
     collimated: int = 0
     field_turn_deg: float = 0.0
     field_margin: float = 0.05
@@ -122,6 +124,7 @@ class Nuisances:
     cast: bool = False
     ring: bool = False
     fat: float = 1.0
+    mineral: float = 1.0
     pose: dict[str, float] = field(default_factory=dict)
 
     @staticmethod
@@ -152,6 +155,7 @@ class Nuisances:
             contrast=float(np.clip(rng.normal(*style.contrast), 12.0, 235.0)),
             gamma=float(s.gamma * np.exp(rng.normal(0.0, 0.12))),
             local=float(rng.uniform(*style.local)),
+            sharpening=float(rng.uniform(0.0, 0.8)),
             collimated=collimated,
             field_turn_deg=float(rng.normal(0.0, 9.0)),
             field_margin=float(rng.uniform(0.01, 0.07)),
@@ -168,7 +172,8 @@ class Nuisances:
             inverted=bool(rng.random() < INVERTED_RATE),
             cast=bool(rng.random() < CAST_RATE),
             ring=bool(rng.random() < RING_RATE),
-            fat=float(np.exp(rng.normal(0.0, 0.25))),
+            fat=float(np.exp(rng.normal(0.0, 0.4))),
+            mineral=float(np.exp(rng.normal(0.0, 0.15))),
             pose={n: float(POSE_MEAN.get(n, 0.0) + share * fan + sd * wild * rng.normal())
                   for n, (share, sd) in POSE.items()},
         )

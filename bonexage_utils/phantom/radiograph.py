@@ -16,20 +16,20 @@ from bonexage_utils.phantom.tissue import Frame
 FINE_PX_PER_MM = 2.2  # below this, bones are drawn twice as fine, so that a 1 mm growth plate survives
 SCATTER_SIGMA_MM = 20.0
 LEVELLING_SHARE = 0.05  # SD of what is levelled out, as a share of the image's height
-SHARPENING = 0.15  # edge enhancement of every reader's console ...
-SHARPENING_MM = 0.9  # ... over this SD
+SHARPENING_MM = 0.9  # SD over which a console enhances edges
 SPACING_LIMITS_PX = (240, 820)  # heights of films whose height follows from their spacing
 
 
-def _expose(years: float, cortex: np.ndarray, spongy: np.ndarray, soft: np.ndarray, fat: np.ndarray) -> np.ndarray:
+def _expose(years: float, mineral: float, cortex: np.ndarray, spongy: np.ndarray, soft: np.ndarray,
+            fat: np.ndarray) -> np.ndarray:  # fmt: skip
     """Transmitted share of the beam (0-1) through thickness maps (mm) at an age in years.
 
-    Bone replaces soft tissue; fat is part of it.
+    Bone replaces soft tissue and attenuates more, `mineral` times as much more as usual; fat is part of soft tissue.
     """
-    bone = {k: np.interp(years, anatomy.MINERAL_AGE_YEARS, v) for k, v in anatomy.MU_BONE_PER_CM_33KEV.items()}
-    mu = {k: np.float32(v / 10) for k, v in (anatomy.MU_PER_CM_33KEV | bone).items()}
-    paths = mu["soft"] * soft - (mu["soft"] - mu["fat"]) * fat
-    paths += (mu["cortical"] - mu["soft"]) * cortex + (mu["spongiosa"] - mu["soft"]) * spongy
+    mu = {k: np.float32(v / 10) for k, v in anatomy.MU_PER_CM_33KEV.items()}
+    more = {k: np.float32(mineral * (np.interp(years, anatomy.MINERAL_AGE_YEARS, v) / 10 - mu["soft"]))
+            for k, v in anatomy.MU_BONE_PER_CM_33KEV.items()}
+    paths = mu["soft"] * soft - (mu["soft"] - mu["fat"]) * fat + more["cortical"] * cortex + more["spongiosa"] * spongy
     return np.exp(-paths)
 
 
@@ -47,7 +47,7 @@ def _display(signal: np.ndarray, hand: np.ndarray, n: Nuisances, scale: float) -
     density = -np.log(np.maximum(signal, 1e-4))
     coarse = _blur(density, LEVELLING_SHARE * density.shape[0])
     density = density - n.local * coarse
-    density += SHARPENING * (density - _blur(density, SHARPENING_MM * scale))
+    density += n.sharpening * (density - _blur(density, SHARPENING_MM * scale))
     thin = (slice(None, None, 3),) * 2
     limb = hand[thin] > 1.0
     air = np.median(density[thin][~limb]) if (~limb).any() else density.min()
@@ -120,7 +120,7 @@ def render(
     added = plate.extras(posed, n, film, hand, rng)
     size = fine.shape[::-1]
     limb = cv2.resize(hand + added.soft_mm, size, interpolation=cv2.INTER_LINEAR)
-    primary = _expose(child.chronological_age_months / 12, cortex, spongy, limb,
+    primary = _expose(child.chronological_age_months / 12, n.mineral, cortex, spongy, limb,
                       cv2.resize(fat, size, interpolation=cv2.INTER_LINEAR))  # fmt: skip
     if fine is not film:
         primary = cv2.resize(primary, film.shape[::-1], interpolation=cv2.INTER_AREA)

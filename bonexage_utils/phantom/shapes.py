@@ -210,7 +210,7 @@ def _round(bone: Bone, centre: Centre) -> list[Solid]:
     points = points @ turn if bone.name == "sesamoid" else points
     middle = bone.origin + bone.direction * bone.length / 2
     width = float(np.ptp(points[:, 0]))
-    solids = [_sliced(f"centre_{bone.name}", middle, points, 0.75 * width, bone.shell_mm, 0.62)]
+    solids = [_sliced(f"centre_{bone.name}", middle, points, 0.75 * width, bone.shell_mm, 0.75)]
     hook = float(np.clip((centre.detail - 0.6) / 0.3, 0, 1)) if bone.name == "hamate" else 0.0  # M 132-168, F 114-145
     if hook:
         ring = np.array([[np.cos(a), 1.25 * np.sin(a)] for a in np.linspace(0, 2 * np.pi, 24, endpoint=False)])

@@ -15,9 +15,10 @@ from bonexage_utils.phantom import anatomy, maturity
 from bonexage_utils.phantom.maturity import Centre, Sex
 
 SIZE_SD = 0.045  # body size at a given age, relative (+-4.5 % on bone length)
+BUILD_SD = 0.08  # slender or sturdy: the widths of all bones for their length, relative
 BONE_SD = 0.025  # each bone's own length on top of that, relative
 SIZE_TEMPO_CORRELATION = 0.45  # early maturers are taller at the same age
-CARPAL_FIT = 1.18  # rounding the corners off takes from the tabled sizes
+CARPAL_FIT = 1.3  # rounding the corners off takes from the tabled sizes
 LAYOUT_SD = 0.012  # each landmark's own place, in units of |radius -> MCP3|
 
 
@@ -125,6 +126,7 @@ class _Body:
     index: float  # metacarpal index 2T/W
     unit: float
     male: bool
+    build: float  # widths of bones over the usual
 
     def between(self, toddler: float, adult: float) -> float:
         """Toddler (2 years) to adult (16 years) proportions: fingers slim down."""
@@ -141,7 +143,7 @@ def _forearm(body: _Body, at: dict[str, np.ndarray]) -> list[Bone]:
     for name, head, shaft in (("radius", 0.445, 0.20), ("ulna", 0.24, 0.14)):
         length, thick = 1.6 * body.unit, (0.13 if name == "radius" else 0.09) * body.mc2
         end = (at["ulna"] if name == "ulna" else np.zeros(2)) + up * thick / 2
-        widths = (shaft * body.mc2, shaft * body.mc2, head * body.mc2)
+        widths = tuple(body.build * body.mc2 * share for share in (shaft, shaft, head))
         cortex = anatomy.CORTEX_SHARE["forearm"] * body.index * widths[1] / 2
         bones.append(Bone(name, "forearm", "", end - up * length, up, length, widths, cortex, "head", thick))
     return bones
@@ -150,7 +152,7 @@ def _forearm(body: _Body, at: dict[str, np.ndarray]) -> list[Bone]:
 def _ray(body: _Body, ray: int, at: dict[str, np.ndarray], stretch: dict[str, float]) -> list[Bone]:
     """Metacarpal and phalanges of one ray, from the MCP joint outwards in the directions of the layout."""
     bones: list[Bone] = []
-    width = body.mc2_width * (1.15, 1.0, 0.97, 0.82, 0.85)[ray - 1]
+    width = body.build * body.mc2_width * (1.15, 1.0, 0.97, 0.82, 0.85)[ray - 1]
     names = [row for row in ("MC", "PP", "MP", "DP") if row != "MP" or ray > 1]
     for row in names:
         name = f"{row}{ray}"
@@ -167,9 +169,10 @@ def _ray(body: _Body, ray: int, at: dict[str, np.ndarray], stretch: dict[str, fl
             towards = _direction(row, ray, at, bones[-1].direction)
             start = start + towards * joint / 2
             if row == "DP":
-                widths = (0.6 * length, body.between(0.32, 0.28) * length, 0.42 * length)
+                waist = body.build * length
+                widths = (0.6 * waist, body.between(0.32, 0.28) * waist, 0.42 * waist)
             else:
-                waist = (body.between(0.25, 0.205) if row == "PP" else body.between(0.31, 0.265)) * length
+                waist = (body.between(0.25, 0.205) if row == "PP" else body.between(0.31, 0.265)) * body.build * length
                 widths = (1.6 * waist, waist, 1.2 * waist)
         at_head = row == "MC" and ray > 1
         thin, thick = (0.10, 0.19) if at_head else (0.075, 0.11 if row == "PP" else 0.13)
@@ -201,8 +204,9 @@ def _carpals(body: _Body, at: dict[str, np.ndarray], thumb: Bone) -> list[Bone]:
     return bones
 
 
-def _bones(sex: Sex, age: float, size: float, stretch: dict[str, float], sway: np.ndarray) -> tuple[float, list[Bone]]:
-    """Unit S (mm) and all bones in the neutral pose at chronological `age`; `stretch` scales single lengths."""
+def _bones(sex: Sex, age: float, size: float, build: float, stretch: dict[str, float], sway: np.ndarray
+           ) -> tuple[float, list[Bone]]:  # fmt: skip
+    """Unit S (mm) and all bones in the neutral pose at `age`; `build` scales widths, `stretch` single lengths."""
     years = age / 12
     mc2 = maturity.mc2_length(sex, age) * size
     # carpus and cartilage between radius and metacarpals scale with MC3; 4 mm is half the radius epiphysis
@@ -216,9 +220,9 @@ def _bones(sex: Sex, age: float, size: float, stretch: dict[str, float], sway: n
            for (name, xy), s in zip(layout.items(), sway, strict=True)}  # fmt: skip
     width, index = (float(np.interp(years, anatomy.MC2_WIDTH_AGE_YEARS, table[sex]))
                     for table in (anatomy.MC2_WIDTH_MM, anatomy.METACARPAL_INDEX))  # fmt: skip
-    # toddlers' metacarpals are wider on films than in the table, for their length
-    width *= size * float(np.interp(years, (1.5, 9), (1.32, 0.95)))
-    body = _Body(years, mc2, width, index, unit, sex == "M")
+    # metacarpals are wider on films than in the table, for their length, and toddlers' most
+    width *= size * float(np.interp(years, (1.5, 9), (1.35, 1.15)))
+    body = _Body(years, mc2, width, index, unit, sex == "M", build)
     rays = [_ray(body, ray, at, stretch) for ray in range(1, 6)]
     fingers = [bone for ray in rays for bone in ray]
     shell = float(np.interp(years, anatomy.MINERAL_AGE_YEARS, anatomy.SHELL_MM))
@@ -251,16 +255,17 @@ def grow(
     if tempo is None:
         tempo = float(np.clip(rng.standard_normal(), -maturity.TEMPO_LIMIT, maturity.TEMPO_LIMIT))
     shifts: dict[str, tuple[float, float]] = {}
-    size_z, stretch, sway = 0.0, {}, np.zeros((len(anatomy.LAYOUT), 2))
+    size_z, build, stretch, sway = 0.0, 1.0, {}, np.zeros((len(anatomy.LAYOUT), 2))
     if jitter:
         shifts = maturity.draw_shifts(rng)
         r = SIZE_TEMPO_CORRELATION
         size_z = r * tempo + np.sqrt(1 - r * r) * rng.standard_normal()
+        build = float(np.exp(BUILD_SD * rng.standard_normal()))
         stretch = {name: float(np.exp(BONE_SD * rng.standard_normal())) for name in maturity.CENTRES}
         sway = rng.standard_normal(sway.shape)
     size = float(np.exp(SIZE_SD * size_z))
     ba = maturity.bone_age(sex, age_months, tempo)
-    unit, bones = _bones(sex, age_months, size, stretch, sway)
+    unit, bones = _bones(sex, age_months, size, build, stretch, sway)
     centres = tuple(maturity.state(name, sex, ba, maturity.clock(name, sex, *shifts.get(name, (0.0, 0.0))))
                     for name in maturity.CENTRES)  # fmt: skip
     return Child(sex, float(age_months), ba, float(tempo), size, unit, tuple(bones), centres)

@@ -170,7 +170,7 @@ def _outline(child: Child, frame: Frame, margin: float) -> np.ndarray:
     skin = 1.3 * margin
     wrist = [along("radius", 0.98, bones["radius"].widths[2] / 2 + 0.8 * skin),
              along("ulna", 0.98, -bones["ulna"].widths[2] / 2 - 0.8 * skin)]  # fmt: skip
-    heel = [along("MC5", share, -aside * unit) for share, aside in ((0.9, 0.092), (0.5, 0.122), (0.1, 0.137))]
+    heel = [along("MC5", share, -aside * unit) for share, aside in ((0.9, 0.11), (0.5, 0.15), (0.1, 0.165))]
     heel.append((2 * along("MC5", 0.0, -0.13 * unit) + wrist[1]) / 3)
     fill([*webs, *heel, wrist[1], wrist[0], along("MC1", 0.0), along("MC2", 0.0)])
     fill([along("MC1", 0.0, 2 * margin), along("MC1", 0.95), along("PP1", 0.12), along("MC2", 0.86), along("MC2", 0.0)])
@@ -218,7 +218,7 @@ def soft(child: Child, frame: Frame, fat: float) -> tuple[np.ndarray, np.ndarray
     mm = {k: float(np.interp(years, anatomy.SOFT_AGE_YEARS, v)) * child.size_factor
           for k, v in anatomy.SOFT_THICKNESS_MM.items()}  # fmt: skip
     layer = fat * float(np.interp(years, (2, 14), FAT_MM))
-    mask = _outline(child, frame, mm["margin"] * (0.85 + 0.15 * fat))
+    mask = _outline(child, frame, mm["margin"] * (0.55 + 0.45 * fat))
     # the limb goes on beyond the film: without the pad the forearm would thin out towards the edge
     pad = mask.shape[0] // 4
     depth = cv2.distanceTransform(cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_REPLICATE), cv2.DIST_L2, 5)
