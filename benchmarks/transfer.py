@@ -6,11 +6,11 @@
     python benchmarks/transfer.py own data/phantom-2400-v3 --out data/reference_runs
     python benchmarks/transfer.py figure --out data/reference_runs
 
-`zero` trains on phantoms alone, in the form of REAL's films (`rsna100`: 100 × 100 px, squashed, nearest), as they are
-or with the brightness of both levelled, and reads the real films of the selection split (for choosing) and of the
-calibration split (for reporting). `few` fine-tunes on 200, 500 and 2,000 real films from the shipped backbone and from
-random weights, several seeds each. `own` asks the same of phantoms: fine-tuned for some minutes, from scratch, and
-without the sex. Every run is one row of a CSV; runs that stand there already are not done again.
+`zero` trains on phantoms alone, in the form of REAL's films (`rsna100`: 100 × 100 px, squashed, nearest), and reads the
+real films of the selection split (for choosing) and of the calibration split (for reporting). `few` fine-tunes on 200,
+500 and 2,000 real films from the shipped backbone and from random weights, several seeds each. `own` asks the same of
+phantoms: fine-tuned for some minutes, from scratch, and without the sex. Every run is one row of a CSV; runs that stand
+there already are not done again.
 """
 
 import argparse
@@ -38,33 +38,19 @@ from bonexage_utils.prediction import Predictor
 from bonexage_utils.training import TrainConfig, train
 
 SIDE = 100  # px, of the films of rsna100
-LEVELLING_PX = 4.0  # SD of a pixel's surroundings: two fingers' width of such a film
 SIZE = 96  # px, what the network sees: whole cells of a map of stride 32
 STRONG = Augmentation(rotation=15.0, shift=0.08, scale=0.15, brightness=0.2, contrast=0.4, gamma=0.4, noise=0.05,
                       occlusion=0.2)
-BASE = TrainConfig(backbone="convnext_atto", image_size=SIZE, batch_size=32, grad_accum=1, lr=1e-3, weights="phantom")
+BASE = TrainConfig(backbone="resnet10t", image_size=SIZE, batch_size=32, grad_accum=1, lr=1e-3, weights="phantom")
 OWN_SIZE = 160  # px, for phantoms
 SELECT_BY = 200  # films: the whole split after every short epoch would take longer than the training
 
 
-def levelled(film: np.ndarray) -> np.ndarray:
-    """Each pixel against its own surroundings: minus their mean, over their SD; uint8 in and out, 128 is the mean.
-
-    What a console did to brightness and contrast goes, edges stay. 9: under a grey level or so there is only noise.
-    """
-    grey = film.astype(np.float32)
-    mean = cv2.GaussianBlur(grey, (0, 0), LEVELLING_PX)
-    spread = np.sqrt(cv2.GaussianBlur((grey - mean) ** 2, (0, 0), 2 * LEVELLING_PX) + 9)
-    return np.clip(128 + 40 * (grey - mean) / spread, 0, 255).astype(np.uint8)
-
-
-def in_form(cohort: Cohort, folder: Path, level: bool) -> Cohort:
-    """The films as `rsna100` has them: a square by nearest sampling, whatever their shape was; levelled if asked."""
-    folder.mkdir(parents=True)
+def squashed(cohort: Cohort, folder: Path) -> Cohort:
+    """The films as `rsna100` has them: a square by nearest sampling, whatever their shape was."""
     for row in tqdm(cohort.table.itertuples(), total=len(cohort), desc="squashing", unit="film", leave=False):
         film = cv2.imread(row.image, cv2.IMREAD_GRAYSCALE)
-        film = cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
-        cv2.imwrite(str(folder / f"{row.id}.png"), levelled(film) if level else film)
+        cv2.imwrite(str(folder / f"{row.id}.png"), cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST))
     images = [str(folder / f"{film}.png") for film in cohort.table["id"]]
     return replace(cohort, table=cohort.table.assign(image=images))
 
@@ -181,7 +167,7 @@ def main() -> None:
     two = modes.add_parser("few")
     three = modes.add_parser("own")
     three.add_argument("phantoms", type=Path)
-    three.add_argument("--epochs", type=int, default=12)
+    three.add_argument("--epochs", type=int, default=14)
     for mode in (one, two):
         mode.add_argument("real", type=Path)
     four = modes.add_parser("figure")
@@ -190,7 +176,6 @@ def main() -> None:
         mode.add_argument("--seeds", type=int, default=5)
     one.add_argument("--epochs", type=int, default=10)
     one.add_argument("--weights", default="phantom")
-    one.add_argument("--levelled", action="store_true", help="films of both kinds with their brightness levelled out")
     two.add_argument("--updates", type=int, default=600, help="about as many for every number of films")
     args = parser.parse_args()
 
@@ -220,15 +205,13 @@ def main() -> None:
             for row in [] if finished(**key) else own(args.phantoms, seed, args.epochs):
                 note({**key, **row}, started)
         elif args.mode == "zero":
-            key = {"phantoms": args.phantoms.name, "weights": args.weights, "epochs": args.epochs,
-                   "levelled": args.levelled, "seed": seed}
+            key = {"phantoms": args.phantoms.name, "weights": args.weights, "epochs": args.epochs, "seed": seed}
             started = time.perf_counter()
             if not finished(**key):
                 config = replace(BASE, epochs=args.epochs, seed=seed, augmentation=STRONG, weights=args.weights)
                 with tempfile.TemporaryDirectory() as folder:
-                    hands, films = (in_form(load_cohort(path), Path(folder) / name, args.levelled)
-                                    for name, path in (("hands", args.phantoms), ("films", args.real)))
-                    for row in zero(hands, films, config):
+                    hands = squashed(load_cohort(args.phantoms), Path(folder))
+                    for row in zero(hands, load_cohort(args.real), config):
                         note({**key, **row}, started)
         else:
             for films, weights in product((200, 500, 2000), ("phantom", "none")):
