@@ -176,6 +176,7 @@ def main() -> None:
         mode.add_argument("--seeds", type=int, default=5)
     one.add_argument("--epochs", type=int, default=10)
     one.add_argument("--weights", default="phantom")
+    two.add_argument("--films", type=int, nargs="+", default=[200, 500, 2000])
     two.add_argument("--updates", type=int, default=600, help="about as many for every number of films")
     args = parser.parse_args()
 
@@ -214,7 +215,7 @@ def main() -> None:
                     for row in zero(hands, load_cohort(args.real), config):
                         note({**key, **row}, started)
         else:
-            for films, weights in product((200, 500, 2000), ("phantom", "none")):
+            for films, weights in product(args.films, ("phantom", "none")):
                 key = {"films": films, "weights": weights, "updates": args.updates, "seed": seed}
                 if not finished(**key):
                     started = time.perf_counter()
