@@ -1,5 +1,8 @@
 """Heads on frozen maps: the same network as without freezing, the same result for the same seed."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +18,9 @@ from bonexage_utils.course.heads import (
     head_only,
     paired_over_seeds,
     verdict,
+    yardsticks,
 )
-from bonexage_utils.evaluation import Interval
+from bonexage_utils.evaluation import Interval, read_noise_floor
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet
 
@@ -83,6 +87,15 @@ def test_the_interval_over_seeds_holds_a_known_spread() -> None:
         held += found.low <= -0.5 <= found.high
     assert np.mean(widths) == pytest.approx(2 * 1.96 * 0.374, rel=0.1)
     assert 50 <= held <= 60
+
+
+def test_yardsticks_are_the_median_and_the_noise_of_the_labels(cohort: Cohort, tmp_path: Path) -> None:
+    films, train = cohort.split("calibration"), cohort.split("train")
+    guess = [train.loc[train["sex"] == sex, "months"].median() for sex in films["sex"]]
+    marks = yardsticks(cohort, films)
+    assert marks == pytest.approx({"median by sex": np.abs(films["months"] - guess).mean(),
+                                   "noise floor": read_noise_floor(cohort.root)})
+    assert list(yardsticks(replace(cohort, root=tmp_path), films)) == ["median by sex"]
 
 
 @pytest.mark.parametrize(("low", "high", "words"), [
