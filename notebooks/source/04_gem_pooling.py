@@ -64,7 +64,7 @@ for state in ("width", "fusion"):
 # it there, how wide, how far fused? It has never been told a bone age or a sex. And it read its map through an
 # attention of its own, not through any of the poolings we are about to compare: else one of them would play at home.
 # The last two lines say how well it learned: a width is a share of the shaft's, fusion runs from 0 to 1. It is small,
-# and learned for minutes on a laptop: it knows something of hands, not everything.
+# and learned on a laptop: it knows something of hands, not everything.
 #
 # We keep this network as it is, **frozen**, and look at the last map it makes. Forty hands were drawn for this notebook
 # alone, with the place of every bone known. Their films are 320 pixels wide today, so that the map is not too coarse.
@@ -168,16 +168,16 @@ draw_from_mean_to_max({"0.2, 0.4, 0.5, 3.0": torch.tensor(quiet_but_one), "nearl
 #
 # ## First of all: no negative numbers
 #
-# What about that clamp? Some maps are never negative: a ResNet ends in a ReLU. A ConvNeXt, as in notebook 03, ends in a
-# norm. Its map of eight hands, as that norm leaves it:
+# What about that clamp? Some maps are never negative: a ResNet ends in a ReLU, which cuts. A ConvNeXt, as in notebook
+# 03, ends in a norm. The map that an untrained one makes of eight hands, as that norm leaves it:
 
 # %%
 from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.course.pooling import draw_signed
 from bonexage_utils.model import Features
-from bonexage_utils.weights import shipped
 
-convnext = Features("convnext_atto", "phantom" if "convnext_atto" in shipped() else "none").eval()
+torch.manual_seed(course.seed)
+convnext = Features("convnext_atto").eval()
 images = standardise(to_unit(torch.from_numpy(hands.films[:8])[:, None]), hands.preprocessing)
 with torch.no_grad():
     signed, lifted = convnext.body(images), convnext(images)
@@ -185,8 +185,8 @@ draw_signed(signed, lifted)
 
 # %% [markdown]
 # Left: the map as the norm leaves it (what lies below −4 stands in the first bar). The orange part is negative, and
-# there it *means* something: "surely nothing round here". A clamp makes 0.000001 of all of it, strong no and faint no
-# alike. Right: the same numbers through a softplus, log(1 + eˣ), which is positive everywhere and keeps their order.
+# in a trained network it *means* something: "surely nothing round here". A clamp makes 0.000001 of all of it, strong no
+# and faint no alike. Right: the same numbers through a softplus, log(1 + eˣ), which is positive everywhere and keeps their order.
 # Does it matter? Clamp-and-power with p = 1 ought to be the average:
 
 # %%
@@ -199,7 +199,7 @@ print(f"signed map: averages from {average.min():.2f} to {average.max():.2f}; "
 print(f"after softplus: off by {lifted_off:.6f} at most")
 
 # %% tags=["nbval-check-output"]
-print("a third or more of the signed map is negative:", (signed < 0).float().mean().item() > 1 / 3)
+print("about half of the signed map is negative:", 0.4 < (signed < 0).float().mean().item() < 0.6)
 print("softplus by hand is the package's map:", torch.allclose(torch.log1p(signed.exp()), lifted, atol=1e-3))
 
 # %% [markdown]
@@ -210,30 +210,26 @@ print("softplus by hand is the package's map:", torch.allclose(torch.log1p(signe
 # ### Why the norm stays
 #
 # ConvNeXt's norm sits at the very end; many drop it together with the classifier. It brings each place to the same
-# loudness. Without it?
+# loudness. What is a map like that has none? The one of the small ResNet that we ship, as it is and normed by hand:
 
 # %%
-with torch.no_grad():
-    raw = convnext.body.forward_features(images)  # before the norm
-
-
 def loudness(values):  # of a place: root mean square over the channels
-    return values.square().mean(1).sqrt().flatten(1)
+    return values.square().mean(1, keepdim=True).sqrt()
 
 
-for name, values in {"before the norm": raw, "after the norm": signed}.items():
-    loud = loudness(values)
-    ratio = (loud.max(1)[0] / loud.min(1)[0]).median()
-    print(f"{name}: the loudest place of a hand is {ratio:.1f} times as loud as the faintest; largest value "
-          f"{values.max():.1f}")
+for name, values in {"without a norm": maps, "after a norm": maps / loudness(maps).clamp(min=1e-6)}.items():
+    loud = loudness(values).flatten(1)
+    ratio = (loud.max(1)[0] / loud.median(1)[0]).median()
+    print(f"{name:14}: the loudest place of a hand is {ratio:.1f} times as loud as the one in the middle")
 
 # %% [markdown]
-# Compare the two lines. Before the norm, one place of the same hand is several times as loud as another, in all its
-# channels at once; and a power p makes a ratio r into r to the p. At p = 3, four times as loud is 64 times the say: a
-# monologue. After the norm the ratio is all but 1: places differ in *what* they say, not in how loud they say it. Also,
-# all that was pretrained behind the norm was pretrained to hear it.
+# Compare the two lines. Without a norm some places are louder than others in all their channels at once, and a power p
+# makes a ratio r into r to the p: at p = 3, twice as loud is eight times the say. Whatever makes a place loud as a
+# whole (a bone, but an edge or a letter of lead, too) then drowns the rest. After a norm the ratio is all but 1, and
+# places differ in *what* they say. Neither is right in itself. But what was pretrained behind a norm was pretrained to
+# hear it; so a ConvNeXt keeps its own, and a ResNet, pretrained without, gets none.
 #
-# From here on again the maps of the backbone that we ship.
+# From here on we stay with the maps of the backbone that we ship.
 #
 # ## How GeM changes with p
 #
@@ -324,15 +320,16 @@ print("after a wild step still positive:", net.pool.p.item() > 0)
 
 # %%
 print(f"largest value {maps.max():.1f}, smallest {maps.min():.6f}")
-for p in (3, 6, 10):
+for p in (1, 3, 6, 10):
     power = maps.half().float() ** p
     print(f"p = {p:2}: {(power > 65504).sum():6,} values beyond float16, {(power < 6e-8).float().mean():6.1%} of all "
-          "become zero")
+          "are zero to it")
 
 # %% [markdown]
-# A power makes large what is large and small what is small: read down the two columns. And p = 10 is not extreme: p is
-# learned and may wander. A single infinity makes the pooled value infinite. And zeros are not harmless: take a channel
-# that is silent everywhere, clamped at 0.000001 as it should be, and ask for the slope in p.
+# A power makes large what is large and small what is small: read down the two columns. (What is zero at p = 1 said
+# nothing to begin with.) And p = 10 is not extreme: p is learned and may wander. A single infinity makes the pooled
+# value infinite. And zeros are not harmless: take a channel that is silent everywhere, clamped at 0.000001 as it should
+# be, and ask for the slope in p.
 
 # %% tags=["nbval-check-output"]
 for dtype in (torch.float16, torch.float32):
@@ -408,9 +405,9 @@ choose_p(hands.films[row], maps[row], hands.centres[row])
 draw_shares(hands.films[row], maps[row], hands.centres[row])
 
 # %% [markdown]
-# Left, p = 1: the average gives nearly every place the same say, the black corners too. That is the softplus' doing:
-# who has nothing to say stands at softplus(0) = 0.69, not at 0, and most places are near that. The further to the
-# right, the fewer places speak, and the more each of them says. Do the loud ones hold bones? Or letters of lead, or
+# Left, p = 1: in an average every place has a say in proportion to its value. (On a map out of a softplus this panel
+# would be almost one colour: who has nothing to say stands there at softplus(0) = 0.69, not at 0.) The further to the
+# right, the fewer places speak, and the more say each of them has. Do the loud ones hold bones? Or letters of lead, or
 # the edge of the film?
 #
 # Two cautions. A cell is 32 pixels wide, but a network's place has seen far more of the film than its own cell; so
