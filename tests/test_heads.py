@@ -32,7 +32,7 @@ def toy_maps() -> Maps:
     """Maps whose brightest place tells the age, and its channel the sex."""
     rng = np.random.default_rng(0)
     months, sex = rng.uniform(20, 220, 512).astype(np.float32), rng.integers(0, 2, 512)
-    maps = rng.uniform(0, 0.2, (512, 320, 2, 2)).astype(np.float16)
+    maps = rng.uniform(0, 0.2, (512, 512, 2, 2)).astype(np.float16)
     maps[np.arange(512), sex, 0, 0] += (months / 100).astype(np.float16)
     return Maps(torch.from_numpy(maps), torch.from_numpy(sex), torch.from_numpy(months))
 

@@ -88,7 +88,7 @@ def draw_gains(table: pd.DataFrame, reach: pd.Series) -> Picture:
     expected = untold_by_band()
     ax.plot([YEARS.index(band) for band in expected.index], expected, "_", color=ACCENT, markersize=14,
             markeredgewidth=2.5, label="a reader who errs in nothing else")
-    ax.plot(np.add(where, 0.15), reach.loc[list(spoken.index)], "D", color=ACCENT, fillstyle="none",
+    ax.plot(np.add(where, 0.25), reach.loc[list(spoken.index)], "D", color=ACCENT, fillstyle="none",
             label="one who errs as these")
     ax.axhline(0, color=MUTED, linewidth=0.8)
     ax.set(xticks=range(len(YEARS)), xticklabels=YEARS, xlim=(-0.5, len(YEARS) - 0.5), xlabel="label (years)",

@@ -23,8 +23,8 @@ from bonexage_utils.course.pooling import (
 from bonexage_utils.course.start import Course
 from bonexage_utils.plots import Picture
 
-POWERS_OFFERED = (1, 3, 10, 30)
-FEWEST_PLACES = 10  # over which half of a channel's sum has to be spread
+POWERS_OFFERED = (1, 2, 3, 10)
+FEWEST_PLACES = 3  # over which half of a channel's sum has to be spread
 WANDERS_TO = 20.0  # the largest p that the exercise on bits allows
 READ_AGE = 108.0  # months: label of the hand in the exercise on p
 
