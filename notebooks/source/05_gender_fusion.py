@@ -566,7 +566,7 @@ draw_policies({"by the tables": policy_errors(tables_reader(table)), "our heads"
 # As in every notebook, the cell below stops if one day the numbers leave the band they had when this was written.
 
 # %%
-low, high = {"fast": (10, 80), "cpu": (6, 13), "gpu": (4, 45)}[course.profile.name]
+low, high = {"fast": (12, 32), "cpu": (6, 13), "gpu": (4, 34)}[course.profile.name]
 mae = absolute["with sex"].mean()
 assert not course.embedded or low < mae < high, f"MAE {mae:.1f} months, expected {low} to {high}"
 

@@ -21,7 +21,7 @@ NO_SEX = (float("nan"), None, "", "missing", "unknown")
 SPANS = {"below 5": (11, 59), "5 to 10": (59, 119), "above 10": (119, 228)}  # years: places in MONTHS
 SMALL = 0.5  # SD
 MOST_FILMS = 400  # in the exercise on the gain
-SLIP_SD = 12.0  # months: what a reader errs on a film, told the sex or not
+SLIP_SD = 16.0  # months: what a reader errs on a film, told the sex or not
 CLOSE = 0.2  # of the interval's width: how far its ends may be from ours
 
 
