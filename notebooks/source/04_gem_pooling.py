@@ -520,7 +520,8 @@ print("learned p, seed by seed:", [round(net.pool.p.item(), 2) for net in nets["
 # films every line would have come out otherwise. The interval below counts both.
 #
 # The last line: where p went from 3. Down, to about 2.3 with every seed: on the whole, smaller pooled values lowered
-# the loss, and more places have a say than at the start. Training moved GeM towards the average, and stopped well before.
+# the loss, and more places have a say than at the start. Training moved GeM towards the average, and stopped well
+# before.
 #
 # For each seed and each film: GeM's error minus the other's. The mean of these has an interval over films *and* seeds,
 # because both could have been others. (The training films and the backbone could have been others, too. Of that the
