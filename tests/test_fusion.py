@@ -98,9 +98,34 @@ def test_the_gain_by_band_is_that_of_its_films() -> None:
     assert table["gain"].round(6).tolist()[::2] == [2.0, 5.0]
     assert table.loc["5 to 10", ["gain", "low", "high"]].isna().all()
     assert table.loc["15 to 20", ["gain", "low", "high"]].isna().all()
-    told_alt = fusion.draw_gains(table).alt
+    films = pd.DataFrame({"sex": "F", "months": months})
+    told_alt = fusion.draw_gains(table, fusion.within_reach(np.zeros_like(told), films)).alt
     assert "0 to 5 years 2.0 [2.0, 2.0], n 40" in told_alt
     assert "5 to 10 years" not in told_alt.split("A red dash")[0]
+    assert f"errs as these heads: 0 to 5 {same_hand.untold('F', 30.0):.1f}, 10 to 15" in told_alt
+
+
+def test_who_errs_anyway_has_less_to_gain() -> None:
+    """Without slips it is the whole distance; with symmetric ones less; with slips far off it cancels."""
+    films = pd.DataFrame({"sex": list("FM") * 50, "months": 150.0})
+    whole = np.mean([abs(same_hand.untold(sex, 150.0)) for sex in "FM"])
+    reach = {size: fusion.within_reach(np.full((2, 100), size) * np.repeat([[1.0], [-1.0]], 100, axis=1), films)
+             for size in (0.0, 8.0, 100.0)}
+    assert reach[0.0]["10 to 15"] == pytest.approx(whole)
+    assert 0 < reach[8.0]["10 to 15"] < whole
+    assert reach[100.0]["10 to 15"] == pytest.approx(0, abs=1e-9)
+
+
+def test_switched_by_band_beside_the_tables() -> None:
+    said = fusion.tables_reader(FILMS)
+    table = fusion.switch_by_band(pd.concat([said, said.assign(girl=said["boy"])]))
+    assert table["n"].sum() == 240
+    spoken = table.dropna()
+    assert (spoken["heads"] < spoken["tables"]).all()
+    right = fusion.switch_by_band(said).dropna()
+    assert len(right) >= 2
+    assert (right["heads"] - right["tables"]).abs().max() < 1.5
+    assert fusion.switch_by_band(said.head(4)).drop(columns="n").isna().all(axis=None)
 
 
 def test_a_switch_is_told_with_its_share() -> None:

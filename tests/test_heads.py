@@ -1,5 +1,8 @@
 """Heads on frozen maps: the same network as without freezing, the same result for the same seed."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +18,9 @@ from bonexage_utils.course.heads import (
     head_only,
     paired_over_seeds,
     verdict,
+    yardsticks,
 )
-from bonexage_utils.evaluation import Interval
+from bonexage_utils.evaluation import Interval, read_noise_floor
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet
 
@@ -28,7 +32,7 @@ def toy_maps() -> Maps:
     """Maps whose brightest place tells the age, and its channel the sex."""
     rng = np.random.default_rng(0)
     months, sex = rng.uniform(20, 220, 512).astype(np.float32), rng.integers(0, 2, 512)
-    maps = rng.uniform(0, 0.2, (512, 320, 2, 2)).astype(np.float16)
+    maps = rng.uniform(0, 0.2, (512, 512, 2, 2)).astype(np.float16)
     maps[np.arange(512), sex, 0, 0] += (months / 100).astype(np.float16)
     return Maps(torch.from_numpy(maps), torch.from_numpy(sex), torch.from_numpy(months))
 
@@ -83,6 +87,15 @@ def test_the_interval_over_seeds_holds_a_known_spread() -> None:
         held += found.low <= -0.5 <= found.high
     assert np.mean(widths) == pytest.approx(2 * 1.96 * 0.374, rel=0.1)
     assert 50 <= held <= 60
+
+
+def test_yardsticks_are_the_median_and_the_noise_of_the_labels(cohort: Cohort, tmp_path: Path) -> None:
+    films, train = cohort.split("calibration"), cohort.split("train")
+    guess = [train.loc[train["sex"] == sex, "months"].median() for sex in films["sex"]]
+    marks = yardsticks(cohort, films)
+    assert marks == pytest.approx({"median by sex": np.abs(films["months"] - guess).mean(),
+                                   "noise floor": read_noise_floor(cohort.root)})
+    assert list(yardsticks(replace(cohort, root=tmp_path), films)) == ["median by sex"]
 
 
 @pytest.mark.parametrize(("low", "high", "words"), [

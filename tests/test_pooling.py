@@ -103,6 +103,15 @@ def test_float16_runs_out_where_its_largest_number_says() -> None:
     assert wrong == {"float16": [0, 1, 1, 1], "float32": [0, 0, 0, 1], "package": [0, 0, 0, 0]}
 
 
+def test_a_dot_marks_the_first_wrong_value() -> None:
+    """One value in thousands is not seen as a height; what is right at every p has no dot."""
+    ax = pooling.draw_precision(torch.full((1, 1, 2, 2), 10.0)).figure.axes[0]
+    dots = [line.get_xdata() for line in ax.lines if line.get_marker() == "o"]
+    assert [len(dot) for dot in dots] == [1, 1, 0]
+    assert 4.5 < dots[0][0] < 5.5
+    assert 38 < dots[1][0] < 43
+
+
 def test_figures_say_in_words_what_they_show() -> None:
     hands, loud = two_hands(), some_map(1, (3, 2, 2))
     assert "p = 10: the loudest place" in pooling.draw_shares(hands.films[0], loud, hands.centres[0]).alt

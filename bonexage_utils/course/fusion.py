@@ -9,7 +9,7 @@ import torch
 from matplotlib.ticker import MaxNLocator
 
 from bonexage_utils.course.heads import Maps, paired_over_seeds
-from bonexage_utils.course.same_hand import OTHER, YEARS, ages_of, as_other_sex, band_of, untold_by_band
+from bonexage_utils.course.same_hand import OTHER, YEARS, ages_of, as_other_sex, band_of, untold, untold_by_band
 from bonexage_utils.course.widgets import ONE, SEXES, with_picture
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.evaluation import SMALLEST_GROUP, bootstrap_mean
@@ -43,6 +43,7 @@ def draw_residuals(films: pd.DataFrame) -> Picture:
                         ha="center", fontsize=7)
             told.append(f"{SEX_NAME[sex]} {band} years {mean.value:+.1f}")
     ax.axhline(0, color=MUTED, linewidth=0.8)
+    ax.margins(y=0.12)
     ax.set(xticks=range(len(YEARS)), xticklabels=YEARS, xlim=(-0.5, len(YEARS) - 0.5), xlabel="label (years)",
            ylabel="mean error (months)", title="Not told the sex: predicted minus label")
     if told:
@@ -65,8 +66,18 @@ def gain_by_band(told: np.ndarray, not_told: np.ndarray, months: np.ndarray) -> 
     return pd.DataFrame(rows, index=pd.Index(YEARS, name="years"))
 
 
-def draw_gains(table: pd.DataFrame) -> Picture:
-    """`gain_by_band` beside what the tables would lead one to expect."""
+def within_reach(told: np.ndarray, films: pd.DataFrame) -> pd.Series:
+    """By band: the gain in MAE (months) of a reader who makes the errors `told` (seeds, films) when told the sex, and
+    takes the tables' middle of both readings when not. `films` has `sex` and `months`."""
+    months = films["months"].to_numpy()
+    push = np.where(films["sex"] == "F", untold("F", months), untold("M", months))
+    rise = (np.abs(told + push) - np.abs(told)).mean(0)
+    return pd.Series(rise).groupby(band_of(months), observed=True).mean()
+
+
+def draw_gains(table: pd.DataFrame, reach: pd.Series) -> Picture:
+    """`gain_by_band`, beside what the tables cost a reader who errs in nothing else, and one who errs as these heads do
+    (`reach`, from `within_reach`)."""
     figure, ax = new_figure(6.5, 3.6)
     spoken = table.dropna()
     where = [YEARS.index(band) for band in spoken.index]
@@ -77,15 +88,37 @@ def draw_gains(table: pd.DataFrame) -> Picture:
     expected = untold_by_band()
     ax.plot([YEARS.index(band) for band in expected.index], expected, "_", color=ACCENT, markersize=14,
             markeredgewidth=2.5, label="a reader who errs in nothing else")
+    ax.plot(np.add(where, 0.25), reach.loc[list(spoken.index)], "D", color=ACCENT, fillstyle="none",
+            label="one who errs as these")
     ax.axhline(0, color=MUTED, linewidth=0.8)
     ax.set(xticks=range(len(YEARS)), xticklabels=YEARS, xlim=(-0.5, len(YEARS) - 0.5), xlabel="label (years)",
            ylabel="gain in MAE (months)", title="What the sex is worth, by age")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, handlelength=1)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, handlelength=1)
     told = "; ".join(f"{band} years {row.gain:.1f} [{row.low:.1f}, {row.high:.1f}], n {row.n:.0f}"
                      for band, row in spoken.iterrows()) or "no band has films enough"
     return Picture(figure, f"""Gain in mean absolute error in months from being told the sex, with 95 % interval, by age
         band: {told}. A red dash in each band marks what the tables would cost a reader who errs in nothing else:
-        {', '.join(f'{band} {value:.1f}' for band, value in expected.items())}.""")
+        {', '.join(f'{band} {value:.1f}' for band, value in expected.items())}. A red diamond marks what they would cost
+        one who errs as these heads: {', '.join(f'{band} {reach[band]:.1f}' for band in spoken.index)}.""")
+
+
+def _tables_switch(middle: np.ndarray | pd.Series) -> np.ndarray:
+    """As a boy minus as a girl by the tables, months, for a film the middle of whose two readings is `middle`."""
+    girl = ages_of("F")
+    boy = as_other_sex("F", girl)
+    return np.interp(middle, (girl + boy) / 2, boy - girl)
+
+
+def switch_by_band(films: pd.DataFrame) -> pd.DataFrame:
+    """By band of the middle of a film's two readings: n, and the median change when the sex is switched, of the heads
+    (`girl`, `boy`) and of the tables, months. Fewer than SMALLEST_GROUP films give n alone."""
+    middle = ((films["girl"] + films["boy"]) / 2).to_numpy()
+    change = pd.DataFrame({"heads": films["boy"] - films["girl"], "tables": _tables_switch(middle)})
+    groups = change.groupby(band_of(middle), observed=False)
+    table = groups.median()
+    table.loc[groups.size() < SMALLEST_GROUP] = np.nan
+    table.insert(0, "n", groups.size())
+    return table.rename_axis("years")
 
 
 def draw_switch(films: pd.DataFrame) -> Picture:
@@ -97,9 +130,8 @@ def draw_switch(films: pd.DataFrame) -> Picture:
         mine = films["sex"] == sex
         ax.scatter(middle[mine], change[mine], s=14, color=SEX_COLOUR[sex], marker=SEX_MARKER[sex], alpha=0.6,
                    linewidths=0, label=f"films of {SEX_NAME[sex]}")
-    girl = ages_of("F")
-    boy = as_other_sex("F", girl)
-    ax.plot((girl + boy) / 2, boy - girl, color="black", label="the tables")
+    middles = np.arange(2, 223)
+    ax.plot(middles, _tables_switch(middles), color="black", label="the tables")
     ax.axhline(0, color=MUTED, linewidth=0.8)
     ax.set(xlabel="middle of the two answers (months)", ylabel="as a boy minus as a girl (months)", xlim=(0, 240),
            xticks=range(0, 241, 24), title="The same film, the sex switched")
@@ -108,8 +140,7 @@ def draw_switch(films: pd.DataFrame) -> Picture:
     return Picture(figure, f"""The change in bone age when the same film is read as a boy's instead of a girl's, for
         {len(films)} films, against the middle of the two answers. The median change is {half:+.1f} months, four films
         in five lie from {low:+.1f} to {high:+.1f}; {(change > 0).mean():.0%} of the films are older as boys. A line
-        shows the same from the tables; at 120 months it is
-        {np.interp(120, (girl + boy) / 2, boy - girl):.0f}.""")
+        shows the same from the tables; at 120 months it is {_tables_switch(120):.0f}.""")
 
 
 def draw_films_switched(films: pd.DataFrame, ages: tuple[float, ...] = TWIN_FILMS) -> Picture:

@@ -6,15 +6,17 @@ What such a comparison says is said "for a frozen backbone pretrained with …" 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from bonexage_utils.batches import FilmDataset, eval_loader, standardise, to_unit
+from bonexage_utils.cohort import Cohort
 from bonexage_utils.config import lr_factor
 from bonexage_utils.course.start import Profile
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.evaluation import RESAMPLES, Interval
+from bonexage_utils.evaluation import RESAMPLES, Interval, median_by_sex, read_noise_floor
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, Features, age_loss, create_backbone, parameter_groups
 
@@ -121,6 +123,15 @@ def paired_over_seeds(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
     films = rng.integers(0, apart.shape[1], (RESAMPLES, apart.shape[1]))
     means = [apart[net][:, film].mean() for net, film in zip(nets, films, strict=True)]
     return Interval(float(apart.mean()), *(float(edge) for edge in np.percentile(means, [2.5, 97.5])))
+
+
+def yardsticks(cohort: Cohort, films: pd.DataFrame) -> dict[str, float]:
+    """What needs no network, as an MAE in months: the median by sex of the training films on `films` (`sex`, `months`)
+    and, of a simulated cohort, the noise floor of its labels."""
+    guess = films["sex"].map(median_by_sex(cohort.split("train")))
+    floor = read_noise_floor(cohort.root)
+    known = {} if floor is None else {"noise floor": floor}
+    return {"median by sex": float((guess - films["months"]).abs().mean())} | known
 
 
 def verdict(difference: Interval, better: str, worse: str) -> str:

@@ -266,16 +266,17 @@ def wrong_values(maps: Tensor, p: float, way: str) -> float:
 
 
 def draw_precision(maps: Tensor) -> Picture:
-    """The share of wrong pooled values of maps (n, C, h, w) against p, a line for each of WAYS."""
+    """The share of wrong pooled values of maps (n, C, h, w) against p, a line for each of WAYS; a dot is the first."""
     figure, ax = new_figure(6.5, 3.6)
     told = []
     for (way, name), colour, line in zip(WAY_NAMES.items(), (ACCENT, BOYS, "black"), ("-", "--", ":"), strict=True):
         wrong = np.array([wrong_values(maps, p, way) for p in POWERS])
         ax.semilogx(POWERS, 100 * wrong, color=colour, linestyle=line, linewidth=2, label=name)
         first = POWERS[wrong > 0][:1]
+        ax.plot(first, 100 * wrong[wrong > 0][:1], "o", color=colour, markersize=8)
         told.append(f"{name}: " + (f"wrong values from p = {first[0]:.1f} on, {wrong[-1]:.0%} at p = {POWERS[-1]:g}"
                                    if len(first) else "no wrong value at any p"))
-    ax.set(xlabel="p", ylabel="wrong pooled values (%)", ylim=(-3, 103), xticks=(ticks := (1, 3, 10, 30, 100)))
+    ax.set(xlabel="p", ylabel="wrong pooled values (%)", ylim=(-3, 103), xticks=(ticks := (1, 3, 10, 20, 30, 100)))
     ax.set_xticklabels(map(str, ticks))
     ax.minorticks_off()
     ax.legend(loc="upper left")

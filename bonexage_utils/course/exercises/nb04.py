@@ -23,8 +23,8 @@ from bonexage_utils.course.pooling import (
 from bonexage_utils.course.start import Course
 from bonexage_utils.plots import Picture
 
-POWERS_OFFERED = (1, 3, 10, 30)
-FEWEST_PLACES = 10  # over which half of a channel's sum has to be spread
+POWERS_OFFERED = (1, 2, 3, 10)
+FEWEST_PLACES = 3  # over which half of a channel's sum has to be spread
 WANDERS_TO = 20.0  # the largest p that the exercise on bits allows
 READ_AGE = 108.0  # months: label of the hand in the exercise on p
 
@@ -92,6 +92,7 @@ def _gem() -> Exercise:
             "sum": lambda x, p: x.float().clamp(min=EPS).pow(p).sum((-2, -1)).pow(1 / p),
             "always 3": lambda x, p: x.float().clamp(min=EPS).pow(3).mean((-2, -1)).pow(1 / 3),
             "float16 kept": lambda x, p: x.clamp(min=EPS).pow(p).mean((-2, -1)).pow(1 / p),
+            "clamped at zero": lambda x, p: x.float().clamp(min=0).pow(p).mean((-2, -1)).pow(1 / p),
             "no gradient": lambda x, p: generalised_mean(x, p).detach(),
         },
     )
@@ -125,6 +126,9 @@ def _judge_hard_cases(answer: Callable[[Tensor, float], Tensor], signed: Tensor)
     if not torch.isfinite(torch.as_tensor(answer(large, 6.0))).all():
         return wrong("Right in float32. For a map in float16, a 10 and p = 6 it overflows: float16 ends at 65,504, and "
                      "10^6 lies beyond. Begin with .float().")
+    if not (torch.as_tensor(answer(torch.zeros(1, 1, 2, 2), 2.5)) > 0).all():
+        return wrong("Right but for a channel that is silent everywhere: it gives 0, where the root is infinitely "
+                     "steep and the gradient no number. Clamp at 1e-6, not at 0.")
     leaf = signed.clone().requires_grad_()
     gradient = torch.as_tensor(answer(leaf, 2.5))
     if not gradient.requires_grad:
@@ -152,17 +156,20 @@ def _slope() -> Exercise:
         if not callable(answer):
             return wrong("Give the function itself, without brackets: ex.slope.check(my_slope).")
         found = float(torch.as_tensor(answer(x.clone(), p)))
+        other_p = "p stands in two places, and you followed one. "
         known = [
             (m / p * (m.log() - inside), "The size is right, the sign is not. A larger p moves GeM towards the "
                                          "maximum, so the slope cannot be negative."),
             ((inside - m.log()) / p, "That is the slope of log m. By the chain rule it is m′ / m: multiply by m."),
-            (m / p * inside, "p stands in two places, and you followed one. The 1/p outside the logarithm changes, "
-                             "too: it gives the −log m."),
+            (m / p * inside, other_p + "The 1/p outside the logarithm changes, too: it gives the −log m."),
+            (-m / p * m.log(), other_p + "Each x^p inside the logarithm changes, too: that gives the w · log x."),
             (m / p * (inside + m.log()), "The second term has the wrong sign: the derivative of 1/p is −1/p²."),
             ((power * x.log()).mean(), "That is the slope of the mean of x^p. The root is still to come."),
             (m * (inside - m.log()), "Nearly: the factor 1/p in front is missing."),
         ]
         if np.isclose(found, float(slope_in_p(x, p)), rtol=1e-3):
+            if not np.isclose(float(torch.as_tensor(answer(x.clone(), 1.5))), float(slope_in_p(x, 1.5)), rtol=1e-3):
+                return wrong("Right for p = 3, not for p = 1.5: use the p that is handed in.")
             return right("m/p times (the mean of log x, weighted by what each place contributes, minus log m).")
         for value, message in known:
             if np.isclose(found, float(value), rtol=1e-3):
@@ -185,6 +192,8 @@ def _slope() -> Exercise:
             "sign": lambda x, p: -slope_in_p(x, p),
             "slope of the logarithm": lambda x, p: slope_in_p(x, p) / (x**p).mean() ** (1 / p),
             "one p of two": lambda x, p: (x**p).mean() ** (1 / p) / p * ((x**p) * x.log()).sum() / (x**p).sum(),
+            "the other p of two": lambda x, p: -(x**p).mean() ** (1 / p) / p**2 * (x**p).mean().log(),
+            "always 3": lambda x, p: slope_in_p(x, 3.0),
             "root forgotten": lambda x, p: (x**p * x.log()).mean(),
             "factor 1/p": lambda x, p: p * slope_in_p(x, p),
             "something else": lambda x, p: x.mean(),
@@ -224,8 +233,8 @@ def _bits() -> Exercise:
         question=f"p may wander from 3 up to {WANDERS_TO:g}. The cheapest way that is right for all of it: 'float16', "
                  "'float32' or 'package'?",
         judge=choice(options, truth, {"half": "float16", "fp16": "float16", "fp32": "float32", "single": "float32"}),
-        hints=(f"Find p = {WANDERS_TO:g} on the horizontal axis, between 10 and 30.",
-               "Which curves are still at zero there? Of those, the one that computes least."),
+        hints=(f"Find p = {WANDERS_TO:g} on the horizontal axis. A dot marks where a line leaves zero.",
+               f"Which lines have no dot left of {WANDERS_TO:g}? Of those, the one that computes least."),
         solution_value=truth,
         explanation=f"{truth}: its curve leaves zero only beyond p = {WANDERS_TO:g}.",
         likely_mistakes={**{way: way for way in WAY_NAMES if way != truth}, "not a way": "bfloat16"},
