@@ -135,19 +135,19 @@ def test_inverted_films_are_the_same_films() -> None:
 
 
 def test_parts_hold_their_films_and_their_verdicts() -> None:
-    months = np.r_[np.full(10, 12.0), np.full(30, 100.0), np.full(10, 204.0)]
+    months = np.r_[np.full(20, 12.0), np.full(30, 100.0), np.full(20, 204.0)]
     a = np.where(months == 12, 8.0, np.where(months == 100, -5.0, -6.0)) * np.ones((2, 1))
     b = np.where(months == 12, 5.0, np.where(months == 100, 5.0, -9.0)) * np.ones((2, 1))
     table = bounds.by_part({"bounded": a, "linear": b}, months)
-    assert table["n"].tolist() == [10, 30, 10]
+    assert table["n"].tolist() == [20, 30, 20]
     assert table["lean of bounded"].tolist() == [8, -5, -6]
     assert table["difference"].tolist() == [3, 0, -3]
     assert table["verdict"].tolist() == ["linear is better", "no difference that these films can show",
                                          "bounded is better"]
     told = bounds.draw_parts({"bounded": a, "linear": b}, months).alt
-    assert "under 2 years +3.00 [3.00, 3.00], n 10" in told
+    assert "under 2 years +3.00 [3.00, 3.00], n 20" in told
     assert "linear 17 years and over 9.0" in told
-    middle = bounds.by_part({"bounded": a[:, 10:40], "linear": b[:, 10:40]}, months[10:40])
+    middle = bounds.by_part({"bounded": a[:, 1:60], "linear": b[:, 1:60]}, months[1:60])
     assert middle.index.tolist() == ["2 to 17 years"]
 
 

@@ -16,6 +16,7 @@ from bonexage_utils.batches import PIXEL_MAX, FilmDataset
 from bonexage_utils.config import lr_factor
 from bonexage_utils.course.heads import BATCH, LR, WEIGHT_DECAY, Maps, head_only, paired_over_seeds, verdict
 from bonexage_utils.course.widgets import SEXES, with_picture
+from bonexage_utils.evaluation import SMALLEST_GROUP
 from bonexage_utils.images import letterbox
 from bonexage_utils.model import age_loss, parameter_groups
 from bonexage_utils.phantom import Nuisances, grow, render
@@ -237,12 +238,13 @@ def inverted(films: FilmDataset) -> FilmDataset:
 
 def by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> pd.DataFrame:
     """By part of the scale (PARTS, of the label): `n`, MAE and lean (mean signed error) of both arms, the difference in
-    MAE (first minus second) with its 95 % interval over films and seeds, and the verdict. `errors`: (seeds, films)."""
+    MAE (first minus second) with its 95 % interval over films and seeds, and the verdict. `errors`: (seeds, films).
+    Fewer than SMALLEST_GROUP films do not speak."""
     (a, off_a), (b, off_b) = errors.items()
     rows = {}
     for part, (low, high) in PARTS.items():
         mine = np.flatnonzero((months >= low) & (months < high))
-        if not len(mine):
+        if len(mine) < SMALLEST_GROUP:
             continue
         apart = paired_over_seeds(np.abs(off_a[:, mine]), np.abs(off_b[:, mine]))
         rows[part] = {"n": len(mine), f"MAE of {a}": np.abs(off_a[:, mine]).mean(),

@@ -53,14 +53,14 @@ course = start()
 from bonexage_utils.model import LinearAge
 
 labels = course.cohort.split("train")["months"]
-line = LinearAge(labels.mean(), labels.std())
+line = LinearAge(float(labels.mean()), float(labels.std()))
 print(f"labels: {labels.min():.0f} to {labels.max():.0f} months, mean {labels.mean():.0f}, SD {labels.std():.0f}")
 for score in (-3, -1, 0, 1, 3):
     print(f"score {score:+d}: {line(score):6.1f} months")
 
 # %% [markdown]
 # The middle three are ages. The first is a child who will be born in some years, and the last is older than any
-# plate of the atlas: Greulich and Pyle's ends at 19 years, 228 months, where the last growth plate has closed. Nothing
+# plate of the atlas: Greulich and Pyle's ends with a boy of 19 years, 228 months, all growth plates closed. Nothing
 # in a line knows that.
 #
 # ## Squash, then stretch
@@ -89,11 +89,10 @@ for score in (-100.0, -3.0, -1.0, 0.0, 1.0, 3.0, 100.0):
 # %% tags=["nbval-check-output"]
 import torch
 
-from bonexage_utils.course.heads import head_only
+from bonexage_utils.course.heads import BACKBONE, head_only
 from bonexage_utils.model import BoundedAge
 
-backbone = "convnext_atto"
-net = head_only(backbone, torch.tensor([60.0, 120.0, 180.0])).eval()
+net = head_only(BACKBONE, torch.tensor([60.0, 120.0, 180.0])).eval()
 some_maps, sex = torch.rand(4, 320, 5, 5) * 3, torch.tensor([0, 1, 1, 0])
 with torch.no_grad():
     score = net.head(torch.cat([net.pool(some_maps), net.sex_encoder(sex)], dim=1))[:, 0]
@@ -212,15 +211,16 @@ from bonexage_utils.model import age_loss
 
 
 def push(output, said, label):
-    at = torch.tensor([output.start(said)], requires_grad=True)
+    at = torch.tensor([output.start(said)], dtype=torch.float32, requires_grad=True)
     age_loss(output(at), torch.tensor([float(label)]), "smoothl1").backward()
     return round(at.grad.abs().item(), 2)
 
 
-cases = [(24, 12), (72, 60), (132, 120), (216, 228)]  # said, label
-pd.DataFrame({"said": [said for said, _ in cases], "label": [label for _, label in cases],
-              "bounded": [push(BoundedAge(240), *case) for case in cases],
-              "linear": [push(line, *case) for case in cases]})
+# %%
+cases = pd.DataFrame({"said": [24, 72, 132, 216], "label": [12, 60, 120, 228]})
+for name, output in {"bounded": BoundedAge(240), "linear": line}.items():
+    cases[name] = [push(output, *case) for case in cases[["said", "label"]].to_numpy()]
+cases
 
 # %% [markdown]
 # Read the two right columns. The mistake is one year in every row. The linear head is pushed by the same amount each
@@ -301,7 +301,7 @@ for at in (1.0, 3.0, 5.0, 10.0, 20.0):
 # as the score of the mean label, and its last weights almost at zero.
 
 # %%
-net = head_only(backbone, torch.tensor(labels.to_numpy()))
+net = head_only(BACKBONE, torch.tensor(labels.to_numpy(), dtype=torch.float32))
 with torch.no_grad():
     said = net.eval()(some_maps, sex)
 mean = labels.mean()
@@ -334,7 +334,7 @@ pd.DataFrame({name: {"mean label": part.mean(), "its score": np.log(part.mean() 
 # %%
 from bonexage_utils.weights import read_record
 
-record = read_record(backbone)
+record = read_record(BACKBONE)
 pd.Series({name: record.get(name, "") for name in ("task", "read_by", "films_trained_on", "size_px", "minutes")})
 
 # %% [markdown]
@@ -346,19 +346,21 @@ from bonexage_utils.batches import film_sets
 from bonexage_utils.course.bounds import PARTS, draw_tails, inverted
 from bonexage_utils.images import Preprocessing, measure_intensity
 
-size, epochs, seeds, each = {"fast": (64, 2, 2, 6), "cpu": (160, 20, 5, 80), "gpu": (224, 20, 5, 80)}[
+size, epochs, seeds, each = {"fast": (64, 2, 2, 20), "cpu": (160, 20, 5, 80), "gpu": (224, 20, 5, 80)}[
     course.profile.name]
 sets = film_sets(course.cohort, ("train", "selection", "calibration"), size)[0]
 preprocessing = Preprocessing(size, *measure_intensity(sets["train"].films, sets["train"].rows))
+
+# %%
 months = np.concatenate([sets["selection"].months, sets["calibration"].months])
 print("films to measure on:", {part: int(((months >= low) & (months < high)).sum())
                                for part, (low, high) in PARTS.items()})
 
 # %% [markdown]
-# The tails! Under two years there are hardly any, and it is there that the arch is flat. So few films cannot speak. With
-# real films that would be the end of it. A simulator has one more: we draw children for the tails alone, by the same
-# rules as all the others, until there are as many at either end as we like. They are only measured on, never learned
-# from. (With films of your own nothing is drawn.)
+# The tails! Under two years there are hardly any, and it is there that the arch is flat. Fewer than twenty films do not
+# speak in this course. With real films that would be the end of it. A simulator has one more way: draw children for the
+# tails alone, by the same rules as all the others, as many at either end as we like. They are only measured on, never
+# learned from. (With films of your own nothing is drawn.)
 
 # %%
 if course.embedded:
@@ -369,7 +371,7 @@ sets["inverted"] = inverted(sets["calibration"])  # for later
 from bonexage_utils.course.fusion import joined
 from bonexage_utils.course.heads import fit_head, frozen_maps, head_errors
 
-maps = {name: frozen_maps(backbone, "phantom", part, preprocessing, course.device) for name, part in sets.items()}
+maps = {name: frozen_maps(BACKBONE, "phantom", part, preprocessing, course.device) for name, part in sets.items()}
 unseen = joined(maps["selection"], maps["calibration"])
 everyone = joined(unseen, maps["tails"]) if course.embedded else unseen
 print(f"{len(maps['train']):,} films to learn from, {len(unseen)} to measure on, "
@@ -385,7 +387,7 @@ print(f"{len(maps['train']):,} films to learn from, {len(unseen)} to measure on,
 # %%
 from bonexage_utils.course.bounds import draw_hot_starts, hot_starts
 
-hot = hot_starts(backbone, maps["train"], seeds)
+hot = hot_starts(BACKBONE, maps["train"], seeds)
 
 # %%
 mean_guess = (labels - labels.mean()).abs().mean()
@@ -420,7 +422,7 @@ def train_heads(lr):
     arms = {"bounded": [], "linear": []}
     for seed in tqdm(range(seeds), desc="training heads", leave=False):
         for output, trained in arms.items():
-            trained.append(fit_head(backbone, maps["train"], seed, epochs, lr, output=output))
+            trained.append(fit_head(BACKBONE, maps["train"], seed, epochs, lr, output=output))
     return arms
 
 
