@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bonexage_utils.batches import FilmDataset
 from bonexage_utils.course import bounds
 from bonexage_utils.course.bounds import LOOK, MAX_AGE, PARTS, STEPS
-from bonexage_utils.course.heads import BATCH, LR, Maps, fit_head
+from bonexage_utils.course.heads import BACKBONE, BATCH, LR, Maps, fit_head
 from bonexage_utils.model import BoundedAge, LinearAge
 
 AGES = st.floats(1, 239)
@@ -21,7 +21,7 @@ def toy_maps() -> Maps:
     """Maps whose brightest place tells the age: three batches of them."""
     rng = np.random.default_rng(0)
     months = rng.uniform(20, 220, 3 * BATCH).astype(np.float32)
-    maps = rng.uniform(0, 0.2, (len(months), 320, 2, 2)).astype(np.float16)
+    maps = rng.uniform(0, 0.2, (len(months), 512, 2, 2)).astype(np.float16)
     maps[:, 0, 0, 0] += (months / 100).astype(np.float16)
     return Maps(torch.from_numpy(maps), torch.zeros(len(months)).long(), torch.from_numpy(months))
 
@@ -85,14 +85,14 @@ def test_first_steps_are_those_of_the_course(toy_maps: Maps, monkeypatch: pytest
     monkeypatch.setattr(bounds, "head_only", lambda *a, **k: heads.append(really(*a, **k)) or heads[-1])
     monkeypatch.setattr(bounds, "STEPS", 6)
     monkeypatch.setattr(bounds, "EPOCHS", 2)
-    bounds.first_steps("convnext_atto", toy_maps, 3, LR, True)
-    fitted = fit_head("convnext_atto", toy_maps, 3, epochs=2).state_dict()
+    bounds.first_steps(BACKBONE, toy_maps, 3, LR, True)
+    fitted = fit_head(BACKBONE, toy_maps, 3, epochs=2).state_dict()
     for name, value in heads[0].state_dict().items():
         torch.testing.assert_close(value, fitted[name], msg=name)
 
 
 def test_hot_starts_begin_at_the_mean(toy_maps: Maps) -> None:
-    runs = bounds.hot_starts("convnext_atto", toy_maps, seeds=2)
+    runs = bounds.hot_starts(BACKBONE, toy_maps, seeds=2)
     assert len(runs) == len(bounds.STARTS) * len(LOOK) * 2 * STEPS
     guess = (toy_maps.months - toy_maps.months.mean()).abs().mean().item()
     first = runs[runs["step"] == 1]

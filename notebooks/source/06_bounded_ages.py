@@ -93,7 +93,7 @@ from bonexage_utils.course.heads import BACKBONE, head_only
 from bonexage_utils.model import BoundedAge
 
 net = head_only(BACKBONE, torch.tensor([60.0, 120.0, 180.0])).eval()
-some_maps, sex = torch.rand(4, 320, 5, 5) * 3, torch.tensor([0, 1, 1, 0])
+some_maps, sex = torch.rand(4, 512, 5, 5) * 3, torch.tensor([0, 1, 1, 0])
 with torch.no_grad():
     score = net.head(torch.cat([net.pool(some_maps), net.sex_encoder(sex)], dim=1))[:, 0]
     print("by hand and package agree:", np.allclose(bounded(score.numpy()), net(some_maps, sex), atol=1e-3))
