@@ -1,4 +1,4 @@
-"""What notebook 06 looks at: a slope with known answers, first steps that are those of the course, films of the tails."""
+"""What notebook 06 looks at: a slope with known answers, first steps as the course makes them, films of the tails."""
 
 import numpy as np
 import pandas as pd
@@ -79,7 +79,7 @@ def test_who_is_at_the_wall(said: list[float]) -> None:
 
 
 def test_first_steps_are_those_of_the_course(toy_maps: Maps, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protected ones see the same films in the same order at the same rate as `fit_head`, and so end in the same head."""
+    """Protected ones see the same films in the same order at the same rate as `fit_head`, and end in the same head."""
     heads = []
     really = bounds.head_only
     monkeypatch.setattr(bounds, "head_only", lambda *a, **k: heads.append(really(*a, **k)) or heads[-1])

@@ -12,7 +12,19 @@ from conftest import ROOT
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import exercises
-from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb01, nb02, nb03, nb04, nb05, nb06, right, wrong
+from bonexage_utils.course.exercises import (
+    NOT_ATTEMPTED,
+    Exercise,
+    nb00,
+    nb01,
+    nb02,
+    nb03,
+    nb04,
+    nb05,
+    nb06,
+    right,
+    wrong,
+)
 from bonexage_utils.course.exploration import leak
 from bonexage_utils.course.start import PROFILES, Course
 from bonexage_utils.labels import parse_sex

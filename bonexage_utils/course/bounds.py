@@ -100,15 +100,17 @@ def draw_slopes(std: float, guess: object = ...) -> Picture:
         ax.plot(ages, slopes, color=colour, linestyle=line, linewidth=2, label=head)
     for age in TWIN_AGES:
         ax.plot(age, months_per_step(age), "o", color=BOYS)
-        right = age > MAX_AGE / 2
+        side = int(np.sign(MAX_AGE / 2 - age))
         ax.annotate(f"{months_per_step(age):.1f} at {age}", (age, float(months_per_step(age))),
-                    (-7 if right else 7, -3), textcoords="offset points", fontsize=8, ha="right" if right else "left")
-    told = ""
+                    (7 * side, -3 if side else 6), textcoords="offset points", fontsize=8,
+                    ha={1: "left", 0: "center", -1: "right"}[side])
+    told, top = "", 0.0
     if is_guess(guess):
+        top = 1.1 * float(guess)
         ax.plot(12, float(guess), "X", color="black", markersize=9, label="your guess for 12 months")
         told = f" A cross marks the guess for 12 months, {guess:g}."
-    ax.set(xlabel="age said (months)", ylabel="one step of the score (months)", xlim=(0, MAX_AGE), ylim=(0, None),
-           xticks=range(0, 241, 24), title="What one step of the score is worth")
+    ax.set(xlabel="age said (months)", ylabel="one step of the score (months)", xlim=(0, MAX_AGE), xticks=range(0, 241, 24),
+           ylim=(0, max(70, top)), title="What one step of the score is worth")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     some = ", ".join(f"{months_per_step(age):.1f} at {age}" for age in TWIN_AGES)
     return Picture(figure, f"""Months that one step of the score moves the answer, against the age said. The bounded
@@ -117,8 +119,8 @@ def draw_slopes(std: float, guess: object = ...) -> Picture:
 
 
 def draw_outputs(std: float, score: float = -2.5) -> Picture:
-    """Three ways from a score to an age: a line, the same line clamped, and the bound; at one score, an arrow as long as
-    a step of one moves the answer. `std`: months per step of the line."""
+    """Three ways from a score to an age: a line, the same line clamped, and the bound; at one score, an arrow as long
+    as a step of one moves the answer. `std`: months per step of the line."""
     outputs = {"linear": lambda at: MAX_AGE / 2 + std * np.asarray(at)}
     outputs |= {"clamped": lambda at: np.clip(outputs["linear"](at), 0, MAX_AGE), "bounded": bounded}
     figure, axes = new_figure(8.5, 3.2, 1, 3, sharey=True)
@@ -130,14 +132,14 @@ def draw_outputs(std: float, score: float = -2.5) -> Picture:
         ax.plot(score, said, "o", color=ACCENT, zorder=3)
         if slope:
             ax.annotate("", (score, said + slope), (score, said), arrowprops={
-                "arrowstyle": "->", "shrinkA": 0, "shrinkB": 0, "linewidth": 2})
+                "arrowstyle": "->", "shrinkA": 0, "shrinkB": 0, "linewidth": 2, "color": "black"})
         ax.axhline(MAX_AGE / 2, color=MUTED, linestyle=":", linewidth=1)
         ax.set(title=name, xlabel="score", xlim=(-5, 5), ylim=(-50, 290), yticks=range(0, 241, 60))
         told.append(f"{name}: says {said:.0f} months, and a step is worth {slope:.1f}")
     axes[0].set_ylabel("age said (months)")
-    return Picture(figure, f"""Three outputs against the score, a line, the same line cut off at 0 and {MAX_AGE:g} months,
-        and an S between them. A point on each at a score of {score:g}, with an arrow as long as one step is worth; a
-        dotted line at {MAX_AGE / 2:g} months, the label. {'; '.join(told)}.""")
+    return Picture(figure, f"""Three outputs against the score, a line, the same line cut off at 0 and {MAX_AGE:g}
+        months, and an S between them. A point on each at a score of {score:g}, with an arrow as long as one step is
+        worth; a dotted line at {MAX_AGE / 2:g} months, the label. {'; '.join(told)}.""")
 
 
 # --- the first steps ---
@@ -188,8 +190,7 @@ def draw_hot_starts(runs: pd.DataFrame, guess: float) -> Picture:
     told = []
     for ax, (start, title) in zip(axes, STARTS.items(), strict=True):
         for head, (colour, line, _) in LOOK.items():
-            table = runs[(runs["start"] == start) & (runs["head"] == head)].pivot(index="step", columns="seed",
-                                                                                  values="mae")
+            table = runs[(runs["start"] == start) & (runs["head"] == head)].pivot_table("mae", "step", "seed")
             ax.semilogy(table, color=colour, linewidth=0.6, alpha=0.5)
             middle = table.median(axis=1)
             ax.semilogy(middle, color=colour, linestyle=line, linewidth=2.5, label=f"{head}, median of the seeds")
@@ -197,6 +198,8 @@ def draw_hot_starts(runs: pd.DataFrame, guess: float) -> Picture:
                         + f", the worst of all {np.nanmax(table):.0f}")
         ax.axhline(guess, color=MUTED, linestyle=":", label="always the mean")
         ax.set(title=title, xlabel="step", xlim=(1, STEPS))
+        ax.yaxis.set_major_formatter(lambda months, _: f"{months:,.0f}")
+        ax.yaxis.set_minor_formatter("")
     axes[0].set_ylabel("MAE of the batch (months)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return Picture(figure, f"""Mean absolute error of the batch in months, on a logarithmic axis, over the first {STEPS}

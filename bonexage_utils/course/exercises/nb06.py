@@ -47,7 +47,7 @@ def _score() -> Exercise:
                  (truth / np.log(10), "That is the logarithm to the base of ten. The sigmoid is made with e: np.log."),
                  (np.log(share), "The logarithm of the share alone. The sigmoid of that is not the share: divide by "
                                  "1 − share before you take the logarithm."),
-                 (share / (1 - share), "share / (1 − share) is right, those are the odds; their logarithm is missing."),
+                 (share / (1 - share), "share / (1 − share) is right, those are the odds. Their logarithm is missing."),
                  ((np.array(INSIDE) - MAX_AGE / 2) / (MAX_AGE / 4),
                   "A straight line through 120. It is the tangent there: right in the middle, and at 12 months it says "
                   f"−1.80 instead of {truth[1]:.2f}."),
@@ -62,8 +62,8 @@ def _score() -> Exercise:
                          "months as they are.)")
         ends = np.array([_ask(answer, age) for age in (0.0, MAX_AGE)])
         if not np.isfinite(ends).all():
-            return wrong("Right inside. But 0 and 240 months have no score: no finite one says them. A bias of infinity "
-                         "is a network that can never learn: clamp the share first.")
+            return wrong("Right inside. But 0 and 240 months have no score: no finite one says them. A bias of "
+                         "infinity is a network that can never learn: clamp the share first.")
         if np.abs(ends).max() > SATURATED:
             return wrong(f"Finite, but far out: at a score of {np.abs(ends).max():.0f} the slope is all but zero, in "
                          "float32 exactly zero on the upper side. Clamp the share at 0.01 and 0.99, as the package "
@@ -188,9 +188,9 @@ def _clamp() -> Exercise:
     return Exercise(
         question="Which output can never learn from this film again: 'linear', 'clamped' or 'bounded'?",
         judge=choice({
-            "clamped": "It has no arrow: below zero the clamp says 0 whatever the score, so no step of the score changes "
-                       "the answer, and the film teaches nothing. The answer looks tidy, and the head is stuck. Clamp "
-                       "a finished answer, if you must; never what you train on.",
+            "clamped": "It has no arrow: below zero the clamp says 0 whatever the score, so no step of the score "
+                       "changes the answer, and the film teaches nothing. The answer looks tidy, and the head is "
+                       "stuck. Clamp a finished answer, if you must; never what you train on.",
             "linear": "Its answer is the silliest, less than nothing. But its arrow is as long as anywhere: the slope "
                       "of a line does not depend on where it stands. One such film, and it is pulled back.",
             "bounded": "Its arrow is short, not gone: a few months per step, and longer with each step towards the "
