@@ -109,8 +109,8 @@ def draw_slopes(std: float, guess: object = ...) -> Picture:
         top = 1.1 * float(guess)
         ax.plot(12, float(guess), "X", color="black", markersize=9, label="your guess for 12 months")
         told = f" A cross marks the guess for 12 months, {guess:g}."
-    ax.set(xlabel="age said (months)", ylabel="one step of the score (months)", xlim=(0, MAX_AGE), xticks=range(0, 241, 24),
-           ylim=(0, max(70, top)), title="What one step of the score is worth")
+    ax.set(xlabel="age said (months)", ylabel="one step of the score (months)", xlim=(0, MAX_AGE),
+           xticks=range(0, 241, 24), ylim=(0, max(70, top)), title="What one step of the score is worth")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     some = ", ".join(f"{months_per_step(age):.1f} at {age}" for age in TWIN_AGES)
     return Picture(figure, f"""Months that one step of the score moves the answer, against the age said. The bounded
@@ -174,11 +174,11 @@ def first_steps(backbone: str, train: Maps, seed: int, lr: float, protected: boo
     return pd.DataFrame(rows)
 
 
-def hot_starts(backbone: str, train: Maps, seeds: int, heads: dict[str, dict] | None = None) -> pd.DataFrame:
+def hot_starts(backbone: str, train: Maps, seeds: int, **settings: Any) -> pd.DataFrame:
     """`first_steps` of both heads at HOT times the usual rate, by `start` (one of STARTS), `head` and `seed`."""
-    heads = heads or {head: {"output": head} for head in LOOK}
-    runs = [(start, head, seed) for start in STARTS for head in heads for seed in range(seeds)]
-    return pd.concat([first_steps(backbone, train, seed, HOT * LR, start == "protected", **heads[head])
+    runs = [(start, head, seed) for start in STARTS for head in LOOK for seed in range(seeds)]
+    return pd.concat([first_steps(backbone, train, seed, HOT * LR, start == "protected", output=head,
+                                  **settings)
                       .assign(start=start, head=head, seed=seed)
                       for start, head, seed in tqdm(runs, desc="hot starts", leave=False)], ignore_index=True)
 
