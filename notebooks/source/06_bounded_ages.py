@@ -387,7 +387,7 @@ print(f"{len(maps['train']):,} films to learn from, {len(unseen)} to measure on,
 # the course's recipe has: a rate that climbs over the first steps, and gradients cut to a length of 5.
 
 # %%
-from bonexage_utils.course.bounds import draw_hot_starts, hot_starts
+from bonexage_utils.course.bounds import HOT, draw_hot_starts, hot_starts
 
 hot = hot_starts(BACKBONE, maps["train"], seeds, pooling="avg")
 
@@ -414,10 +414,8 @@ hot[hot["step"] > 40].groupby(["start", "head"])[["mae", "wall"]].mean().round(2
 # rate and at thirty times that. For every seed one of each kind, with the films in the same order.
 
 # %%
-from tqdm import tqdm
-
-from bonexage_utils.course.bounds import HOT
 from bonexage_utils.course.heads import LR
+from tqdm import tqdm
 
 
 def train_heads(lr):
