@@ -512,8 +512,8 @@ parts.round(2).T
 # differ little; *that* this is the cause, we have not tested. And it escaped the overall claim above, because hardly
 # any film is out there. An average over all children answers for those in the middle.
 #
-# Compare the two panels in size, too. The way from one column to the next is longer than that from one colour to the
-# other: the age of a child decides more than the output of the head.
+# Compare the sizes, too. On the left, the last column stands above the middle one by several times what the two colours
+# are apart in either: the age of a child decides more than the output of the head.
 #
 # ## Impossible answers
 #
@@ -532,8 +532,8 @@ for name, off, films in (("as they are", errors, everyone), ("inverted", wrong_w
 
 # %% [markdown]
 # Read the last column. The bounded head never says anything impossible; for that it was built. But the linear one,
-# which may say what it likes, hardly ever or never does so either: it has learned where ages lie. What the bound
-# promises is kept, and was hardly in danger.
+# which may say what it likes, (almost) never does so either: it has learned where ages lie. What the bound promises
+# is kept, and was hardly in danger.
 #
 # Now the MAE of the inverted films. There both heads are lost, about as far off as *always the mean*. And their answers
 # look like ages all the same. So the bound makes an answer *possible*. It does not make it *right*, and an answer
