@@ -18,10 +18,10 @@ from pretrain import hardware
 
 from bonexage_utils.batches import film_sets
 from bonexage_utils.cohort import load_cohort, sample_cohort
+from bonexage_utils.course.bounds import HOT  # times the usual learning rate
 from bonexage_utils.course.heads import BACKBONE, LR, compare_heads, frozen_maps, paired_over_seeds, verdict
 from bonexage_utils.images import Preprocessing, measure_intensity
 
-HOT = 30.0  # times the usual learning rate, for the bound
 COMPARISONS = {
     "GeM beats average pooling": ("GeM", {}, "average", {"pooling": "avg"}),
     "GeM beats max pooling": ("GeM", {}, "maximum", {"pooling": "max"}),

@@ -12,7 +12,19 @@ from conftest import ROOT
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import exercises
-from bonexage_utils.course.exercises import NOT_ATTEMPTED, Exercise, nb00, nb01, nb02, nb03, nb04, nb05, right, wrong
+from bonexage_utils.course.exercises import (
+    NOT_ATTEMPTED,
+    Exercise,
+    nb00,
+    nb01,
+    nb02,
+    nb03,
+    nb04,
+    nb05,
+    nb06,
+    right,
+    wrong,
+)
 from bonexage_utils.course.exploration import leak
 from bonexage_utils.course.start import PROFILES, Course
 from bonexage_utils.labels import parse_sex
@@ -292,3 +304,37 @@ def test_a_gain_may_be_computed_in_other_ways(course: Course) -> None:
 
     assert said(exercise, by_formula).startswith("right")
     assert "then low, then high" in said(exercise, lambda a, b: (by_formula(a, b)[0], *by_formula(a, b)[:0:-1]))
+
+
+SCORES = {
+    "NumPy": (lambda m: np.log(np.clip(m / 240, 0.01, 0.99) / (1 - np.clip(m / 240, 0.01, 0.99))), "right"),
+    "torch": (lambda m: torch.logit(torch.tensor(m / 240).clamp(0.01, 0.99)), "right"),
+    "another clamp": (lambda m: torch.logit(torch.tensor(m / 240), eps=0.001), "right"),
+    "torch without one": (lambda m: torch.logit(torch.tensor(m / 240)), "no finite one"),
+    "divides by zero": (lambda m: np.log(1 / (240 / m - 1)), "no finite one"),
+    "of the months": (lambda m: torch.logit(torch.tensor(m)), "divide by 240 first"),
+    "twice": (lambda m: 2 * nb06.clamped_score(m), "For 12 months it gives -5.889"),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_may_be_found_in_several_ways(course: Course, name: str) -> None:
+    score, expected = SCORES[name]
+    assert expected in said(nb06.build(course).score, score)
+
+
+def test_slopes_may_be_rounded_and_of_any_kind(course: Course) -> None:
+    exercise = nb06.build(course).slope
+    for answer in ([2.96, 11.4, 60, 11.4], (3, 11.4, 60.0, 11.4), np.array(exercise.solution_value),
+                   torch.tensor(exercise.solution_value)):
+        assert said(exercise, answer).startswith("right")
+    assert "At 12 months it is not 14.0" in said(exercise, [3, 14, 60, 11.4])
+
+
+def test_the_clinics_are_what_their_figure_shows(course: Course) -> None:
+    labels, told = nb06.clinic_labels(course), nb06.draw_clinics(course).alt
+    assert len(labels["A"]) == course.cohort.table["months"].notna().sum()
+    for name, (who, low, high) in nb06.CLINICS.items():
+        assert f"{name}, {who}: labels mostly from" in told
+        assert ((labels[name] >= low) & (labels[name] < high)).all()
+    assert nb06.build(course).clinic.solution_value == "C"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from bonexage_utils.course import bootstrap, fusion, pixels, pooling, same_hand, widgets
+from bonexage_utils.course import bootstrap, bounds, fusion, pixels, pooling, same_hand, widgets
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.plots import Picture
 
@@ -32,6 +32,7 @@ SLIDERS = {
                  lambda: pooling.draw_shares(FILM, RESPONSE), (1, 3, 30)),
     "switch_the_sex": (lambda: fusion.switch_the_sex(SAID), lambda age: fusion.draw_films_switched(SAID, (age,)),
                        lambda: fusion.draw_films_switched(SAID), (12, 132, 216)),
+    "choose_age": (bounds.choose_age, lambda age: bounds.draw_tangents((age,)), bounds.draw_tangents, (3, 60, 237)),
 }
 
 # --- sliders and figures ---
@@ -105,7 +106,7 @@ def test_stored_figures_tell_what_is_drawn_today() -> None:
     }
     for draw in (widgets.draw_growth, widgets.draw_centres, widgets.draw_slips, pixels.draw_squares, pixels.draw_sides,
                  pixels.draw_six_changes, same_hand.draw_centre_ages, same_hand.draw_same_hand,
-                 same_hand.draw_in_spreads):
+                 same_hand.draw_in_spreads, bounds.draw_tangents):
         assert draw().alt in stored, f"{draw.__name__}: run `make notebooks`"
 
 

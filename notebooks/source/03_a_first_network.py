@@ -716,7 +716,7 @@ print("-", compare("ConvNeXt", "median"), "(95 % interval, paired).")
 # - **An untouched judge.** The learning rates were tried beforehand on films like these, so the errors flatter a
 #   little. The test films are for that, once, in 08 (planned).
 # - **Pretrained weights**, which ConvNeXt lives on, and **other poolings**: 04. **The child's sex**, which this
-#   network was never told: 05. **Ages that cannot go below zero**: 06 (planned).
+#   network was never told: 05. **Ages that cannot go below zero**: 06.
 # - **More pixels, more epochs.** Change `size` or `epochs` above and see what a minute more buys.
 # - **Real films.** The phantom is cleaner than any clinic.
 #

@@ -705,7 +705,7 @@ print(f"- GeM against average, {len(hands.films)} hands: {looks_more}; {more} po
 # - **One p for each channel**, as the first paper also tries, and **attention**, which learns *where* to listen
 #   instead of taking the loud.
 # - **The child's sex**: every head here was told it, alike. What that is worth: 05. **The bound** on the age:
-#   06 (planned).
+#   06.
 # - **Where the network looks when it decides**: 08 (planned).
 # - **Real films with masks.** Nobody has outlined their centres; the second claim has a phantom's row only.
 #
