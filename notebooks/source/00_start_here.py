@@ -86,7 +86,7 @@ ex.version.check(my_torch)
 # Much of a small child's hand is cartilage, which on a film looks like flesh. In the cartilage, islands of bone
 # appear: **ossification centres**. They come in a known order, they widen, and they take their shape. Those of the
 # wrist stay bones of their own. Those at the ends of the long bones, the **epiphyses**, at last fuse with the shaft,
-# and then that bone grows no longer. When the last of them has fused, growth is over.
+# and then that bone grows no longer. When the last of them has fused, the child has grown nearly all it will.
 #
 # So a film of the hand shows how far a child has come on that way. A reader compares it with an atlas of typical
 # hands, and the age of the hand that fits best is the **bone age**. The age since birth is the **chronological
@@ -311,8 +311,8 @@ medians = median_by_sex(train_films)
 print({sex: format_age(months) for sex, months in medians.items()})
 
 # %% [markdown]
-# If the two came out equal, that is no slip. What lies in the middle depends on which children came to be filmed, and
-# the phantom asks for girls and boys of the same ages.
+# That the two are so close is no slip. What lies in the middle depends on which children came to be filmed, and the
+# phantom asks for girls and boys of the same ages. In RSNA's table the boys are older, by 17 months on average.
 #
 # ### The network
 #
@@ -345,8 +345,9 @@ learning_curve(log, score(selection["sex"].map(medians), selection["months"]).ma
 # %% [markdown]
 # Horizontal axis: the epoch, one pass over the training films. Vertical axis: the error in months; lower is better.
 # The dashed line is the median, which learns nothing. Both curves fall, not at every step. The grey one is measured
-# on the films the network trains on; the blue one, on selection films, is the more honest of the two. Below the
-# dashed line the network has got something out of the films.
+# on the films the network trains on; the blue one, on selection films, is the more honest of the two. Why does the
+# grey one begin *above* it? It is counted during the epoch, while the network is still learning; the blue one after it.
+# Below the dashed line the network has got something out of the films.
 #
 # We keep the epoch where the blue curve is lowest. Now that network reads *all* calibration films, and the median
 # stands beside it:
