@@ -22,6 +22,7 @@ from bonexage_utils.phantom.maturity import bone_age, clock, draw_shifts, state
 from bonexage_utils.phantom.nuisances import POSE
 from bonexage_utils.phantom.radiograph import film_height
 from bonexage_utils.phantom.shapes import solids
+from bonexage_utils.phantom.tissue import Frame
 
 # a busy machine must not fail a property for being slow
 settings.register_profile("phantom", deadline=None)
@@ -117,6 +118,23 @@ def test_size_follows_age_with_the_published_spread():
     assert mc2.std() / mc2.mean() == pytest.approx(0.05, abs=0.008)
     size, tempo = (np.array([getattr(c, k) for c in drawn]) for k in ("size_factor", "tempo"))
     assert 0.3 < np.corrcoef(size, tempo)[0, 1] < 0.6
+
+
+@pytest.mark.parametrize("sex", ["M", "F"])
+def test_a_hands_outline_hardly_tells_the_age(sex):
+    """On public films fingers are as thick for their hand at every age; a toddler's once were half as thick again."""
+    neutral, height = Nuisances(), 500
+    shares = []
+    for age in (24, 60, 96, 132, 168, 200):
+        child = median(sex, age)
+        film, _ = render(child, np.random.default_rng(1), height, neutral)
+        frame = Frame.of(child, neutral, height)
+        finger = child.bone("PP3")
+        x, y = frame.px(finger.origin + 0.6 * finger.length * finger.direction)[0].astype(int)
+        air = np.flatnonzero(film[y] < neutral.background + 12)
+        thick = air[air > x].min() - air[air < x].max()
+        shares.append(thick / frame.scale / child.unit_mm)
+    assert max(shares) / min(shares) < 1.25
 
 
 @given(ages)
