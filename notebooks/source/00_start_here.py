@@ -133,8 +133,8 @@ bottom, first at the fingertips.""", columns=4, side=2.2)
 # balls. In the middle each stick has got a cap, with a thin dark gap between: there the bone grows. At the bottom the
 # gaps close, first at the fingertips, last at the wrist, and in girls years before boys. No two films are alike in
 # how large the hand lies on them, in turn or in brightness: that is the camera, not the child, and a model has to
-# learn so. So are the letters of lead (L for the left hand, the others for who took the film) and the pale frames,
-# where shutters kept the rays away.
+# learn so. So are the letters of lead (L for the left hand, the others for who took the film), the pale frames, where
+# shutters kept the rays away, and the white strips beyond the edge of a plate.
 #
 # ## Let a hand grow
 #
@@ -264,7 +264,8 @@ for name in ("train", "selection", "calibration", "test"):
 # notebook 08 (planned), and it stays shut today. We play with **calibration** films: nobody trains on them, and the
 # toy network of today is thrown away at the end, so looking at them spoils nothing.
 #
-# Six of them, spread over the ages and shuffled:
+# Six of them, spread over the ages and shuffled. Plaster round a wrist, a film that is nearly black: such films come,
+# and have to be read, too.
 
 # %%
 others = course.cohort.split("calibration")
@@ -311,8 +312,8 @@ medians = median_by_sex(train_films)
 print({sex: format_age(months) for sex, months in medians.items()})
 
 # %% [markdown]
-# That the two are so close is no slip. What lies in the middle depends on which children came to be filmed, and the
-# phantom asks for girls and boys of the same ages. In RSNA's table the boys are older, by 17 months on average.
+# What lies in the middle depends on which children came to be filmed. The phantom asks for girls and boys of the same
+# ages, so the two are close; in RSNA's table the boys are older, by 17 months on average.
 #
 # ### The network
 #
@@ -375,7 +376,7 @@ print(f"On the selection films, the network of epoch {kept['epoch']:.0f} had {ke
 # The course checks itself, too. If a new version of some library made the network much worse, this line would stop:
 
 # %%
-highest = {"fast": 60, "cpu": 28, "gpu": 28}[course.profile.name]
+highest = {"fast": 40, "cpu": 24, "gpu": 24}[course.profile.name]
 assert not course.embedded or 6 < network.mae.value < highest, f"MAE {network.mae}, expected 6 to {highest} months"
 
 # %% [markdown]
