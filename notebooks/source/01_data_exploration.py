@@ -425,7 +425,7 @@ assert sum(found) >= 9, "the audit misses more of the planted faults than it sho
 # always does. Between the two you choose, and write down what you chose.
 #
 # Twelve are few: 12 of 12 is compatible with anything from 74 to 100 %, and most of these faults are easy. In sixty
-# other folders like this one the audit found 88 % of the inverted films, 81 % of the turned, and only 58 % of the
+# tries on other folders of 80 the audit found 88 % of the inverted films, 81 % of the turned, and only 58 % of the
 # mirrored. Among so few films it is often not sure which side is the usual one.
 #
 # One film may be on your list and in nobody's: dark, bent, an arm across. Trust that. An audit finds what it was
