@@ -38,8 +38,10 @@ test: $(STAMP)  ## lint and all tests
 lab: $(STAMP)  ## open JupyterLab in notebooks/
 	@$(PY) -m jupyterlab --ServerApp.root_dir=notebooks
 
-notebooks: $(STAMP)  ## execute the sources and save the notebooks with their outputs
+notebooks: $(STAMP)  ## execute the sources and save the notebooks with their outputs, and the cover
 	@$(CHAIN) execute --profile cpu --save --ledger build/notebooks
+	@$(PY) -c "from pathlib import Path; from bonexage_utils.course.widgets import draw_growth; \
+	  Path('notebooks/cover.png').write_bytes(draw_growth().png)"
 	@$(CHAIN) check
 
 lint: $(STAMP)  ## ruff, and the rules for notebooks

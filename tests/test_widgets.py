@@ -1,6 +1,7 @@
 """What moves in the notebooks works without a browser; the notebooks' first cell works wherever they are opened."""
 
 import ast
+import base64
 import json
 import subprocess
 import sys
@@ -108,6 +109,16 @@ def test_stored_figures_tell_what_is_drawn_today() -> None:
                  pixels.draw_six_changes, same_hand.draw_centre_ages, same_hand.draw_same_hand,
                  same_hand.draw_in_spreads, bounds.draw_tangents):
         assert draw().alt in stored, f"{draw.__name__}: run `make notebooks`"
+
+
+def test_the_cover_is_the_first_figure_of_both_hands() -> None:
+    """`make notebooks` draws it; its alt text is in the README."""
+    notebook = json.loads((ROOT / "notebooks" / "00_start_here.ipynb").read_text(encoding="utf-8"))
+    stored = [base64.b64decode("".join(output["data"]["image/png"])) for cell in notebook["cells"]
+              for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    assert (ROOT / "notebooks" / "cover.png").read_bytes() in stored
+    counts = widgets.draw_growth().alt.split("on them: ")[1].split(".")[0]
+    assert counts in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("guess", [..., None, "girl", ("girl", ...), ("dog", 3), ("girl", -1), 12])

@@ -86,7 +86,7 @@ ex.version.check(my_torch)
 # Much of a small child's hand is cartilage, which on a film looks like flesh. In the cartilage, islands of bone
 # appear: **ossification centres**. They come in a known order, they widen, and they take their shape. Those of the
 # wrist stay bones of their own. Those at the ends of the long bones, the **epiphyses**, at last fuse with the shaft,
-# and then that bone grows no longer. When the last of them has fused, growth is over.
+# and then that bone grows no longer. When the last of them has fused, the child has grown nearly all it will.
 #
 # So a film of the hand shows how far a child has come on that way. A reader compares it with an atlas of typical
 # hands, and the age of the hand that fits best is the **bone age**. The age since birth is the **chronological
@@ -133,8 +133,8 @@ bottom, first at the fingertips.""", columns=4, side=2.2)
 # balls. In the middle each stick has got a cap, with a thin dark gap between: there the bone grows. At the bottom the
 # gaps close, first at the fingertips, last at the wrist, and in girls years before boys. No two films are alike in
 # how large the hand lies on them, in turn or in brightness: that is the camera, not the child, and a model has to
-# learn so. So are the letters of lead (L for the left hand, the others for who took the film) and the pale frames,
-# where shutters kept the rays away.
+# learn so. So are the letters of lead (L for the left hand, the others for who took the film), the pale frames, where
+# shutters kept the rays away, and the white strips beyond the edge of a plate.
 #
 # ## Let a hand grow
 #
@@ -264,7 +264,8 @@ for name in ("train", "selection", "calibration", "test"):
 # notebook 08 (planned), and it stays shut today. We play with **calibration** films: nobody trains on them, and the
 # toy network of today is thrown away at the end, so looking at them spoils nothing.
 #
-# Six of them, spread over the ages and shuffled:
+# Six of them, spread over the ages and shuffled. Plaster round a wrist, a film that is nearly black: such films come,
+# and have to be read, too.
 
 # %%
 others = course.cohort.split("calibration")
@@ -311,8 +312,8 @@ medians = median_by_sex(train_films)
 print({sex: format_age(months) for sex, months in medians.items()})
 
 # %% [markdown]
-# If the two came out equal, that is no slip. What lies in the middle depends on which children came to be filmed, and
-# the phantom asks for girls and boys of the same ages.
+# What lies in the middle depends on which children came to be filmed. The phantom asks for girls and boys of the same
+# ages, so the two are close; in RSNA's table the boys are older, by 17 months on average.
 #
 # ### The network
 #
@@ -345,8 +346,9 @@ learning_curve(log, score(selection["sex"].map(medians), selection["months"]).ma
 # %% [markdown]
 # Horizontal axis: the epoch, one pass over the training films. Vertical axis: the error in months; lower is better.
 # The dashed line is the median, which learns nothing. Both curves fall, not at every step. The grey one is measured
-# on the films the network trains on; the blue one, on selection films, is the more honest of the two. Below the
-# dashed line the network has got something out of the films.
+# on the films the network trains on; the blue one, on selection films, is the more honest of the two. Why does the
+# grey one begin *above* it? It is counted during the epoch, while the network is still learning; the blue one after it.
+# Below the dashed line the network has got something out of the films.
 #
 # We keep the epoch where the blue curve is lowest. Now that network reads *all* calibration films, and the median
 # stands beside it:
@@ -374,7 +376,7 @@ print(f"On the selection films, the network of epoch {kept['epoch']:.0f} had {ke
 # The course checks itself, too. If a new version of some library made the network much worse, this line would stop:
 
 # %%
-highest = {"fast": 60, "cpu": 28, "gpu": 28}[course.profile.name]
+highest = {"fast": 40, "cpu": 24, "gpu": 24}[course.profile.name]
 assert not course.embedded or 6 < network.mae.value < highest, f"MAE {network.mae}, expected 6 to {highest} months"
 
 # %% [markdown]
