@@ -189,6 +189,7 @@ LOOKED_AT = {
     "allclose": (lambda part: any(not torch.allclose(part[row], part[row]) for row in range(len(part))), "right"),
     "a list": (lambda part: max(bool((part[row] != part[row]).any()) for row in range(len(part))), "right"),
     "the same object": (lambda part: part[0] is not part[0], "same object"),
+    "one film, the wrong way round": (lambda part: torch.equal(part[0], part[0]), "wrong way round"),
     "sorted pixels": (lambda part: any(not torch.equal(part[row].flatten().sort()[0], part[row].flatten().sort()[0])
                                        for row in range(len(part))), "mirrored"),
     "never ends": (lambda part: any(not torch.equal(first, second) for first, second in zip(part, part, strict=True)),

@@ -31,7 +31,6 @@ GIRL_MONTHS = 120
 HAND_SCALE = 0.32  # a hand so small lies on the narrowest film as well
 NARROWEST, WIDEST, TWIN_WIDTHS = 60, 125, (60, 80, 125)  # a film's width in per cent of its height
 SIDES = (64, 96, 128, 256, 512)  # px: squares in use
-GAP_MM = 1.0  # a growth gap in childhood
 RSNA_SIDES = (1277, 1624)  # px: median width and height of RSNA's films
 WAYS = {"squashed": ("s", ACCENT), "letterboxed": ("o", BOYS)}
 
@@ -66,10 +65,8 @@ def film_and_bone(width: int, months: int = GIRL_MONTHS) -> tuple[np.ndarray, np
 
 
 def draw_squares(widths: tuple[int, ...] = TWIN_WIDTHS) -> Picture:
-    """One hand on films of several widths (per cent of the height), a row each: the film, squashed, letterboxed.
-
-    The middle metacarpal is outlined; above stands its length over its width.
-    """
+    """One hand on films of several widths (per cent of the height), a row each: the film, squashed, letterboxed. The
+    middle metacarpal is outlined; above stands its length over its width."""
     figure, axes = new_figure(6.0, 2.35 * len(widths), len(widths), 3, squeeze=False)
     told = []
     for row, width in zip(axes, widths, strict=True):
@@ -80,6 +77,8 @@ def draw_squares(widths: tuple[int, ...] = TWIN_WIDTHS) -> Picture:
         for ax, (way, (film, mask)) in zip(row, pairs.items(), strict=True):
             ax.imshow(film, cmap="gray", vmin=0, vmax=255)
             ax.contour(mask, [127], colors=[ACCENT], linewidths=1.2)
+            if way == "letterboxed":  # a line between the film and the bars
+                ax.contour(letterbox(np.full_like(image, 255), SQUARE), [127], colors="white", linewidths=0.6)
             name = f"film, {width} % as wide as high" if way == "film" else way
             ax.set_title(f"{name}\nbone {numbers[way]:.1f} : 1", loc="center", fontsize=9)
             ax.axis("off")
@@ -145,7 +144,7 @@ def px_per_mm(side: int) -> float:
 
 
 def draw_sides() -> Picture:
-    """The knuckles of one film at the sizes of SIDES, each pixel a square, and the px that a growth gap gets."""
+    """The knuckles of one film at the sizes of SIDES, each pixel a square, and the px that a millimetre gets."""
     film, _ = render(average_child("F", GIRL_MONTHS), np.random.default_rng(0), 2 * SQUARE, Nuisances())
     tiles, titles = [], []
     for side in SIDES:
