@@ -13,10 +13,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -25,7 +27,7 @@ from tqdm import tqdm
 from transfer import BASE, SIDE, STRONG, zero
 
 from bonexage_utils.cohort import Cohort, load_cohort
-from bonexage_utils.phantom import Nuisances, grow, render, tissue
+from bonexage_utils.phantom import Nuisances, anatomy, grow, render, skeleton
 from bonexage_utils.phantom.dataset import draw_age
 
 NEUTRAL = Nuisances()
@@ -37,7 +39,8 @@ def keep(n: Nuisances) -> Nuisances:
 
 def one_display(n: Nuisances) -> Nuisances:
     return replace(n, background=NEUTRAL.background, contrast=NEUTRAL.contrast, gamma=NEUTRAL.gamma,
-                   local=NEUTRAL.local, scatter=NEUTRAL.scatter, heel=NEUTRAL.heel, inverted=False)
+                   local=NEUTRAL.local, sharpening=NEUTRAL.sharpening, scatter=NEUTRAL.scatter, heel=NEUTRAL.heel,
+                   inverted=False)
 
 
 def one_framing(n: Nuisances) -> Nuisances:
@@ -46,32 +49,43 @@ def one_framing(n: Nuisances) -> Nuisances:
                    right_hand=False, flipped=False, quarter_turns=0)
 
 
-VARIANTS: dict[str, Callable[[Nuisances], Nuisances]] = {
-    "as shipped": keep,
-    "no noise": lambda n: replace(n, photons=5e6),
-    "no blur": lambda n: replace(n, psf_mm=0.02),
-    "smooth bone": keep,  # and no trabecular texture, see `_draw`
-    "one layer of fat": lambda n: replace(n, fat=NEUTRAL.fat),
-    "one framing": one_framing,
-    "one posture": lambda n: replace(n, pose={}),
-    "one display": one_display,
-    "nothing beside the hand": lambda n: replace(n, marker=False, collimated=0, edges=0, cast=False, ring=False),
-    "none of these": lambda n: replace(NEUTRAL, photons=5e6, psf_mm=0.02),
+@dataclass(frozen=True)
+class Variant:
+    """What is taken away: from a film's nuisances, and from the phantom's anatomy by another value of a constant."""
+
+    films: Callable[[Nuisances], Nuisances] = keep
+    anatomy: dict[str, object] = field(default_factory=dict)  # module.NAME in bonexage_utils.phantom
+
+
+VARIANTS = {
+    "as shipped": Variant(),
+    "plump young fingers": Variant(anatomy={
+        "anatomy.SOFT_THICKNESS_MM": anatomy.SOFT_THICKNESS_MM | {"margin": (4.3, 4.3, 4.7)}}),
+    "growth plates as wide as ultrasound's": Variant(anatomy={
+        "anatomy.PHYSIS_GAP_MM": {row: tuple(2 * mm for mm in gaps) for row, gaps in anatomy.PHYSIS_GAP_MM.items()}}),
+    "smaller carpals": Variant(anatomy={"skeleton.CARPAL_FIT": 0.85 * skeleton.CARPAL_FIT}),
+    "one build, one mineral": Variant(lambda n: replace(n, mineral=NEUTRAL.mineral), {"skeleton.BUILD_SD": 0.0}),
+    "one layer of fat": Variant(lambda n: replace(n, fat=NEUTRAL.fat)),
+    "smooth bone": Variant(anatomy={"tissue.TRABECULAR_CONTRAST": 0.0}),
+    "no noise, no blur": Variant(lambda n: replace(n, photons=5e6, psf_mm=0.02)),
+    "one framing": Variant(one_framing),
+    "one posture": Variant(lambda n: replace(n, pose={})),
+    "one display": Variant(one_display),
+    "nothing beside the hand": Variant(
+        lambda n: replace(n, marker=False, collimated=0, edges=0, cast=False, ring=False)),
 }
 
 
 def _draw(k: int, variant: str, seed: int, folder: Path) -> tuple[int, float, bool]:
     """Film `k` of a variant into `folder`; its id, true bone age (months), and whether it is a boy's."""
-    rng = np.random.default_rng([seed, k])
-    sex = "M" if rng.random() < 0.5 else "F"
-    child = grow(sex, draw_age(rng), rng)
-    nuisances = VARIANTS[variant](Nuisances.draw(rng, child.chronological_age_months))
-    contrast = tissue.TRABECULAR_CONTRAST
-    try:
-        tissue.TRABECULAR_CONTRAST = 0.0 if variant in ("smooth bone", "none of these") else contrast
-        film, _ = render(child, rng, None, nuisances)
-    finally:
-        tissue.TRABECULAR_CONTRAST = contrast
+    left_out = VARIANTS[variant]
+    with ExitStack() as constants:
+        for name, value in left_out.anatomy.items():
+            constants.enter_context(patch(f"bonexage_utils.phantom.{name}", value))
+        rng = np.random.default_rng([seed, k])
+        sex = "M" if rng.random() < 0.5 else "F"
+        child = grow(sex, draw_age(rng), rng)
+        film, _ = render(child, rng, None, left_out.films(Nuisances.draw(rng, child.chronological_age_months)))
     cv2.imwrite(str(folder / f"{k + 1}.png"), cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST))
     return k + 1, child.bone_age_months, sex == "M"
 

@@ -41,22 +41,18 @@ SIDE = 100  # px, of the films of rsna100
 SIZE = 96  # px, what the network sees: whole cells of a map of stride 32
 STRONG = Augmentation(rotation=15.0, shift=0.08, scale=0.15, brightness=0.2, contrast=0.4, gamma=0.4, noise=0.05,
                       occlusion=0.2)
-BASE = TrainConfig(backbone="convnext_atto", image_size=SIZE, batch_size=32, grad_accum=1, lr=1e-3, weights="phantom")
+BASE = TrainConfig(backbone="resnet10t", image_size=SIZE, batch_size=32, grad_accum=1, lr=1e-3, weights="phantom")
 OWN_SIZE = 160  # px, for phantoms
 SELECT_BY = 200  # films: the whole split after every short epoch would take longer than the training
 
 
 def squashed(cohort: Cohort, folder: Path) -> Cohort:
     """The films as `rsna100` has them: a square by nearest sampling, whatever their shape was."""
-    images = folder / "boneage-training-dataset"
-    images.mkdir(parents=True)
     for row in tqdm(cohort.table.itertuples(), total=len(cohort), desc="squashing", unit="film", leave=False):
         film = cv2.imread(row.image, cv2.IMREAD_GRAYSCALE)
-        cv2.imwrite(str(images / f"{row.id}.png"), cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST))
-    table = pd.DataFrame({"id": cohort.table["id"], "boneage": cohort.table["months"].round().astype(int),
-                          "male": cohort.table["sex"] == "M"})
-    table.to_csv(folder / "boneage-training-dataset.csv", index=False)
-    return load_cohort(folder)
+        cv2.imwrite(str(folder / f"{row.id}.png"), cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST))
+    images = [str(folder / f"{film}.png") for film in cohort.table["id"]]
+    return replace(cohort, table=cohort.table.assign(image=images))
 
 
 def subset(cohort: Cohort, films: int, seed: int) -> Cohort:
@@ -171,7 +167,7 @@ def main() -> None:
     two = modes.add_parser("few")
     three = modes.add_parser("own")
     three.add_argument("phantoms", type=Path)
-    three.add_argument("--epochs", type=int, default=12)
+    three.add_argument("--epochs", type=int, default=14)
     for mode in (one, two):
         mode.add_argument("real", type=Path)
     four = modes.add_parser("figure")
@@ -214,7 +210,7 @@ def main() -> None:
             if not finished(**key):
                 config = replace(BASE, epochs=args.epochs, seed=seed, augmentation=STRONG, weights=args.weights)
                 with tempfile.TemporaryDirectory() as folder:
-                    hands = squashed(load_cohort(args.phantoms), Path(folder) / "squashed")
+                    hands = squashed(load_cohort(args.phantoms), Path(folder))
                     for row in zero(hands, load_cohort(args.real), config):
                         note({**key, **row}, started)
         else:

@@ -133,7 +133,7 @@ def test_the_mean_of_both_is_no_worse_than_a_coin(seed: int) -> None:
 
 ROW = {"claim": "sex improves accuracy", "films": "rsna100", "a": "with sex", "b": "without sex", "mae_a": 20.5,
        "mae_b": 22.0, "difference": -1.5, "low": -2.0, "high": -1.0, "verdict": "with sex is better",
-       "trained_on": 1800, "measured_on": 190, "seeds": 5, "backbone": "convnext_atto, frozen, phantom weights",
+       "trained_on": 1800, "measured_on": 190, "seeds": 5, "backbone": "resnet10t, frozen, phantom weights",
        "size_px": 160, "epochs": 20, "minutes": 3.2, "hardware": "two cores", "commit": "abc1234", "torch": "2.13",
        "date": "2026-01-01"}  # fmt: skip
 

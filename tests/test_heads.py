@@ -36,11 +36,11 @@ def toy_maps() -> Maps:
 def test_a_head_on_maps_says_what_the_whole_network_says(cohort: Cohort) -> None:
     films = film_sets(cohort, ("train",), 64)[0]["train"]
     torch.manual_seed(0)
-    whole = BoneAgeNet("convnext_atto", weights="phantom").eval()
-    maps = frozen_maps("convnext_atto", "phantom", films, PREPROCESSING)
+    whole = BoneAgeNet("resnet10t", weights="phantom").eval()
+    maps = frozen_maps("resnet10t", "phantom", films, PREPROCESSING)
     assert len(maps) == len(films)
     assert maps.maps.min() >= 0
-    head = head_only("convnext_atto", maps.months).eval()
+    head = head_only("resnet10t", maps.months).eval()
     head.load_state_dict({k: v for k, v in whole.state_dict().items() if not k.startswith("features")})
     batch = next(iter(eval_loader(films, 8)))
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_a_head_on_maps_says_what_the_whole_network_says(cohort: Cohort) -> None
 
 
 def test_the_seed_decides_everything(toy_maps: Maps) -> None:
-    one, again, other = (head_errors(fit_head("convnext_atto", toy_maps, seed, epochs=2), toy_maps)
+    one, again, other = (head_errors(fit_head("resnet10t", toy_maps, seed, epochs=2), toy_maps)
                          for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
@@ -60,13 +60,13 @@ def test_the_seed_decides_everything(toy_maps: Maps) -> None:
 @pytest.mark.parametrize("pooling", ["gem", "avg", "max"])
 def test_a_head_learns_what_the_maps_tell(toy_maps: Maps, pooling: str) -> None:
     spread = (toy_maps.months - toy_maps.months.median()).abs().mean().item()
-    errors = head_errors(fit_head("convnext_atto", toy_maps, 0, epochs=15, pooling=pooling), toy_maps)
+    errors = head_errors(fit_head("resnet10t", toy_maps, 0, epochs=15, pooling=pooling), toy_maps)
     assert np.abs(errors).mean() < spread / 3
 
 
 def test_a_comparison_pairs_films_and_seeds(toy_maps: Maps) -> None:
     arms = {"with sex": {}, "without": {"use_sex": False}, "the same again": {}}
-    errors = compare_heads("convnext_atto", toy_maps, toy_maps, arms, seeds=2, epochs=1)
+    errors = compare_heads("resnet10t", toy_maps, toy_maps, arms, seeds=2, epochs=1)
     assert {name: found.shape for name, found in errors.items()} == dict.fromkeys(arms, (2, 512))
     assert np.array_equal(errors["with sex"], errors["the same again"])
     assert paired_over_seeds(errors["with sex"], errors["the same again"]) == Interval(0.0, 0.0, 0.0)

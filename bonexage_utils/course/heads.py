@@ -18,7 +18,7 @@ from bonexage_utils.evaluation import RESAMPLES, Interval
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, Features, age_loss, create_backbone, parameter_groups
 
-BACKBONE = "convnext_atto"  # the small one that is shipped with phantom weights
+BACKBONE = "resnet10t"  # the small one that is shipped with phantom weights
 BATCH, LR, WEIGHT_DECAY = 64, 3e-3, 0.05
 
 

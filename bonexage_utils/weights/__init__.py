@@ -37,14 +37,15 @@ def load_weights(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
         raise BoneXageError(f"backbone '{name}': no phantom weights; there are some for {', '.join(shipped(folder))}")
     if file_hash(path) != read_record(name, folder)["sha256"]:
         raise BoneXageError(f"{path}: not the file its record describes; install the package again")
-    return {key: tensor.float() for key, tensor in load_file(path).items()}
+    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in load_file(path).items()}
 
 
 def save_weights(name: str, state: dict[str, Tensor], record: dict, folder: Path = FOLDER) -> Path:
     """Write a backbone's state as float16 and its `record`, to which the file's hash is added."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    half = {key: tensor.detach().to("cpu", torch.float16).contiguous() for key, tensor in state.items()}
+    half = {key: tensor.detach().to("cpu", torch.float16 if tensor.is_floating_point() else None).contiguous()
+            for key, tensor in state.items()}
     with atomic_file(path) as temporary:
         save_file(half, temporary)
     with atomic_file(path.with_suffix(".json")) as temporary:
