@@ -25,7 +25,7 @@ from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, montage, new_figu
 
 BONE = "bone_MC3"  # the shaft of the middle metacarpal
 SQUARE = 512  # px, so fine that a bone's shape can be measured on it
-BONES, BONE_AGES = 160, (12.0, 120.0)  # children in the table of bones; months: later this bone's shape hardly changes
+BONES, BONE_AGES = 400, (12.0, 120.0)  # children in the table of bones; months: later this bone's shape hardly changes
 FILM_HEIGHT = 400  # px
 GIRL_MONTHS = 120
 HAND_SCALE = 0.32  # a hand so small lies on the narrowest film as well
@@ -124,7 +124,7 @@ def draw_bones(table: pd.DataFrame) -> Picture:
     figure, axes = new_figure(9, 3.8, 1, 2, sharex=True, sharey=True)
     told = []
     for ax, way in zip(axes, WAYS, strict=True):
-        points = ax.scatter(table["months"], table[way], c=table["aspect"], cmap="cividis", s=16)
+        points = ax.scatter(table["months"], table[way], c=table["aspect"], cmap="cividis", s=10)
         tied = table[way].corr(table["months"], method="spearman")
         ax.set(title=f"{way}: rank correlation {tied:.2f}", xlabel="bone age (months)", xticks=range(0, 145, 24))
         told.append(f"{way}, rank correlation {tied:.2f}")

@@ -189,7 +189,7 @@ draw_squares()
 #
 # In the phantom, the course's simulator of hand films, and in the tables it grows by, this bone gets longer faster than
 # wider up to about ten; later its shape changes little. But children differ, too: some are slender, some sturdy. Here
-# it is in 160 simulated children from one to ten, each on a film as films come, squashed and letterboxed. The phantom
+# it is in 400 simulated children from one to ten, each on a film as films come, squashed and letterboxed. The phantom
 # knows where each bone lies, so nothing has to be guessed:
 
 # %%
@@ -244,8 +244,8 @@ import pandas as pd
 from bonexage_utils.course.pixels import film_and_bone
 
 
-def looks_like(number):  # years: the median bone age of the ten children whose bone is nearest to it
-    nearest = (table["film"] - number).abs().nsmallest(10).index
+def looks_like(number):  # years: the median bone age of the twenty children whose bone is nearest
+    nearest = (table["film"] - number).abs().nsmallest(20).index
     return f"{table.loc[nearest, 'months'].median() / 12:.1f}"
 
 
