@@ -202,6 +202,7 @@ def draw_rates(measured: dict[str, float]) -> Picture:
     ax.barh(list(measured), list(measured.values()), color=[MUTED, MUTED, BOYS], log=True)
     for place, rate in enumerate(measured.values()):
         ax.text(1.1 * rate, place, "1" if rate == slowest else f"{rate / slowest:,.0f} times as many", va="center")
+    ax.xaxis.set_major_formatter("{x:,.0f}")  # the usual powers of ten call for fonts that not every machine has
     ax.set(xlabel="films per second of one core's time", xlim=(slowest / 2, 12 * max(measured.values())))
     told = "; ".join(f"{name} {rate / slowest:,.0f}" for name, rate in measured.items())
     return Picture(figure, f"""Bars of the films per second of processor time by where a film comes from, measured in

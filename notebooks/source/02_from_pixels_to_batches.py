@@ -181,8 +181,8 @@ draw_squares()
 # %% [markdown]
 # The number over each picture is the length of the outlined bone over its width. Go down a column. Left, the films: one
 # hand, with less or more air beside it. Right, letterboxed (the thin white lines are the film's edges, beyond them lie
-# the bars): the hand is smaller on the wide film, but the bone stays about 5.5 times as long as wide. In the middle,
-# squashed: 3.3 on the narrow film, 6.9 on the wide one. It is one girl, and her bone has become twice as slender
+# the bars): the hand is smaller on the wide film, but the bone stays about 5.3 times as long as wide. In the middle,
+# squashed: 3.2 on the narrow film, 6.7 on the wide one. It is one girl, and her bone has become twice as slender
 # because of a little air.
 #
 # ### How much do proportions tell?
@@ -201,9 +201,10 @@ draw_bones(table)
 # %% [markdown]
 # Horizontal axis: the bone age. Vertical axis: length over width. The *rank correlation* over each panel would be 1 if
 # the older of any two children always had the more slender bone, and 0 if the bone said nothing about age. On the right
-# a band that rises from under 4 in small children (0.94). On the left the same bones as a cloud (0.76); and its colours
-# are sorted, dark (narrow films) below, light (wide ones) above. What spreads the points on the right is how children
-# differ. What spreads them further on the left is the *shape of the film*, and no child has that in its bones.
+# a broad band that rises from about 3.5 in the smallest to about 5 (0.66). On the left the same bones as a cloud
+# (0.43); and its colours are sorted, dark (narrow films) below, light (wide ones) above. What spreads the points on the
+# right is how children differ. What spreads them further on the left is the *shape of the film*, and no child has that
+# in its bones.
 #
 # In months: someone reads the age from this one number, having learned a curve on every second child.
 
@@ -229,8 +230,9 @@ print(f"squashed minus letterboxed, child by child: {cost} months")
 
 # %% [markdown]
 # Each line is a mean error in months, with its 95 % interval in brackets. With the true proportions this reader of one
-# bone is off by about 12 months, squashed by about 19. The last line compares the two child by child: its interval
-# lies well above zero, so it is hardly luck. (The median, which looks at no bone, is off by 30.)
+# bone is off by about 20 months, squashed by about 26: more than half of what the bone could tell is gone, for the
+# median, which looks at no bone, is off by 30. The last line compares the two child by child: its interval lies well
+# above zero, so it is hardly luck.
 #
 # A caution before you carry this away. These children are simulated, the reader sees one bone, and only children up to
 # ten were asked. A network sees more, such as *growth gaps*: the dark lines of cartilage near the ends of a child's
@@ -257,8 +259,8 @@ answers = {"your guess": "none" if my_guess is ... else my_guess,
 pd.Series(answers, name="she looks (years)").to_frame()
 
 # %% [markdown]
-# Letterboxed she looks about nine, not far off for a single bone. Squashed, about two: a narrow film has taken eight
-# years from her. Were you near?
+# Letterboxed she looks between seven and eight: among the slender and the sturdy a single bone is no sharp witness.
+# Squashed, under two: a narrow film has taken nearly six years from her. Were you near?
 #
 # A letterbox has its price: the bars. At 65 % a third of the square is black, and the hand gets fewer pixels than the
 # square has. And the bars still tell the network the film's shape; where that goes with age, as the size of a file may

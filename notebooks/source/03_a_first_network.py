@@ -573,8 +573,8 @@ pd.DataFrame({"your guess": [guess_steps, guess_mae, guess_winner],
 # films one of them has only begun to leave the dashed line. Overfitting a batch proves that a network *can* learn,
 # not that it does so *in the time it has*. ConvNeXt's blocks begin almost switched off, its first layer cuts the film
 # into patches of four pixels, and it was made for long training on many images. From random weights and in a minute
-# it gets nowhere near its end. So with few films ConvNeXt is hardly ever started from random weights, and from notebook
-# 04 on ours will not be.
+# it gets nowhere near its end. So with few films ConvNeXt is hardly ever started from random weights. From notebook 04
+# on ours will not be, and on a laptop we go on with a pretrained ResNet.
 #
 # What this does *not* say is that ResNets are better. It compares two beginnings, of networks of two sizes.
 #
