@@ -173,7 +173,7 @@ def test_the_four_runs_show_what_their_faults_do() -> None:
     assert 0.75 < bug.selection / bug.baseline < 1
     assert bug.train > 0.75 * bug.baseline
     assert few.train < 2
-    assert few.selection > 1.7 * healthy.selection
+    assert few.selection > 1.5 * healthy.selection
     assert healthy.selection < 0.3 * healthy.baseline
     assert healthy.selection - healthy.train < 3
     assert hot.selection > 1.5 * healthy.selection
@@ -201,6 +201,7 @@ LOOKED_AT = {
     "allclose": (lambda part: any(not torch.allclose(part[row], part[row]) for row in range(len(part))), "right"),
     "a list": (lambda part: max(bool((part[row] != part[row]).any()) for row in range(len(part))), "right"),
     "the same object": (lambda part: part[0] is not part[0], "same object"),
+    "one film, the wrong way round": (lambda part: torch.equal(part[0], part[0]), "wrong way round"),
     "sorted pixels": (lambda part: any(not torch.equal(part[row].flatten().sort()[0], part[row].flatten().sort()[0])
                                        for row in range(len(part))), "mirrored"),
     "never ends": (lambda part: any(not torch.equal(first, second) for first, second in zip(part, part, strict=True)),

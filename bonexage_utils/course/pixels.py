@@ -25,13 +25,12 @@ from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, montage, new_figu
 
 BONE = "bone_MC3"  # the shaft of the middle metacarpal
 SQUARE = 512  # px, so fine that a bone's shape can be measured on it
-BONES, BONE_AGES = 160, (12.0, 120.0)  # children in the table of bones; months: later this bone's shape hardly changes
+BONES, BONE_AGES = 400, (12.0, 120.0)  # children in the table of bones; months: later this bone's shape hardly changes
 FILM_HEIGHT = 400  # px
 GIRL_MONTHS = 120
 HAND_SCALE = 0.32  # a hand so small lies on the narrowest film as well
 NARROWEST, WIDEST, TWIN_WIDTHS = 60, 125, (60, 80, 125)  # a film's width in per cent of its height
 SIDES = (64, 96, 128, 256, 512)  # px: squares in use
-GAP_MM = 1.0  # a growth gap in childhood
 RSNA_SIDES = (1277, 1624)  # px: median width and height of RSNA's films
 WAYS = {"squashed": ("s", ACCENT), "letterboxed": ("o", BOYS)}
 
@@ -66,10 +65,8 @@ def film_and_bone(width: int, months: int = GIRL_MONTHS) -> tuple[np.ndarray, np
 
 
 def draw_squares(widths: tuple[int, ...] = TWIN_WIDTHS) -> Picture:
-    """One hand on films of several widths (per cent of the height), a row each: the film, squashed, letterboxed.
-
-    The middle metacarpal is outlined; above stands its length over its width.
-    """
+    """One hand on films of several widths (per cent of the height), a row each: the film, squashed, letterboxed. The
+    middle metacarpal is outlined; above stands its length over its width."""
     figure, axes = new_figure(6.0, 2.35 * len(widths), len(widths), 3, squeeze=False)
     told = []
     for row, width in zip(axes, widths, strict=True):
@@ -80,6 +77,8 @@ def draw_squares(widths: tuple[int, ...] = TWIN_WIDTHS) -> Picture:
         for ax, (way, (film, mask)) in zip(row, pairs.items(), strict=True):
             ax.imshow(film, cmap="gray", vmin=0, vmax=255)
             ax.contour(mask, [127], colors=[ACCENT], linewidths=1.2)
+            if way == "letterboxed":  # a line between the film and the bars
+                ax.contour(letterbox(np.full_like(image, 255), SQUARE), [127], colors="white", linewidths=0.6)
             name = f"film, {width} % as wide as high" if way == "film" else way
             ax.set_title(f"{name}\nbone {numbers[way]:.1f} : 1", loc="center", fontsize=9)
             ax.axis("off")
@@ -125,7 +124,7 @@ def draw_bones(table: pd.DataFrame) -> Picture:
     figure, axes = new_figure(9, 3.8, 1, 2, sharex=True, sharey=True)
     told = []
     for ax, way in zip(axes, WAYS, strict=True):
-        points = ax.scatter(table["months"], table[way], c=table["aspect"], cmap="cividis", s=16)
+        points = ax.scatter(table["months"], table[way], c=table["aspect"], cmap="cividis", s=10)
         tied = table[way].corr(table["months"], method="spearman")
         ax.set(title=f"{way}: rank correlation {tied:.2f}", xlabel="bone age (months)", xticks=range(0, 145, 24))
         told.append(f"{way}, rank correlation {tied:.2f}")
@@ -145,7 +144,7 @@ def px_per_mm(side: int) -> float:
 
 
 def draw_sides() -> Picture:
-    """The knuckles of one film at the sizes of SIDES, each pixel a square, and the px that a growth gap gets."""
+    """The knuckles of one film at the sizes of SIDES, each pixel a square, and the px that a millimetre gets."""
     film, _ = render(average_child("F", GIRL_MONTHS), np.random.default_rng(0), 2 * SQUARE, Nuisances())
     tiles, titles = [], []
     for side in SIDES:
@@ -203,6 +202,7 @@ def draw_rates(measured: dict[str, float]) -> Picture:
     ax.barh(list(measured), list(measured.values()), color=[MUTED, MUTED, BOYS], log=True)
     for place, rate in enumerate(measured.values()):
         ax.text(1.1 * rate, place, "1" if rate == slowest else f"{rate / slowest:,.0f} times as many", va="center")
+    ax.xaxis.set_major_formatter("{x:,.0f}")  # the usual powers of ten call for fonts that not every machine has
     ax.set(xlabel="films per second of one core's time", xlim=(slowest / 2, 12 * max(measured.values())))
     told = "; ".join(f"{name} {rate / slowest:,.0f}" for name, rate in measured.items())
     return Picture(figure, f"""Bars of the films per second of processor time by where a film comes from, measured in

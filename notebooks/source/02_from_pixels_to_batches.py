@@ -101,8 +101,9 @@ upper byte all is nearly black; stretched it looks as a film should.""", columns
 # On the left, what an 8-bit conversion does that cuts: the whole hand is white, and only air has shades left. In the
 # middle, one that keeps the upper byte: sixteen shades at most, all of them nearly black. Neither raises an error, and
 # a network trains on both. On the right, the package's `read_gray`: from the film's own darkest to its own brightest
-# pixel. It also turns round what a file *declares* to be white-is-zero. A negative that declares nothing is read as it
-# is; the audit of notebook 01 finds such films by comparing them with the others.
+# pixel. (Not free either: one glaring marker, and fewer shades are left for the hand.) Some files say of themselves
+# that 0 is white, as many a DICOM does; `read_gray` turns those round. A negative that says nothing is read as it is;
+# the audit of notebook 01 finds such films by comparing them with the others.
 #
 # ## Into a square
 #
@@ -113,7 +114,8 @@ upper byte all is nearly black; stretched it looks as a film should.""", columns
 # ## Predict first
 #
 # A girl of ten has a film 65 % as wide as high. Squashed, her bones become wider, and no shorter. Somebody then judges
-# her age by nothing but the *proportions* of one bone, the middle metacarpal: how many times it is as long as wide.
+# her age by nothing but the *proportions* of one bone, the middle metacarpal (in the palm, behind the middle finger):
+# how many times it is as long as wide. In a small child it is stubby, and with the years it gets slender.
 # **How old, in years, would she look?** Commit to a number.
 
 # %%
@@ -136,7 +138,7 @@ def by_hand(film, size):
 print("same as the package:", all(np.array_equal(by_hand(film, 128), letterbox(film, 128)) for film in three))
 
 # %% [markdown]
-# `True`: pixel by pixel. From here on the package's. (`INTER_AREA` makes each new pixel the mean of all that it
+# `True`: pixel by pixel. From here on we use the package's. (`INTER_AREA` makes each new pixel the mean of all that it
 # covers. To pick one of them would be quicker, and thin dark gaps would come and go by luck.)
 #
 # Now a ruler for proportions. How long and how wide is a bone that lies askew? Take all its pixels: how far do they
@@ -160,8 +162,8 @@ for way, made in {"film": bar, "squashed": squash(bar, 300), "letterboxed": lett
 
 # %% [markdown]
 # By hand and by the course's function the same. On the film the bar is 5.0 times as long as wide, and letterboxed it
-# still is. Squashed, it is 3.8: three quarters of 5, because the film is three quarters as wide as high. So each film
-# bends its bones by its own shape, and another film by another.
+# still is. Squashed, it is 3.8: three quarters of 5, because the film is three quarters as wide as high. So every
+# film bends its bones by its own shape.
 #
 # Now a hand. Move the slider: the girl stays the same, only her film gets narrower or wider.
 
@@ -178,15 +180,17 @@ draw_squares()
 
 # %% [markdown]
 # The number over each picture is the length of the outlined bone over its width. Go down a column. Left, the films: one
-# hand, with less or more air beside it. Right, letterboxed: the hand is smaller on the wide film, but the bone stays
-# about 6.5 times as long as wide. In the middle, squashed: 3.9 on the narrow film, 8.1 on the wide one. It is one
-# girl, and her bone has become twice as slender because of a little air.
+# hand, with less or more air beside it. Right, letterboxed (the thin white lines are the film's edges, beyond them lie
+# the bars): the hand is smaller on the wide film, but the bone stays about 5.3 times as long as wide. In the middle,
+# squashed: 3.2 on the narrow film, 6.7 on the wide one. It is one girl, and her bone has become twice as slender
+# because of a little air.
 #
-# ### Do proportions matter?
+# ### How much do proportions tell?
 #
-# Only if they say something about age. In the phantom, and in the tables it grows by, this bone gets longer faster than
-# wider up to about ten; later its shape hardly changes. Here it is in 160 simulated children from one to ten, each on a
-# film as films come, squashed and letterboxed. The phantom knows where each bone lies, so nothing has to be guessed:
+# In the phantom, the course's simulator of hand films, and in the tables it grows by, this bone gets longer faster than
+# wider up to about ten; later its shape changes little. But children differ, too: some are slender, some sturdy. Here
+# it is in 400 simulated children from one to ten, each on a film as films come, squashed and letterboxed. The phantom
+# knows where each bone lies, so nothing has to be guessed:
 
 # %%
 from bonexage_utils.course.pixels import bones, draw_bones
@@ -195,10 +199,12 @@ table = bones()
 draw_bones(table)
 
 # %% [markdown]
-# Horizontal axis: the bone age. Vertical axis: length over width. On the right a tidy band, from under 4 in small
-# children to over 6 at ten (rank correlation 0.94). On the left the same bones as a cloud (0.76); and its colours are
-# sorted, dark (narrow films) below, light (wide ones) above. What spread the points is the *shape of the film*, and no
-# child has that in its bones.
+# Horizontal axis: the bone age. Vertical axis: length over width. The *rank correlation* over each panel would be 1 if
+# the older of any two children always had the more slender bone, and 0 if the bone said nothing about age. On the right
+# a broad band that rises from about 3.5 in the smallest to about 5 (0.66). On the left the same bones as a cloud
+# (0.43); and its colours are sorted, dark (narrow films) below, light (wide ones) above. What spreads the points on the
+# right is how children differ. What spreads them further on the left is the *shape of the film*, and no child has that
+# in its bones.
 #
 # In months: someone reads the age from this one number, having learned a curve on every second child.
 
@@ -224,12 +230,14 @@ print(f"squashed minus letterboxed, child by child: {cost} months")
 
 # %% [markdown]
 # Each line is a mean error in months, with its 95 % interval in brackets. With the true proportions this reader of one
-# bone is off by about 12 months, squashed by about 19. The last line compares the two child by child: its interval
-# lies well above zero, so it is hardly luck. (The median, which looks at no bone, is off by 30.)
+# bone is off by about 20 months, squashed by about 26: more than half of what the bone could tell is gone, for the
+# median, which looks at no bone, is off by 30. The last line compares the two child by child: its interval lies well
+# above zero, so it is hardly luck.
 #
 # A caution before you carry this away. These children are simulated, the reader sees one bone, and only children up to
-# ten were asked. A network sees growth gaps too, which survive squashing. What squashing costs *a network* may be less,
-# and has to be measured with one. What is shown is that squashing throws away something that tells the age.
+# ten were asked. A network sees more, such as *growth gaps*: the dark lines of cartilage near the ends of a child's
+# bones, which close when growth ends. They survive squashing. What squashing costs *a network* may be less, and has to
+# be measured with one. What is shown is that squashing throws away something that tells the age.
 #
 # And the girl of ten?
 
@@ -238,8 +246,8 @@ import pandas as pd
 from bonexage_utils.course.pixels import film_and_bone
 
 
-def looks_like(number):  # years: the median bone age of the ten children whose bone is nearest to it
-    nearest = (table["film"] - number).abs().nsmallest(10).index
+def looks_like(number):  # years: the median bone age of the twenty children whose bone is nearest
+    nearest = (table["film"] - number).abs().nsmallest(20).index
     return f"{table.loc[nearest, 'months'].median() / 12:.1f}"
 
 
@@ -251,8 +259,8 @@ answers = {"your guess": "none" if my_guess is ... else my_guess,
 pd.Series(answers, name="she looks (years)").to_frame()
 
 # %% [markdown]
-# Letterboxed she looks about nine, not far off for a single bone. Squashed, about two: a narrow film has taken eight
-# years from her. Were you near?
+# Letterboxed she looks between seven and eight: among the slender and the sturdy a single bone is no sharp witness.
+# Squashed, under two: a narrow film has taken nearly six years from her. Were you near?
 #
 # A letterbox has its price: the bars. At 65 % a third of the square is black, and the hand gets fewer pixels than the
 # square has. And the bars still tell the network the film's shape; where that goes with age, as the size of a file may
@@ -290,19 +298,19 @@ draw_sides()
 
 # %% [markdown]
 # Each tile is the same piece of the same hand; each small square is what the network gets. *1 mm = 0.3 px* reads: a
-# millimetre is a third of a pixel. A growth gap in childhood is one or two millimetres wide. At 64 pixels there is no
-# gap, only a slightly darker place. At 128 you guess it. At 256 it is a line, and at 512 it has edges, and one would
+# millimetre is a third of a pixel. A growth gap in a child's finger is a millimetre wide or less. At 64 pixels there is
+# no gap, only a slightly darker place. At 128 you guess it. At 256 it is a line, and at 512 it has edges, and one would
 # see whether they are smooth.
 #
-# So what is enough? For the toy of notebook 00, 96 pixels were: it beat the median, living on what is large, the wrist
-# and the shape of bones. Whoever wants a network to read gaps must give it gaps. A student's thesis on RSNA used 512
-# pixels and found no gain from 768. In the course we use 64 to 128 on a laptop, because you should not have to wait,
-# and say so beside every number.
+# So what is enough? For the toy of notebook 00, 96 pixels were: it beat the median, so it must have lived on what is
+# large, such as the wrist and the shape of bones. Whoever wants a network to read gaps must give it gaps. A student's
+# thesis on RSNA, self-reported, used 512 pixels and found no gain from 768. In the course we use 64 to 128 on a laptop,
+# because you should not have to wait, and say so beside every number.
 #
 # ## Read once: the cache
 #
 # Decoding a film takes longer than one would think, and it is the same work in every epoch. So do it once, letterbox,
-# and keep the bytes in one long file. The second time this cell takes no time at all:
+# and keep the bytes in one long file. The second time this cell takes next to no time:
 
 # %%
 from bonexage_utils.images import cached_images
@@ -383,8 +391,8 @@ tiles = [(255 * film[0]).numpy() for some in looks.values() for film in some]
 ages = [f"{months:.0f} months" for months in batch["months"][:6]]
 titles = [age if name == "as cached" else name for name in looks for age in ages]
 montage(tiles, titles, f"""Six films ({', '.join(ages)}) in four rows: as they lie in the cache, and augmented in three
-epochs. From row to row each is turned, shifted, stretched and brightened a little differently; some have a black box.
-""", columns=6, side=1.15)
+epochs. From row to row each is turned, shifted, stretched and brightened a little differently.""",
+        columns=6, side=1.15)
 
 # %% [markdown]
 # Top row: as they lie in the cache. Go down a column: one film, one label, four looks. The changes are small on
@@ -394,7 +402,8 @@ epochs. From row to row each is turned, shifted, stretched and brightened a litt
 #
 # Whose chance? If the films of a batch shared one dice, then the change of a film would depend on its neighbours, on
 # the order, on how many processes load; and no run could be repeated. So each film has a dice of its own: a hash of
-# (seed, epoch, key), as in the splits of notebook 01. By hand, for brightness alone:
+# (seed, epoch, key), as in the splits of notebook 01. By hand, for brightness alone. (Nobody need follow `mixed`: it
+# turns one number into another that looks like chance, and always into the same.)
 
 # %%
 import torch
@@ -571,19 +580,23 @@ Picture(figure, f"Two learning curves, mean absolute error in months against the
 # Horizontal axes: the epoch. Vertical axis: the error in months; lower is better. Grey is taken during training, on the
 # left on changed films. On the right grey sinks far below blue: without changes, the network begins to learn its few
 # films by heart, and that helps little with others. On the left the two stay together: whoever never sees the same
-# picture twice has to learn what the pictures share. Now compare the best network of each run, film by film:
+# picture twice has to learn what the pictures share. (Should blue leap up for an epoch, that is another story, told in
+# notebook 03.) Now compare the best network of each run, film by film:
 
 # %%
+from bonexage_utils.course.heads import verdict
+
 judged, selection = cache.array[rows["selection"]], films.iloc[rows["selection"]]
 labels, sexes = selection["months"].to_numpy(), selection["sex"].tolist()
 error = {name: model.months(judged, sexes) - labels for name, model in models.items()}
 gain = paired_difference(error["augmented"], error["not augmented"])
 for name, off_by in error.items():
     print(f"{name:14} MAE {score(off_by + labels, labels).mae} months")
-print(f"augmented minus not augmented: {gain} months, {len(labels)} selection films")
+found = verdict(gain, "augmenting", "not augmenting")
+print(f"augmented minus not augmented: {gain} months, {len(labels)} selection films: {found}")
 
 # %% [markdown]
-# A negative difference is in favour of augmentation; if zero lies inside the brackets, these films cannot tell. It is
+# A negative difference is in favour of augmentation; with zero inside the brackets, these films cannot tell. It is
 # one run each, of a toy, with few films, where augmentation has most to give; how much it gives on thousands of films
 # is another question. Hard to call luck is how far apart grey and blue are on the right. Had the colleague looked at
 # that, she would have asked how films that change in every epoch can be learned by heart.
@@ -719,7 +732,7 @@ pd.DataFrame(rows_of, index=list(errors)).astype(str)
 other = paired_difference(errors["0.5 and 0.5"], first)
 print(f"Squashing cost a reader of one bone, in {len(truth)} simulated children up to ten, {cost} months.")
 print(f"A film at 512 px comes from the cache {fast / slow:,.0f} times as fast as from a file of RSNA's size.")
-print(f"On {len(some)} films and one seed, augmentation changed a toy network's error by {gain} months.")
+print(f"Augmented minus not, a toy network, {len(some)} films, one seed: {gain} months: {found}.")
 print(f"Standardised with 0.5 and 0.5 in place of its own numbers, that network is {other} months further off.")
 print("In brackets 95 % intervals, film by film; selection films, so the best epochs flatter a little.")
 

@@ -129,8 +129,8 @@ montage(list(seen), titles, f"""Twelve augmented training films as the network s
 # About one film in eight is faint, a few so much that you hardly find the hand. Clinics send such films, too, and the
 # network gets no more than you see.
 #
-# Look for the growth gaps between the bones. At this size they are nearly lost. What else could a network go by?
-# Write down two things before you read on.
+# Look for the growth gaps, the dark lines near the ends of a child's bones. At this size they are nearly lost. What
+# else could a network go by? Write down two things before you read on.
 #
 # <details><summary>Some candidates</summary>
 #
@@ -141,7 +141,8 @@ montage(list(seen), titles, f"""Twelve augmented training films as the network s
 # ## From a film to a number
 #
 # First, **features**: timm's network without its last layers. `num_classes=0, global_pool=""` asks for the last map
-# and for nothing after it. Let us take two families: a small ConvNeXt, and a smaller, older kind, a ResNet.
+# and for nothing after it. Let us take two families: a small ConvNeXt, and an older kind, a ResNet (on a laptop one so
+# small that timm keeps it for its own tests).
 
 # %%
 import timm
@@ -417,8 +418,8 @@ at {memorised['ConvNeXt'][0]:.0f}, leaps to {memorised['ConvNeXt'].max():.0f} an
 # sixteen films can be told apart by their brightness.
 #
 # A curve that leaps up at the start took its first steps at the full learning rate; the loop below lets the rate
-# rise. A curve that *stalls* far above the line would be a bug; with (B, 1) against (B,) it would stall at the median
-# of the sixteen.
+# rise. A curve that *stalls* far above the line is a bug until you know better: try another learning rate, and look at
+# the shapes. With (B, 1) against (B,) it would stall near the error of the median of the sixteen.
 
 # %%
 assert all(step is not None for step in under.values()), f"a batch was not learned by heart: {under}"
@@ -449,7 +450,9 @@ def one_step(net, optimizer, images, months):
 
 # %% [markdown]
 # Five lines do the work: predict, compare, forget the old gradients, find the new ones, step. Around them:
-# `net.train()` before, and `net.eval()` when we measure, because batch norms behave differently in the two.
+# `net.train()` before, and `net.eval()` when we measure. A ResNet needs the difference, because of its *batch norms*:
+# layers that bring each channel to mean 0 and spread 1, in training by the mean and spread of the batch in hand, in
+# measuring by averages kept from training. (ConvNeXt's norms look at one film at a time.)
 
 # %%
 def one_epoch(net, optimizer, loader, epoch, peak):
@@ -460,7 +463,6 @@ def one_epoch(net, optimizer, loader, epoch, peak):
         optimizer.param_groups[0]["lr"] = peak * lr_factor(step, epochs * len(loader), 0.05)
         errors.append(one_step(net, optimizer, *to_network(batch, epoch)))
     return torch.cat(errors).mean().item()
-
 
 
 # %%
@@ -537,8 +539,9 @@ pd.DataFrame(tested, pd.RangeIndex(1, epochs + 1, name="epoch"), columns).round(
 # %% [markdown]
 # Left, what the blue curve shows; right, the same weights with fresh averages. The *bias* is the mean of prediction
 # minus label, in months. On the right the leaps are gone, and most of the bias with them: the weights learned
-# smoothly, the averages did not keep up. Towards the end the learning rate sinks, and the two sides draw nearer. So a
-# curve that jumps need not mean a network that jumps. (If your two sides hardly differ, your run had no leap to
+# smoothly, and the averages were to blame. (Because they trail, or because they are of augmented films? Fresh ones mend
+# both at once, so this test does not tell.) Towards the end the learning rate sinks, and the two sides draw nearer. So
+# a curve that jumps need not mean a network that jumps. (If your two sides hardly differ, your run had no leap to
 # explain.)
 #
 # Now the modern one, with the same films, loop, loss and number of epochs:
@@ -570,16 +573,17 @@ pd.DataFrame({"your guess": [guess_steps, guess_mae, guess_winner],
 # films one of them has only begun to leave the dashed line. Overfitting a batch proves that a network *can* learn,
 # not that it does so *in the time it has*. ConvNeXt's blocks begin almost switched off, its first layer cuts the film
 # into patches of four pixels, and it was made for long training on many images. From random weights and in a minute
-# it gets nowhere near its end. So ConvNeXt is hardly ever started from random weights, and from notebook 04 on ours
-# will not be.
+# it gets nowhere near its end. So with few films ConvNeXt is hardly ever started from random weights. From notebook 04
+# on ours will not be, and on a laptop we go on with a pretrained ResNet.
 #
-# What this does *not* say is that ResNets are better. It compares two beginnings.
+# What this does *not* say is that ResNets are better. It compares two beginnings, of networks of two sizes.
 #
 # ### Exercise: a decision
 #
-# Four runs of one tiny network, 240 steps each. It reads no pixels: it is handed how far each ossification centre is.
-# One run is healthy (600 children, batches of 16), one had a learning rate 100 times too high, one saw only 8
-# children, again and again, and in one the predictions were (B, 1) and the labels (B,).
+# Four runs of one tiny network, 240 steps each. It reads no pixels: it is handed how far each *ossification centre* is,
+# the islands that turn to bone one after the other. One run is healthy (600 children, batches of 16), one had a
+# learning rate 100 times too high, one saw only 8 children, again and again, and in one the predictions were (B, 1) and
+# the labels (B,).
 
 # %%
 nb03.draw_four_runs()
@@ -600,8 +604,8 @@ ex.curves.check(my_run)
 # ## The same in one call
 #
 # You will not write that loop again. The package's `train` does the same, plus what a long run needs: averaged
-# weights, a state to resume from, clipped gradients. Its head has one hidden layer more. Two epochs, to see that it
-# goes the same way:
+# weights, a state to resume from, clipped gradients, and weight decay on kernels and matrices alone, sparing norms and
+# biases. Its head has one hidden layer more. Two epochs, to see that it goes the same way:
 
 # %%
 import tempfile

@@ -118,12 +118,11 @@ def _back() -> Exercise:
 def _keeps() -> Exercise:
     _, left, gap = six_changes()
     harmless = {
-        "A": "A, a hand lies a little differently on every film. The bones are the same, and so is the label.",
-        "B": "B is what the child's other hand looks like, and its bone age is practically the same: the label stays. "
-             "Whether it is worth while is another question; few films lie so.",
-        "D": "D is another exposure. Brightness comes from the machine, not from the child.",
-        "E": "E lies on its side. Turn your head: every bone is there, the label stays. Whether a network should spend "
-             "effort on films that hardly ever come is another question.",
+        "A": "a hand lies a little differently on every film. The bones are the same, and so is the label.",
+        "B": "it is what the child's other hand looks like, and its bone age is practically the same. Whether a mirror "
+             "is worth while is another question; few films lie so.",
+        "D": "it is another exposure. Brightness comes from the machine, not from the child.",
+        "E": "turn your head: every bone is there. Whether it is worth a network's effort is another question.",
     }
 
     def judge(answer: Any) -> Verdict:
@@ -139,7 +138,7 @@ def _keeps() -> Exercise:
             return wrong("These are the four that *keep* the label. Asked are the others.")
         extra = sorted(said - DESTROY)
         if extra:
-            return wrong(f"Not {harmless[extra[0]]} Ask of each: would a reader still say the same age?")
+            return wrong(f"Not {extra[0]}: {harmless[extra[0]]} Ask of each: would a reader still say the same age?")
         if "C" in said:
             return wrong(f"C, yes. One more: look for the dark growth gaps, {gap:.1f} mm at most. On which film would "
                          "a reader believe that they had closed?")
@@ -177,7 +176,7 @@ def _looks() -> Exercise:
         if said == {name: truth for name, (_, truth) in sets.items()}:
             return right("It asks the films and not the code, looks at the same film twice, and at more than one. Put "
                          "it in your tests: this bug raises no error, ever.")
-        if said == {name: not truth for name, (_, truth) in sets.items()}:
+        if said["still"] and not said["brighter"]:
             return wrong("The wrong way round: True if the films *change*.")
         if said == {name: part.transform is not None for name, (part, _) in sets.items()}:
             return wrong("You ask the code what it means to do. One set here has a transform that does nothing, and "
@@ -293,9 +292,9 @@ def _numbers(cohort: Cohort) -> Exercise:
         question=f"The mean and the standard deviation of the first {FEW} training films, letterboxed to {SIDE} px, on "
                  "the 0–1 scale: (mean, std).",
         judge=judge,
-        hints=("few / 255 brings the films to the 0–1 scale.", "(a.mean(), a.std()) are over everything in `a`."),
+        hints=("from_train / 255 brings the films to the 0–1 scale.", "(a.mean(), a.std()): over everything in `a`."),
         solution_value=truth,
-        explanation=f"((few / 255).mean(), (few / 255).std()) is ({truth[0]:.3f}, {truth[1]:.3f}).",
+        explanation=f"((from_train / 255).mean(), (from_train / 255).std()) is ({truth[0]:.3f}, {truth[1]:.3f}).",
         likely_mistakes={**{name: pair for name, (pair, _) in near.items()}, "one number": (0.5,),
                          "something else": (7.0, 3.0)},
     )

@@ -47,7 +47,12 @@ def _shapes() -> Exercise:
         if not callable(answer):
             return wrong("Give the function itself, without brackets: ex.shapes.check(my_loss).")
         truth = float((predicted - months).abs().mean())
-        column, flat = (torch.as_tensor(answer(p.clone(), months.clone())) for p in (predicted[:, None], predicted))
+        column = torch.as_tensor(answer(predicted[:, None].clone(), months.clone()))
+        try:
+            flat = torch.as_tensor(answer(predicted.clone(), months.clone()))
+        except IndexError:
+            return wrong("It takes a column (B, 1), but stops at a flat (B,), which has no second axis to take the "
+                         "first of. reshape(-1) makes either one flat.")
         if flat.ndim:
             return wrong("A loss is one number; yours still has an axis for the children. Take the mean.")
         all_pairs = float((predicted[:, None] - months).abs().mean())
@@ -89,6 +94,7 @@ def _shapes() -> Exercise:
             "the labels made a column": lambda p, m: (p - m[:, None]).abs().mean(),
             "no mean": lambda p, m: (p.reshape(-1) - m).abs(),
             "no gradient": lambda p, m: (p.reshape(-1) - m).abs().mean().item(),
+            "columns alone": lambda p, m: (p[:, 0] - m).abs().mean(),
             "both sorted": lambda p, m: (p.reshape(-1).sort()[0] - m.sort()[0]).abs().mean(),
         },
     )
