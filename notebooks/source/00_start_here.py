@@ -16,7 +16,7 @@
 # **You need** a little Python: lists, functions, a `for` loop. No medicine, no deep learning.
 #
 # **Time:** 40 minutes with the exercises. Measured on two processor cores, profile `cpu`: half a minute of computing
-# and 1.3 GB of memory, plus about a minute, once, to draw the 2,400 films.
+# and 1.5 GB of memory, plus about a minute, once, to draw the 2,400 films.
 #
 # Every hand here is *simulated*, by a program that draws bones from published growth tables. We call it the
 # **phantom**. Nothing in this course is a medical device.

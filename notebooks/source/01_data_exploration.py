@@ -18,7 +18,7 @@
 # been run.
 #
 # **Time:** 50 minutes with the exercises. Measured on two processor cores: 20 seconds of computing (profile `cpu`),
-# 1.1 GB of memory. The first notebook you ever start draws the course's films, once, which takes a minute more.
+# 1.3 GB of memory. The first notebook you ever start draws the course's films, once, which takes a minute more.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

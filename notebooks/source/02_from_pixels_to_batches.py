@@ -19,7 +19,7 @@
 # needs them to have been run.
 #
 # **Time:** 45 minutes with the exercises. Measured, profile `cpu`: about a minute of one processor core's time and
-# 1.2 GB of memory, plus another minute, once, to draw the 2,400 films if no other notebook has.
+# 1.5 GB of memory, plus another minute, once, to draw the 2,400 films if no other notebook has.
 #
 # Notebooks marked *(planned)* are still to come; this one needs none of them.
 

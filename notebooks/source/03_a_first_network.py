@@ -19,7 +19,7 @@
 # nothing here needs them to have been run.
 #
 # **Time:** 45 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
-# computing and 1.3 GB of memory, plus another, once, to draw the 2,400 films if no other notebook has.
+# computing and 1.5 GB of memory, plus another, once, to draw the 2,400 films if no other notebook has.
 #
 # Notebooks marked *(planned)* are still to come; this one needs none of them.
 

@@ -18,8 +18,8 @@
 # **You need** Python with functions, and to have seen a PyTorch tensor; logarithms and the chain rule for one section.
 # Notebook 03 helps; nothing here needs it to have been run.
 #
-# **Time:** 50 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 1.5 minutes of
-# computing and 1.6 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
+# **Time:** 50 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
+# computing and 1.8 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 #
 # Notebooks marked *(planned)* are still to come; this one needs none of them.
 

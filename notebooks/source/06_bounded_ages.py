@@ -19,8 +19,8 @@
 # **You need** Python with functions, to have seen a PyTorch tensor, and the chain rule for one section. Notebooks 03
 # and 05 help; nothing here needs them to have been run.
 #
-# **Time:** 40 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute and a half of
-# computing and 1.4 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
+# **Time:** 40 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
+# computing and 1.7 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 #
 # Notebooks marked *(planned)* are still to come; this one needs none of them.
 
