@@ -98,7 +98,7 @@ montage([np.asarray(film) for film in ways.values()], titles, f"""The same 12-bi
 nearly black; stretched it looks as a film should.""", columns=3, side=1.9)
 
 # %% [markdown]
-# On the left, what an 8-bit conversion does that cuts: all but the darkest sixteenth of the scale is white, bones, flesh
+# On the left, what an 8-bit conversion does that cuts: all but the darkest sixteenth of the scale is white, bone, flesh
 # and often the air as well. In the middle, one that keeps the upper byte: sixteen shades at most, all of them nearly
 # black. Neither raises an error, and a network trains on both. On the right, the package's `read_gray`: from the film's
 # own darkest to its own brightest pixel. (Not free either: one glaring marker, and fewer shades are left for the hand.)
@@ -694,7 +694,7 @@ pd.DataFrame(rows_of, index=list(errors)).astype(str)
 # Months, with 95 % intervals in brackets; *bias* is the mean of prediction minus label. Only the first row is the
 # network that was trained. Where the interval in the last column lies above zero, the other numbers did harm; where
 # zero lies inside, these films cannot tell. With 0.5 and 0.5 the network is hardly better than a guess that looks at no
-# film (the median by sex has about 40 months here), and still nothing complains: ages come out, and from a single one
+# film (the median by sex has about 41 months here), and still nothing complains: ages come out, and from a single one
 # nobody can tell.
 #
 # Is the last row much like the first? Then here is a surprise: *each film's own* numbers did no harm to a network that

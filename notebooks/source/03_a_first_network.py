@@ -621,7 +621,7 @@ with tempfile.TemporaryDirectory() as folder:
 pd.DataFrame(log)[["epoch", "train_mae_months", "selection_mae_months"]].round(1)
 
 # %% [markdown]
-# Put these two lines beside the first two of our own run. The training errors are of the same kind; the selection errors
+# Put these two lines beside the first two of our own run. The training errors are of one kind; the selection errors
 # need not be, for two reasons. The package measures an *average* of the weights over the last steps, batch norms
 # included, which spares it the leaps. And its learning rate sinks to zero within these two epochs, where ours is
 # still near its peak.
