@@ -693,7 +693,7 @@ pd.DataFrame(rows_of, index=list(errors)).astype(str)
 # %% [markdown]
 # Months, with 95 % intervals in brackets; *bias* is the mean of prediction minus label. Only the first row is the
 # network that was trained. Where the interval in the last column lies above zero, the other numbers did harm; where
-# zero lies inside, these films cannot tell. With 0.5 and 0.5 the network is hardly better than a guess that looks at no
+# zero lies inside, these films cannot tell. With 0.5 and 0.5 the network is no better than a guess that looks at no
 # film (the median by sex has about 41 months here), and still nothing complains: ages come out, and from a single one
 # nobody can tell.
 #
