@@ -94,16 +94,16 @@ from bonexage_utils.plots import montage
 
 titles = [f"{way}\n{len(np.unique(film))} shades, {(film == 255).mean():.0%} white" for way, film in ways.items()]
 montage([np.asarray(film) for film in ways.values()], titles, f"""The same 12-bit film brought to 8 bits in three ways:
-{'; '.join(' '.join(title.split()) for title in titles)}. Cut off the hand is a white shape without bones, by the
-upper byte all is nearly black; stretched it looks as a film should.""", columns=3, side=1.9)
+{'; '.join(' '.join(title.split()) for title in titles)}. Cut off, no bone is left to see, by the upper byte all is
+nearly black; stretched it looks as a film should.""", columns=3, side=1.9)
 
 # %% [markdown]
-# On the left, what an 8-bit conversion does that cuts: the whole hand is white, and only air has shades left. In the
-# middle, one that keeps the upper byte: sixteen shades at most, all of them nearly black. Neither raises an error, and
-# a network trains on both. On the right, the package's `read_gray`: from the film's own darkest to its own brightest
-# pixel. (Not free either: one glaring marker, and fewer shades are left for the hand.) Some files say of themselves
-# that 0 is white, as many a DICOM does; `read_gray` turns those round. A negative that says nothing is read as it is;
-# the audit of notebook 01 finds such films by comparing them with the others.
+# On the left, what an 8-bit conversion does that cuts: all but the darkest sixteenth of the scale is white, bone, flesh
+# and often the air as well. In the middle, one that keeps the upper byte: sixteen shades at most, all of them nearly
+# black. Neither raises an error, and a network trains on both. On the right, the package's `read_gray`: from the film's
+# own darkest to its own brightest pixel. (Not free either: one glaring marker, and fewer shades are left for the hand.)
+# Some files say of themselves that 0 is white, as many a DICOM does; `read_gray` turns those round. A negative that
+# says nothing is read as it is; the audit of notebook 01 finds such films by comparing them with the others.
 #
 # ## Into a square
 #
@@ -398,7 +398,8 @@ epochs. From row to row each is turned, shifted, stretched and brightened a litt
 # Top row: as they lie in the cache. Go down a column: one film, one label, four looks. The changes are small on
 # purpose. Each is drawn evenly from a range: up to 10 degrees, 5 % of the side, and so on; `Augmentation()` lists them
 # all. If one of your six is faint, look twice: grain that a good film shrugs off can drown the hand on a faint one. A
-# change that keeps the label of one film may destroy that of another.
+# change that keeps the label of one film may destroy that of another. And if one is a negative, bones dark on white, so
+# is what the network gets: the file did not say so, and nobody turned it round.
 #
 # Whose chance? If the films of a batch shared one dice, then the change of a film would depend on its neighbours, on
 # the order, on how many processes load; and no run could be repeated. So each film has a dice of its own: a hash of
@@ -580,8 +581,8 @@ Picture(figure, f"Two learning curves, mean absolute error in months against the
 # Horizontal axes: the epoch. Vertical axis: the error in months; lower is better. Grey is taken during training, on the
 # left on changed films. On the right grey sinks far below blue: without changes, the network begins to learn its few
 # films by heart, and that helps little with others. On the left the two stay together: whoever never sees the same
-# picture twice has to learn what the pictures share. (Should blue leap up for an epoch, that is another story, told in
-# notebook 03.) Now compare the best network of each run, film by film:
+# picture twice has to learn what the pictures share. (Where blue leaps up for a few epochs, that is another story, told
+# in notebook 03.) Now compare the best network of each run, film by film:
 
 # %%
 from bonexage_utils.course.heads import verdict
@@ -692,8 +693,9 @@ pd.DataFrame(rows_of, index=list(errors)).astype(str)
 # %% [markdown]
 # Months, with 95 % intervals in brackets; *bias* is the mean of prediction minus label. Only the first row is the
 # network that was trained. Where the interval in the last column lies above zero, the other numbers did harm; where
-# zero lies inside, these films cannot tell. No row looks broken, and that is the trouble: ages come out, and from a
-# single one nobody can tell.
+# zero lies inside, these films cannot tell. With 0.5 and 0.5 the network is no better than a guess that looks at no
+# film (the median by sex has about 41 months here), and still nothing complains: ages come out, and from a single one
+# nobody can tell.
 #
 # Is the last row much like the first? Then here is a surprise: *each film's own* numbers did no harm to a network that
 # never saw them. It was trained with changing brightness and contrast, and that is just what this rule changes. As a

@@ -126,8 +126,8 @@ montage(list(seen), titles, f"""Twelve augmented training films as the network s
 # alike, and none of that is bone age. Now and then a black box hides a part, so that the network does not lean on one
 # place alone. These changes are the *augmentation*.
 #
-# About one film in eight is faint, a few so much that you hardly find the hand. Clinics send such films, too, and the
-# network gets no more than you see.
+# About one film in eight is faint, a few so much that you hardly find the hand, and now and then one is a negative.
+# Clinics send such films, too, and the network gets no more than you see.
 #
 # Look for the growth gaps, the dark lines near the ends of a child's bones. At this size they are nearly lost. What
 # else could a network go by? Write down two things before you read on.
@@ -570,7 +570,7 @@ pd.DataFrame({"your guess": [guess_steps, guess_mae, guess_winner],
 
 # %% [markdown]
 # If your two curves look like those on a laptop, you are surprised: both learned sixteen films by heart, and on many
-# films one of them has only begun to leave the dashed line. Overfitting a batch proves that a network *can* learn,
+# films one of them has hardly left the dashed line, if at all. Overfitting a batch proves that a network *can* learn,
 # not that it does so *in the time it has*. ConvNeXt's blocks begin almost switched off, its first layer cuts the film
 # into patches of four pixels, and it was made for long training on many images. From random weights and in a minute
 # it gets nowhere near its end. So with few films ConvNeXt is hardly ever started from random weights. From notebook 04
@@ -621,7 +621,7 @@ with tempfile.TemporaryDirectory() as folder:
 pd.DataFrame(log)[["epoch", "train_mae_months", "selection_mae_months"]].round(1)
 
 # %% [markdown]
-# Put these two lines beside the first two of our own run. The training errors are much alike; the selection errors
+# Put these two lines beside the first two of our own run. The training errors are of one kind; the selection errors
 # need not be, for two reasons. The package measures an *average* of the weights over the last steps, batch norms
 # included, which spares it the leaps. And its learning rate sinks to zero within these two epochs, where ours is
 # still near its peak.
@@ -639,8 +639,8 @@ predicted_against_true(predicted)
 # the grey line a prediction is right. Three things to look for. A level cloud would be the median again. A cloud
 # flatter than the line lifts the youngest and lowers the oldest: the network is unsure and stays near the mean, where
 # it is never very wrong. A cloud that lies above or below the line as a whole has a **bias**: the network says too
-# much, or too little, to nearly everybody. The next table prints it; with fresh averages, further up, most of it is
-# gone.
+# much, or too little, to nearly everybody. The next table prints it. Had we stopped in an epoch of a leap, it would be
+# large: look at the left half of the table of batch norms.
 #
 # ## Better than the median?
 #
@@ -671,7 +671,7 @@ print(*(compare(*pair) for pair in [("ResNet", "median"), ("ConvNeXt", "median")
 # with theirs, where a negative number is in favour of the first. If zero lies inside the brackets, these films cannot
 # tell. That is a result, too: on few films, with little training, it is the honest one. And if zero lies outside,
 # "better" says no more than that: read the size as well. Half a year gained on a guess that is more than three years
-# off helps no child.
+# off would help no child.
 #
 # As in every notebook, the cell below stops if one day the numbers leave the band they had when this was written.
 
