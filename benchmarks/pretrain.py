@@ -1,6 +1,6 @@
 """Teach a backbone what a hand is: on phantoms, it learns to name the state of every ossification centre.
 
-    bonexage phantom PHANTOMS --n 16000 --seed 1000
+    bonexage phantom PHANTOMS --n 12000 --seed 1000
     python benchmarks/pretrain.py PHANTOMS --out bonexage_utils/weights
 
 Targets, per centre: is it there, how wide is it beside the shaft, how far has it fused. Neither the sex nor the bone

@@ -111,7 +111,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=3000, help="of the children; networks take 0, 1, …")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--backbone", default="resnet10t")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS))
     args = parser.parse_args()
 
@@ -126,10 +125,9 @@ def main() -> None:
                 if any(row["variant"] == variant and row["network_seed"] == seed for row in done):
                     continue
                 started = time.perf_counter()
-                config = replace(BASE, backbone=args.backbone, weights="none", epochs=args.epochs, seed=seed,
-                                 augmentation=STRONG)
+                config = replace(BASE, weights="none", epochs=args.epochs, seed=seed, augmentation=STRONG)
                 for row in zero(hands, real, config, report=False):
-                    done.append({"variant": variant, "network_seed": seed, **row, "backbone": args.backbone,
+                    done.append({"variant": variant, "network_seed": seed, **row, "backbone": BASE.backbone,
                                  "phantoms": args.n, "epochs": args.epochs,
                                  "minutes": round((time.perf_counter() - started) / 60, 2)})
                     print(done[-1], flush=True)

@@ -149,8 +149,8 @@ def test_turned_films_are_found_and_would_be_mended(thumbnails: np.ndarray, vari
     for row in chosen:
         spoiled[row] = as_variant(thumbnails[row], variant)
     called = find_turned(spoiled)
-    # Chance is below 0.01. The hardest, the mirrored: 0.44 to 0.88 in ten cohorts of 240 phantoms, 0.72 on average.
-    assert (called[chosen] == variant).mean() >= 0.3
+    # Chance is below 0.01; 0.75 to 0.94 here. The mirrored are the hardest: 0.44 to 0.88 in ten cohorts of 240.
+    assert (called[chosen] == variant).mean() >= 0.5
     assert (called[np.setdiff1d(usual, chosen)] > 0).mean() <= 0.1
 
 

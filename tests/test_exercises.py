@@ -173,7 +173,7 @@ def test_the_four_runs_show_what_their_faults_do() -> None:
     assert 0.75 < bug.selection / bug.baseline < 1
     assert bug.train > 0.75 * bug.baseline
     assert few.train < 2
-    assert few.selection > 1.5 * healthy.selection
+    assert few.selection > 1.5 * healthy.selection  # 1.66 times measured
     assert healthy.selection < 0.3 * healthy.baseline
     assert healthy.selection - healthy.train < 3
     assert hot.selection > 1.5 * healthy.selection

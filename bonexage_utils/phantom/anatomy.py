@@ -225,8 +225,8 @@ FEMALE_CARPALS = 0.90  # of the male's size
 CARPALS_ADULT: dict[str, float] = {"M": 180.0, "F": 156.0}
 
 # Radiographic physis and joint gaps (mm) by age (years): engineering estimates anchored to ultrasound of the
-# radial physis (Ng et al.: 3.2 +- 0.9 mm at 6 years). Drawn at half
-# of that, and in the fingers at less: on public films the dark line is thin, and the edges drawn fade out.
+# radial physis (Ng et al.: 3.2 +- 0.9 mm at 6 years). Drawn at half of that, and in the
+# fingers at less: on public films the dark line is thin, and the edges drawn fade out.
 GAP_AGE_YEARS = (2, 6, 10, 14)
 PHYSIS_GAP_MM: dict[str, tuple[float, ...]] = {
     "radius": (2.0, 1.5, 1.1, 0.8), "ulna": (2.0, 1.6, 1.2, 0.8), "MC": (1.2, 0.7, 0.5, 0.4),
@@ -235,7 +235,7 @@ PHYSIS_GAP_MM: dict[str, tuple[float, ...]] = {
 JOINT_GAP_MM: dict[str, tuple[float, ...]] = {"MCP": (2.6, 1.8, 1.2, 0.9), "IP": (1.6, 1.2, 0.8, 0.6)}
 
 # Soft tissue along the beam and skin beyond bone (mm) by age (years): engineering estimates. The margin was
-# fitted to the silhouettes of 2,150 public films: their fingers are as thick for their palm at every age.
+# fitted to the silhouettes of 2,150 public films, whose fingers are as thick for their palm at every age.
 SOFT_AGE_YEARS = (2, 8, 18)
 SOFT_THICKNESS_MM: dict[str, tuple[float, float, float]] = {
     "finger": (10.5, 12.5, 16), "palm": (17.5, 22, 28), "wrist": (26, 31, 40), "margin": (2.4, 3.4, 4.7),
@@ -244,7 +244,7 @@ SOFT_THICKNESS_MM: dict[str, tuple[float, float, float]] = {
 # Linear attenuation (1/cm) at 33 keV, the mean energy of a 48-55 kVp hand film: NIST XAAMDI, ICRU-44 tissues,
 # log-log interpolated. Bone gains mineral while it grows: cortex from 1.5 to 1.92 g/cm3 (1.75 on the way), spongiosa
 # from a bone volume fraction of 0.08 to one of 0.35, thin shells from 0.16 to 0.80 mm; ends of these ranges estimated
-# so that a network trained on public films finds simulated hands about as old as they are.
+# by eye from public films, with a network that was trained on such films as second reader (see README.md).
 MU_PER_CM_33KEV: dict[str, float] = {"soft": 0.359, "fat": 0.268}
 MINERAL_AGE_YEARS = (2, 10, 17)
 MU_BONE_PER_CM_33KEV: dict[str, tuple[float, float, float]] = {

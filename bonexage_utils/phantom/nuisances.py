@@ -82,14 +82,13 @@ class Nuisances:
     height is left to it. turn_deg: clockwise turn of the hand. centre_x, centre_y: MCP3 as a share of width and height.
     photons: quanta per mm2 in the open field. scatter: scatter over primary. heel: relative fall of the beam from top
     to bottom. psf_mm: blur (SD). background, contrast: grey of air and how much whiter the densest bone is (0-255).
-    gamma: display curve. local: share of the coarse brightness levelled out. sharpening:
-    how much of the finest detail is added again. collimated: 0 no, else the shutter's
-    grey (1 black, 2 grey, 3 white). field_turn_deg, field_margin: its turn and how far it stays from the hand (share
-    of the height). edges: white plate edges, bits left, right, top, bottom. marker: letter beside the hand; x, y
-    (share of width and height, where it would like to lie), size (share of the height) and turn of it; initials: how
-    many more letters. right_hand: the other hand. flipped: film
-    turned over, thumb on the left. quarter_turns: of the whole film. inverted: bone black on white. fat: fat layer
-    over the usual. mineral: how much more than soft tissue bone attenuates, over the usual. pose: degrees per joint.
+    gamma: display curve. local: share of the coarse brightness levelled out. sharpening: how much of the finest detail
+    is added again. collimated: 0 no, else the shutter's grey (1 black, 2 grey, 3 white). field_turn_deg, field_margin:
+    its turn and how far it stays from the hand (share of the height). edges: white plate edges, bits left, right, top,
+    bottom. marker: letter beside the hand; x, y (share of width and height, where it would like to lie), size (share of
+    the height) and turn of it; initials: how many more letters. right_hand: the other hand. flipped: film turned over,
+    thumb on the left. quarter_turns: of the whole film. inverted: bone black on white. fat: fat layer over the usual.
+    mineral: how much more than soft tissue bone attenuates, over the usual. pose: degrees per joint.
     """
 
     aspect: float = 0.78

@@ -18,7 +18,7 @@ SIZE_SD = 0.045  # body size at a given age, relative (+-4.5 % on bone length)
 BUILD_SD = 0.08  # slender or sturdy: the widths of all bones for their length, relative
 BONE_SD = 0.025  # each bone's own length on top of that, relative
 SIZE_TEMPO_CORRELATION = 0.45  # early maturers are taller at the same age
-CARPAL_FIT = 1.3  # rounding the corners off takes from the tabled sizes
+CARPAL_FIT = 1.3  # over the tabled sizes: 1.18 is lost by rounding corners off, the rest is larger on public films
 LAYOUT_SD = 0.012  # each landmark's own place, in units of |radius -> MCP3|
 
 
@@ -169,8 +169,8 @@ def _ray(body: _Body, ray: int, at: dict[str, np.ndarray], stretch: dict[str, fl
             towards = _direction(row, ray, at, bones[-1].direction)
             start = start + towards * joint / 2
             if row == "DP":
-                waist = body.build * length
-                widths = (0.6 * waist, body.between(0.32, 0.28) * waist, 0.42 * waist)
+                stout = body.build * length
+                widths = (0.6 * stout, body.between(0.32, 0.28) * stout, 0.42 * stout)
             else:
                 waist = (body.between(0.25, 0.205) if row == "PP" else body.between(0.31, 0.265)) * body.build * length
                 widths = (1.6 * waist, waist, 1.2 * waist)
