@@ -15,7 +15,6 @@ there already are not done again.
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from dataclasses import replace
@@ -26,6 +25,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from claims import commit
+from pretrain import hardware
 from scipy import stats
 from tqdm import tqdm
 
@@ -187,8 +188,8 @@ def main() -> None:
     path = args.out / f"transfer_{args.mode}.csv"
     args.out.mkdir(parents=True, exist_ok=True)
     done = pd.read_csv(path).to_dict("records") if path.is_file() else []
-    facts = {"torch": torch.__version__.split("+")[0], "date": time.strftime("%Y-%m-%d"),
-             "hardware": f"{torch.get_num_threads()} cores, {platform.machine()}"}
+    facts = {"size_px": SIZE, "backbone": BASE.backbone, "hardware": hardware(), "commit": commit(),
+             "torch": torch.__version__.split("+")[0], "date": time.strftime("%Y-%m-%d")}
 
     def finished(**key) -> bool:
         return any(all(row.get(name) == value for name, value in key.items()) for row in done)
