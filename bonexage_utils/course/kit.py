@@ -41,6 +41,8 @@ CLAIMS = {
     "ConvNeXt converges better than ResNet or EfficientNet": (
         "10", ["ConvNeXt converges better than ResNet", "ConvNeXt converges better than EfficientNet"]),
 }
+DEVICES = {"cpu": "processor", "cuda": "GPU"}
+DEVICE_DECIDES = "depends on the device, not on the films"
 MASKS_NEEDED = "GeM looks more at ossification centres than average pooling"
 
 # What, and how many minutes; of a notebook None means those of its own first cell.
@@ -76,7 +78,7 @@ def heads(notebooks: Path) -> dict[str, Head]:
         title = re.match(r"# \d\d · (.*?) \*\*The question:\*\* (.*?[?.])(?: |$)", text)
         minutes = re.search(r"\*\*Time:\*\* (?:about )?(\d+) minutes with the exercises", text)
         if title is None:
-            raise BoneXageError(f"{path.name}: its first cell does not begin with '# NN · title' and '**The question:**'")
+            raise BoneXageError(f"{path.name}: begin its first cell with '# NN · title' and '**The question:** ...?'")
         found[path.name[:2]] = Head(path.name[:2], path.name, *title.groups(), int(minutes[1]) if minutes else None)
     return found
 
@@ -133,9 +135,11 @@ def times_table(folder: Path) -> str:
         memory = f"{times.loc[number, 'peak_mb'] / 1024:.1f} GB" if number in times.index else NOT_YET
         minutes = f"{head.minutes} min" if head.minutes else "not estimated"
         colab = f"{ADDRESS.replace('github.com', 'colab.research.google.com/github')}/blob/main/notebooks/{head.file}"
-        rows.append([f"[{number} {head.title}]({head.file})", head.question, "core" if number in CORE else "",
-                     minutes, computing(times, number), memory, f"[open]({colab})"])
-    table = markdown(["notebook", "question", "path", "with exercises (estimate)", "computing", "memory", "Colab"], rows)
+        question = head.question[0].upper() + head.question[1:]
+        rows.append([f"[{number} {head.title}]({head.file})", question, "core" if number in CORE else "",
+                     minutes, computing(times, number), memory, f"[{number} on Colab]({colab})"])
+    columns = ["notebook", "question", "path", "with exercises (estimate)", "computing", "memory", "Colab"]
+    table = markdown(columns, rows)
     if times.empty:
         return f"{table}\n\nComputing and memory: {NOT_YET}."
     how = dict.fromkeys(f"{row.hardware}, commit {row.commit}, {row.date}" for row in times.itertuples())
@@ -146,32 +150,32 @@ def claims_table(folder: Path) -> str:
     """The six claims with both rows and their verdict, what else was compared, and how it was measured."""
     table = recorded_claims(folder)
     last = {(row["claim"], row["films"]): row for row in table.to_dict("records")}
-    rows, told = [], set()
+    rows = []
     for claim, (number, answers) in CLAIMS.items():
         if not answers:
-            rows.append([claim, number, *_precision(folder)])
+            rows += [[f"{claim} ({where})", number, *said] for where, said in _precision(folder).items()]
         for answer in answers:
-            told.add(answer)
-            found = {films: last.get((answer, films)) for films in ("phantom", "rsna100")}
+            found = {films: last.pop((answer, films), None) for films in ("phantom", "rsna100")}
             real = NO_MASKS if answer == MASKS_NEEDED else _measured(found["rsna100"])
             rows.append([claim if len(answers) == 1 else answer, number, _measured(found["phantom"]), real,
                          _verdict(found)])
     text = markdown(["claim", "notebook", "phantom", "real films (`rsna100`)", "verdict"], rows)
-    others = [f"- {claim} ({films}): {_measured(row)}; {row['verdict']}."
-              for (claim, films), row in last.items() if claim not in told]
+    others = [f"- {claim} ({films}): {_measured(row)}; {row['verdict']}." for (claim, films), row in last.items()]
     if others:
         text += "\n\nCompared beside them:\n\n" + "\n".join(others)
     setups = dict.fromkeys(f"- {row['backbone']}; {row['size_px']} px, {row['epochs']} epochs, {row['seeds']} seeds; "
-                           f"{row['hardware']}, commit {row['commit']}, {row['date']}" for row in last.values())
-    return text + ("\n\nHow they were measured:\n\n" + "\n".join(f"{setup}." for setup in setups) if setups else "")
+                           f"{row['hardware']}, commit {row['commit']}, {row['date']}."
+                           for row in table.to_dict("records"))
+    return text + ("\n\nHow they were measured:\n\n" + "\n".join(setups) if setups else "")
 
 
 def _measured(row: dict | None) -> str:
-    """One row of claims.csv: both errors, their difference and its interval."""
+    """One row of claims.csv: both errors, their difference and its interval; without errors, the names."""
     if row is None:
         return NOT_YET
-    both = f"{row['a']} {row['mae_a']:.1f}, {row['b']} {row['mae_b']:.1f}: "
-    return f"{both}{signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]"
+    both = (f"{row['a']} minus {row['b']}" if pd.isna(row["mae_a"]) else
+            f"{row['a']} {row['mae_a']:.1f}, {row['b']} {row['mae_b']:.1f}")
+    return f"{both}: {signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]"
 
 
 def _verdict(found: dict[str, dict | None]) -> str:
@@ -183,9 +187,24 @@ def _verdict(found: dict[str, dict | None]) -> str:
     return "; ".join(f"{names[films]}: {verdict}" for films, verdict in said.items()) or NOT_YET
 
 
-def _precision(folder: Path) -> list[str]:
-    """The claim on mixed precision."""
-    return [NOT_YET, "does not depend on the films", NOT_YET]
+def _precision(folder: Path) -> dict[str, list[str]]:
+    """By kind of device, what precision.csv says of 16 bits: measured on the phantom, real films, verdict."""
+    path, found = folder / "data" / "reference_runs" / "precision.csv", {}
+    known = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["arm", "device", "hardware"])
+    known = known[known["arm"].str.endswith(", channels-last")]
+    for device, name in DEVICES.items():
+        mine = known[known["device"] == device]
+        if mine.empty:
+            found[name] = [NOT_YET, DEVICE_DECIDES, NOT_YET]
+        for (hardware, arm), part in mine.groupby(["hardware", "arm"], sort=False):
+            told, verdicts = [], []
+            for row in part.to_dict("records"):
+                shown = signed if row["measure"].startswith("MAE") else "× {:.2f}".format  # a difference, or a ratio
+                ends = [shown(row[end]) for end in ("low", "high") if pd.notna(row[end])]
+                told.append(f"{row['measure']} {shown(row['compared'])}" + (f" [{', '.join(ends)}]" if ends else ""))
+                verdicts.append(f"{row['measure']}: {row['verdict']}")
+            found[f"{arm.split(',')[0]}, {hardware}"] = ["; ".join(told), DEVICE_DECIDES, "; ".join(verdicts)]
+    return found
 
 
 def schedule(plan: tuple[tuple[str, int | None], ...], folder: Path) -> str:
@@ -227,7 +246,7 @@ def filled(text: str, folder: Path) -> str:
 def write_pages(folder: Path | None = None) -> list[Path]:
     """Rewrite the tables of PAGES; the pages that changed."""
     folder, changed = folder or course_folder(), []
-    for path in (folder / "notebooks" / name for name in PAGES):
+    for path in filter(Path.is_file, (folder / "notebooks" / name for name in PAGES)):
         before = path.read_text(encoding="utf-8")
         after = filled(before, folder)
         if after != before:

@@ -185,8 +185,9 @@ choose_age()
 draw_tangents()
 
 # %% [markdown]
-# Horizontal axes: the score. Vertical axis: the age it says. In the first and the last panel the corner is so flat that
-# it is hard to see. And all ages at once, with the linear head beside it, and your guess if you made one:
+# Horizontal axes: the score. Vertical axis: the age it says. In the first panel the corner is so flat that it is hard
+# to see; the second and the last have the same. And all ages at once, with the linear head beside it, and your guess if
+# you made one:
 
 # %%
 from bonexage_utils.course.bounds import draw_slopes
@@ -483,7 +484,8 @@ for arm, trained in (nets | hot_nets).items():
 # %% [markdown]
 # Lay the lists side by side. Where the answers are all one age in the middle, (next to) no unit lives: the flat slope
 # again, one layer further in. No output can help there, and it befalls either head. Whoever stands at a wall has living
-# units; that accident is the bounded head's own.
+# units; that accident is the bounded head's own. And look at the hot seeds *without* an accident: they, too, have lost
+# most of the units that live at the usual rate, and their error tells little of it.
 #
 # The claims, in two rows each: ours live, and real films (`rsna100`), recorded beforehand with heads that pool by GeM.
 # "Stabilises" is measured as the error after a hot training. Negative numbers are in favour of the bound.
