@@ -45,7 +45,8 @@ def build_site(notebooks: Path, out: Path, index: Path | None = None) -> list[st
             text = index.read_text(encoding="utf-8")
             others = sorted(path for path in index.parent.glob("*.md") if path != index)
         for page in others:
-            shutil.copyfile(page, pages / page.name)
+            linked = page.read_text(encoding="utf-8").replace(f"]({index.name})", "](index.md)")
+            (pages / page.name).write_text(linked, encoding="utf-8")
         rows = ledger.read(out)
         if rows:
             text += f"\n## This run\n\nProfile `{rows[0].profile}`.\n\n{ledger.table(rows, markdown=True)}\n"
