@@ -64,7 +64,8 @@ def test_every_notebook_says_its_question_and_minutes() -> None:
 def test_what_is_not_measured_says_so(course: Path) -> None:
     assert kit.claims_table(course).count(kit.NOT_YET) >= 2 * len(kit.CLAIMS) - 1
     table = kit.times_table(course)
-    assert f"| [00 Start](00_start.ipynb) | Does it run? | core | 40 min | {kit.NOT_YET} | {kit.NOT_YET} |" in table
+    assert "| [00 Start](00_start.ipynb) ([00 on Colab](https://colab." in table
+    assert f"| Does it run? | core | 40 min | {kit.NOT_YET} | {kit.NOT_YET} |" in table
     assert ADDRESS.rsplit("github.com", 1)[1] + "/blob/main/notebooks/00_start.ipynb" in table
 
 
@@ -72,7 +73,7 @@ def test_a_claim_shows_both_rows_and_both_verdicts(course: Path) -> None:
     real = CLAIM | {"films": "rsna100", "difference": 0.25, "low": -1, "high": 1.5, "verdict": "no difference"}
     record(course, CLAIM, real, CLAIM | {"claim": "another"})
     table = kit.claims_table(course)
-    both = "with sex 9.0, without sex 10.0:"
+    both = "with sex 9.0 against without sex 10.0:"
     assert (f"| sex improves accuracy | 05 | {both} −1.00 [−2.00, −0.50] | {both} +0.25 [−1.00, +1.50] | "
             "phantom: with sex is better; real films: no difference |") in table
     assert "- another (phantom): with sex 9.0" in table

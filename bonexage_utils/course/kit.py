@@ -136,9 +136,9 @@ def times_table(folder: Path) -> str:
         minutes = f"{head.minutes} min" if head.minutes else "not estimated"
         colab = f"{ADDRESS.replace('github.com', 'colab.research.google.com/github')}/blob/main/notebooks/{head.file}"
         question = head.question[0].upper() + head.question[1:]
-        rows.append([f"[{number} {head.title}]({head.file})", question, "core" if number in CORE else "",
-                     minutes, computing(times, number), memory, f"[{number} on Colab]({colab})"])
-    columns = ["notebook", "question", "path", "with exercises (estimate)", "computing", "memory", "Colab"]
+        rows.append([f"[{number} {head.title}]({head.file}) ([{number} on Colab]({colab}))", question,
+                     "core" if number in CORE else "", minutes, computing(times, number), memory])
+    columns = ["notebook", "question", "path", "with exercises (estimate)", "computing", "memory"]
     table = markdown(columns, rows)
     if times.empty:
         return f"{table}\n\nComputing and memory: {NOT_YET}."
@@ -174,7 +174,7 @@ def _measured(row: dict | None) -> str:
     if row is None:
         return NOT_YET
     both = (f"{row['a']} minus {row['b']}" if pd.isna(row["mae_a"]) else
-            f"{row['a']} {row['mae_a']:.1f}, {row['b']} {row['mae_b']:.1f}")
+            f"{row['a']} {row['mae_a']:.1f} against {row['b']} {row['mae_b']:.1f}")
     return f"{both}: {signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]"
 
 
