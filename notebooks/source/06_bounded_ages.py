@@ -417,8 +417,8 @@ hot[hot["step"] > 40].groupby(["start", "head"])[["mae", "wall"]].mean().round(2
 # thousands of months off; a bounded head cannot be, for no answer is further off than 240. But follow the lines to the
 # right. The linear heads come back, and end below the dotted line. The bounded ones do not: they stand at about 120
 # months off, and the table says where, with all their answers at the wall. They were thrown out there in the same first
-# steps, and out there a step is worth nothing. For a line the way back is as steep as any other. So at this rate, and in
-# these fifty steps, the bound did not prevent the accident. It made it look small, and it made it last.
+# steps, and out there a step is worth nothing. For a line the way back is as steep as any other. So, at this rate and
+# in these fifty steps, the bound did not prevent the accident. It made it look small, and it made it last.
 #
 # On the right, the same rate and the same films, with warm-up and clipping. Both heads are restless, and neither
 # explodes in these fifty steps. What comes after them the picture does not say, nor which of the two protections it is.
