@@ -156,3 +156,12 @@ def test_the_package_starts_where_it_is_told() -> None:
     for mean in (30.0, 123.0, 210.0):
         assert BoundedAge(MAX_AGE).start(mean) == pytest.approx(bounds.score_of(mean), abs=1e-5)
         assert LinearAge(mean, 40.0).start(mean) == 0
+
+
+def test_without_enough_films_no_part_speaks() -> None:
+    errors = {"bounded": np.ones((2, 5)), "linear": np.zeros((2, 5))}
+    few = np.array([12.0, 100, 100, 210, 220])
+    table = bounds.by_part(errors, few)
+    assert table.empty
+    assert "verdict" in table.round(2).T.index
+    assert "No part of the scale has 20 films" in bounds.draw_parts(errors, few).alt

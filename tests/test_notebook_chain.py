@@ -354,7 +354,10 @@ def site(good, tmp_path_factory):
     nbformat.write(notebook, folder / "01_tiny.ipynb")
     out = tmp_path_factory.mktemp("site")
     ledger.write([ledger.Row("01_tiny", "cpu", "ok", 1.5, 100, 20)], out)
-    assert build_site(folder, out, ROOT / "notebooks" / "index.md") == []
+    index = tmp_path_factory.mktemp("index") / "README.md"
+    index.write_text("# Tiny\n\n[The one](01_tiny.ipynb), [for teachers](TEACHERS.md)\n", encoding="utf-8")
+    index.with_name("TEACHERS.md").write_text("# For teachers\n", encoding="utf-8")
+    assert build_site(folder, out, index) == []
     return out
 
 
@@ -407,6 +410,21 @@ def test_index_lists_the_notebook_and_its_cost(site):
     text = (site / "index.html").read_text()
     assert 'href="01_tiny.html"' in text
     assert "peak memory (MB)" in text
+    assert text.count('href="TEACHERS.html"') >= 2  # where it is named, and at the side
+    assert "For teachers" in (site / "TEACHERS.html").read_text()
+
+
+def test_the_courses_own_pages_can_be_built(good, tmp_path):
+    """Its README is the first page; every link in it, and in the page for instructors, leads to a page."""
+    executed = tmp_path / "executed"
+    executed.mkdir()
+    for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
+        nbformat.write(read(good), executed / path.name)
+    assert build_site(executed, tmp_path / "site", ROOT / "notebooks" / "README.md") == []
+    text = (tmp_path / "site" / "index.html").read_text()
+    assert 'href="00_start_here.html"' in text
+    assert 'href="INSTRUCTORS.html"' in text
+    assert "{toctree}" not in text
 
 
 @pytest.mark.parametrize(

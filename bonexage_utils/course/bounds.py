@@ -67,7 +67,7 @@ def draw_tangents(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
         ax.plot(score + reach, age + slope * reach, color=ACCENT, linestyle="--")
         ax.plot([score, score + 1, score + 1], [age, age, age + slope], color="black", linewidth=1.2)
         ax.plot(score, age, "o", color=ACCENT)
-        ax.set(xlabel="score", xlim=(-6, 6), ylim=(-12, 252), xticks=range(-6, 7, 2), yticks=range(0, 241, 60))
+        ax.set(xlabel="score", xlim=(-6, 6), ylim=(-12, 252), xticks=range(-4, 5, 2), yticks=range(0, 241, 60))
         ax.set_title(f"at {age:g} months\na step is {slope:.1f} months", fontsize=10, loc="center")
         told.append(f"at {age:g} months, score {score:.2f}, a step of one is worth {slope:.1f} months")
     axes[0, 0].set_ylabel("age said (months)")
@@ -242,7 +242,7 @@ def inverted(films: FilmDataset) -> FilmDataset:
 def by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> pd.DataFrame:
     """By part of the scale (PARTS, of the label): `n`, MAE and lean (mean signed error) of both arms, the difference in
     MAE (first minus second) with its 95 % interval over films and seeds, and the verdict. `errors`: (seeds, films).
-    Fewer than SMALLEST_GROUP films do not speak."""
+    Fewer than SMALLEST_GROUP films do not speak; the table may be empty."""
     (a, off_a), (b, off_b) = errors.items()
     rows = {}
     for part, (low, high) in PARTS.items():
@@ -254,7 +254,9 @@ def by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> pd.DataFrame:
                       f"MAE of {b}": np.abs(off_b[:, mine]).mean(), f"lean of {a}": off_a[:, mine].mean(),
                       f"lean of {b}": off_b[:, mine].mean(), "difference": apart.value, "low": apart.low,
                       "high": apart.high, "verdict": verdict(apart, a, b)}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    columns = ["n", *(f"{what} of {arm}" for what in ("MAE", "lean") for arm in errors), "difference", "low", "high",
+               "verdict"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=None if rows else columns)
 
 
 def draw_parts(errors: dict[str, np.ndarray], months: np.ndarray) -> Picture:
@@ -262,6 +264,10 @@ def draw_parts(errors: dict[str, np.ndarray], months: np.ndarray) -> Picture:
     table = by_part(errors, months)
     where, told = np.arange(len(table)), []
     figure, (left, right) = new_figure(9, 3.6, 1, 2)
+    if table.empty:
+        none = f"No part of the scale has {SMALLEST_GROUP} films: too few to speak."
+        figure.suptitle(none)
+        return Picture(figure, none)
     for (arm, off), (colour, _, marker), shift in zip(errors.items(), LOOK.values(), (-0.1, 0.1), strict=True):
         found = [paired_over_seeds(np.abs(off[:, (months >= low) & (months < high)]), np.zeros(1))
                  for low, high in (PARTS[part] for part in table.index)]

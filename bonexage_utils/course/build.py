@@ -3,6 +3,7 @@
     python -m bonexage_utils.course.build execute --profile cpu --out build/course/notebooks
     python -m bonexage_utils.course.build execute --profile cpu --save 03
     python -m bonexage_utils.course.build check
+    python -m bonexage_utils.course.build kit --ledger build/notebooks
     python -m bonexage_utils.course.build site --out build/course
     python -m bonexage_utils.course.build browser --site build/course --out build/browser
 """
@@ -59,6 +60,18 @@ def check(options: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
+def kit(options: argparse.Namespace) -> int:
+    """Write the tables of README.md and INSTRUCTORS.md anew."""
+    from bonexage_utils.course.kit import record_times, write_pages
+
+    folder = options.notebooks.resolve().parent
+    if options.ledger:
+        record_times(ledger.read(options.ledger), folder)
+    for path in write_pages(folder):
+        print(f"{path.name}: tables written anew")
+    return 0
+
+
 def site(options: argparse.Namespace) -> int:
     """Build the pages."""
     from bonexage_utils.course.site import build_site
@@ -66,7 +79,7 @@ def site(options: argparse.Namespace) -> int:
     executed = options.executed or options.out / "notebooks"
     if not options.executed and not any(executed.glob("*.ipynb")):
         executed = options.notebooks
-    for line in build_site(executed, options.out, options.notebooks / "index.md"):
+    for line in build_site(executed, options.out, options.notebooks / "README.md"):
         print(line, file=sys.stderr)
     print(f"site: {options.out / 'index.html'}")
     return 0
@@ -105,10 +118,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--ledger", type=Path, default=Path("build/course"), help="where the table goes")
     command.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell")
     checking = add(check, "look at sources and saved notebooks, run nothing")
+    tables = add(kit, "write the tables of README.md and INSTRUCTORS.md from what was recorded")
+    tables.add_argument("--ledger", type=Path, help="take over the times that a run has left there")
     building = add(site, "build the browsable site")
     building.add_argument("--out", type=Path, default=Path("build/course"))
     building.add_argument("--executed", type=Path, help="OUT/notebooks, else the saved ones")
-    for each in (command, checking, building):
+    for each in (command, checking, tables, building):
         each.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="the notebooks folder")
     looking = add(browser, "open the site in Chromium, take screenshots, fail on errors")
     looking.add_argument("--site", type=Path, default=Path("build/course"))

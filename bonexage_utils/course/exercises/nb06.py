@@ -2,6 +2,7 @@
 a bounded head moves least."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,12 +39,16 @@ def _score() -> Exercise:
     def judge(answer: Callable[[float], Any]) -> Verdict:
         if not callable(answer):
             return wrong("Give the function itself, without brackets: ex.score.check(my_score).")
+        with suppress(ArithmeticError, ValueError), np.errstate(all="ignore"):
+            if answer(INSIDE[1]) is None:
+                return wrong("Your function gives nothing back. Is the return missing?")
         found = np.array([_ask(answer, age) for age in INSIDE])
         if np.isnan(found[1:-1]).all():
             return wrong("For 12 months it gives no number (or stops). Did you divide by 240 first? 12 / (1 − 12) is "
                          "negative, and has no logarithm; 0.05 / (1 − 0.05) has one.")
         known = [(-truth, "The sign is turned round: your score is high for the youngest. It is the logarithm of "
                           "share / (1 − share), not of its inverse."),
+                 (share, "That is the share: the 240 is undone. Now undo the sigmoid, too."),
                  (truth / np.log(10), "That is the logarithm to the base of ten. The sigmoid is made with e: np.log."),
                  (np.log(share), "The logarithm of the share alone. The sigmoid of that is not the share: divide by "
                                  "1 − share before you take the logarithm."),
@@ -99,6 +104,8 @@ def _score() -> Exercise:
             "sign": lambda m: -clamped_score(m),
             "odds": lambda m: odds(m / MAX_AGE),
             "logarithm of the share": lambda m: log(m / MAX_AGE),
+            "the share": lambda m: min(max(m / MAX_AGE, 0.01), 0.99),
+            "no return": lambda m: None,
             "base ten": lambda m: log(odds(m / MAX_AGE)) / np.log(10),
             "the tangent": lambda m: (m - 120) / 60,
             "the sigmoid again": lambda m: float(bounded(m)),
@@ -128,7 +135,10 @@ def _slope() -> Exercise:
         if found.shape != (4,):
             return wrong("Four numbers, please: at 3, 12, 120 and 228 months.")
         at_score = MAX_AGE * np.exp(-ages) / (1 + np.exp(-ages)) ** 2
-        known = [(share * (1 - share), "Those are the slopes of the sigmoid itself. The 240 in front of it multiplies "
+        along = bounded(np.log(share / (1 - share)) + 1) - ages
+        known = [(along, "You walked one whole step along the curve, and it bends on the way. Asked is the slope at "
+                         "that very age, the dashed tangent: 240 · share · (1 − share)."),
+                 (share * (1 - share), "Those are the slopes of the sigmoid itself. The 240 in front of it multiplies "
                                        "the slope as well: what you give is 240 times too small."),
                  (at_score, "You put the age in where the score belongs: sigmoid(3) is not three months. Turn the age "
                             "into share = age / 240 first; the slope is 240 · share · (1 − share)."),
@@ -142,6 +152,8 @@ def _slope() -> Exercise:
         for values, message in known:
             if np.allclose(found, values, rtol=CLOSE):
                 return wrong(message)
+        if np.ptp(found) == 0:
+            return wrong(f"{found[0]:g} everywhere: that is how a line behaves. The curve is an S.")
         good = np.abs(found - truth) <= CLOSE * truth
         if good.all():
             return right(f"{shown} months per step. 12 months and 228 are equally far from a wall, and have the same "
@@ -152,6 +164,8 @@ def _slope() -> Exercise:
         if good[:3].all():
             return wrong(f"The first three are right. But 12 and 228 are the same distance from their wall, and the "
                          f"curve is symmetrical about 120: the last is {truth[1]:.1f} as well, not {found[3]:.1f}.")
+        if (np.abs(found - truth) < 0.7).all():
+            return wrong("As good as right, and rounded too far: one decimal, please.")
         place = int(np.argmin(good))
         return wrong(f"At {ages[place]:g} months it is not {found[place]:.1f}. Take 240 · share · (1 − share), with "
                      "share = age / 240.")
@@ -171,6 +185,9 @@ def _slope() -> Exercise:
             "share alone": ages.tolist(),
             "one minus share alone": (MAX_AGE - ages).tolist(),
             "the same everywhere": [60.0] * 4,
+            "a whole step": (bounded(np.log(share / (1 - share)) + 1) - ages).tolist(),
+            "the line's": [52.0] * 4,
+            "rounded": [3, 11, 60, 11],
             "not symmetrical": [*truth[:3], 108.3],
             "falling": [*truth[:3], -truth[3]],
             "years": (truth / 12).tolist(),
@@ -186,16 +203,17 @@ def _slope() -> Exercise:
 def _clamp() -> Exercise:
     """What `bounds.draw_outputs` shows."""
     return Exercise(
-        question="Which output can never learn from this film again: 'linear', 'clamped' or 'bounded'?",
+        question="Which output cannot learn from this film: 'linear', 'clamped' or 'bounded'?",
         judge=choice({
             "clamped": "It has no arrow: below zero the clamp says 0 whatever the score, so no step of the score "
                        "changes the answer, and the film teaches nothing. The answer looks tidy, and the head is "
-                       "stuck. Clamp a finished answer, if you must; never what you train on.",
+                       "stuck, unless other films happen to pull it out. Clamp a finished answer, if you must; never "
+                       "what you train on.",
             "linear": "Its answer is the silliest, less than nothing. But its arrow is as long as anywhere: the slope "
                       "of a line does not depend on where it stands. One such film, and it is pulled back.",
             "bounded": "Its arrow is short, not gone: a few months per step, and longer with each step towards the "
                        "middle. It learns slowly, and it learns.",
-        }, "clamped", {"clamp": "clamped"}),
+        }, "clamped", {"clamp": "clamped", "sigmoid": "bounded", "line": "linear"}),
         hints=("How long is the black arrow, that is, by how much does a step of the score move the answer?",
                "No arrow at all means a slope of zero, and a slope of zero means a gradient of zero."),
         solution_value="clamped",
@@ -255,7 +273,7 @@ def _clinic(course: Course) -> Exercise:
     return Exercise(
         question="In which clinic does one step of the score move the bounded head's answers least, on average? 'A', "
                  "'B', 'C' or 'D'.",
-        judge=choice({name: says(name) for name in CLINICS}, truth),
+        judge=choice({name: says(name) for name in CLINICS}, truth, {who: name for name, (who, *_) in CLINICS.items()}),
         hints=("Read the height of the arch above the tall bars.",
                "B and C are both near an end. From the tallest bars to the nearer wall, 0 or 240: which way is "
                "shorter?"),

@@ -12,13 +12,15 @@ from bonexage_utils.course import ledger
 from bonexage_utils.course.site.offsite import offsite_references
 from bonexage_utils.errors import BoneXageError
 
-PLAIN_INDEX = "# Notebooks\n\n```{toctree}\n:glob:\n:maxdepth: 1\n\n[0-9][0-9]_*\n```\n"
+PLAIN_INDEX = "# Notebooks\n"
+TOCTREE = "\n```{{toctree}}\n:glob:\n:hidden:\n\n[0-9][0-9]_*\n{pages}\n```\n"
 
 
 def build_site(notebooks: Path, out: Path, index: Path | None = None) -> list[str]:
     """Write the pages of all notebooks in `notebooks` into `out`; what Sphinx warned of comes back.
 
-    `index` is the Markdown of the first page. The ledger of the run, where `out` has one, goes below it.
+    `index` is the Markdown of the first page; other Markdown beside it becomes a page of its own. The ledger of the
+    run, where `out` has one, goes below the first.
     """
     try:
         from sphinx.cmd.build import build_main
@@ -38,10 +40,17 @@ def build_site(notebooks: Path, out: Path, index: Path | None = None) -> list[st
             # Widget state pulls the widget manager from a CDN, for widgets that need a kernel anyway.
             notebook.metadata.pop("widgets", None)
             nbformat.write(notebook, pages / path.name)
-        text = index.read_text(encoding="utf-8") if index and index.is_file() else PLAIN_INDEX
+        text, others = PLAIN_INDEX, []
+        if index and index.is_file():
+            text = index.read_text(encoding="utf-8")
+            others = sorted(path for path in index.parent.glob("*.md") if path != index)
+        for page in others:
+            linked = page.read_text(encoding="utf-8").replace(f"]({index.name})", "](index.md)")
+            (pages / page.name).write_text(linked, encoding="utf-8")
         rows = ledger.read(out)
         if rows:
             text += f"\n## This run\n\nProfile `{rows[0].profile}`.\n\n{ledger.table(rows, markdown=True)}\n"
+        text += TOCTREE.format(pages="\n".join(page.stem for page in others))
         (pages / "index.md").write_text(text, encoding="utf-8")
         log = Path(temporary) / "warnings.txt"
         configuration = str(Path(__file__).parent)
