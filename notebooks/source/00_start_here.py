@@ -20,8 +20,6 @@
 #
 # Every hand here is *simulated*, by a program that draws bones from published growth tables. We call it the
 # **phantom**. Nothing in this course is a medical device.
-#
-# Notebooks marked *(planned)* are still to come; this one needs none of them.
 
 # %% [markdown]
 # ## Does it work?
@@ -261,7 +259,7 @@ for name in ("train", "selection", "calibration", "test"):
 
 # %% [markdown]
 # Of ten thousand invented ids about three quarters train. *Selection* picks the best epoch. *Test* stays shut until
-# notebook 08 (planned), and it stays shut today. We play with **calibration** films: nobody trains on them, and the
+# notebook 08, and it stays shut today. We play with **calibration** films: nobody trains on them, and the
 # toy network of today is thrown away at the end, so looking at them spoils nothing.
 #
 # Six of them, spread over the ages and shuffled. Plaster round a wrist, a film that is nearly black: such films come,
@@ -439,7 +437,7 @@ print(f"MAE {network.mae} months; minus that of the median by sex: {gain} months
 #   01 on.
 # - **Whether 96 pixels are enough**, how the films got square, and what else the network sees: 02.
 # - **Why this network and this loss**: 03. **What the sex is worth**: 05. **Where it fails, and the test
-#   films**: 08 (planned).
+#   films**: 08.
 # - **Health.** A bone age is one finding among many. What follows from it is for doctors, who see the child.
 #
 # ## Sources

@@ -20,8 +20,6 @@
 #
 # **Time:** 45 minutes with the exercises. Measured, profile `cpu`: about a minute of one processor core's time and
 # 1.5 GB of memory, plus another minute, once, to draw the 2,400 films if no other notebook has.
-#
-# Notebooks marked *(planned)* are still to come; this one needs none of them.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -747,8 +745,8 @@ print("In brackets 95 % intervals, film by film; selection films, so the best ep
 #   half a month less error with light augmentation, nothing certain from a mirror alone, and no gain from strong
 #   changes.
 # - **Cutting the hand out** before anything else, which many do. It needs a second program that can be wrong, too.
-# - **Many processes that load.** With the cache one is enough for a laptop; for a GPU see 07 (planned).
-# - **Other scanners.** What brightness and blur do to a finished model: 09 (planned).
+# - **Many processes that load.** With the cache one is enough for a laptop; for a GPU see 07.
+# - **Other scanners.** What brightness and blur do to a finished model: 09.
 #
 # ## Sources
 #

@@ -20,8 +20,6 @@
 #
 # **Time:** 45 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
 # computing and 1.5 GB of memory, plus another, once, to draw the 2,400 films if no other notebook has.
-#
-# Notebooks marked *(planned)* are still to come; this one needs none of them.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -49,7 +47,7 @@ course = start()
 # guesses that know nothing but the sex, none has a smaller mean absolute error (MAE) on those films.
 #
 # We measure on the **selection** films. They are there to choose by. The test films stay locked until notebook 08
-# (planned), however curious we get.
+# however curious we get.
 
 # %%
 from bonexage_utils.evaluation import median_by_sex, score
@@ -718,7 +716,7 @@ print("-", compare("ConvNeXt", "median"), "(95 % interval, paired).")
 # - **Other seeds.** One run each. Another seed gives another network; from notebook 04 on we compare over
 #   several.
 # - **An untouched judge.** The learning rates were tried beforehand on films like these, so the errors flatter a
-#   little. The test films are for that, once, in 08 (planned).
+#   little. The test films are for that, once, in 08.
 # - **Pretrained weights**, which ConvNeXt lives on, and **other poolings**: 04. **The child's sex**, which this
 #   network was never told: 05. **Ages that cannot go below zero**: 06.
 # - **More pixels, more epochs.** Change `size` or `epochs` above and see what a minute more buys.

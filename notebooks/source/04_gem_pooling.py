@@ -20,8 +20,6 @@
 #
 # **Time:** 50 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
 # computing and 1.8 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
-#
-# Notebooks marked *(planned)* are still to come; this one needs none of them.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -316,7 +314,7 @@ print("after a wild step still positive:", net.pool.p.item() > 0)
 # ## How many bits?
 #
 # GPUs are fast in 16 bits. The number type float16 ends at 65,504 and has nothing between zero and 0.00000006. (Its
-# sibling bfloat16 reaches as far as float32, but keeps hardly three digits: notebook 07, planned.) Do the powers of our
+# sibling bfloat16 reaches as far as float32, but keeps hardly three digits: notebook 07.) Do the powers of our
 # maps fit in?
 
 # %%
@@ -472,7 +470,7 @@ print(f"each {tuple(train.maps.shape[1:])}")
 
 # %% [markdown]
 # The judges are *calibration* films: nothing has been chosen by them here. (The test films stay locked until notebook
-# 08, planned.) Now one pooling after the other, each with several seeds. A seed decides the head's first weights, the
+# 08.) Now one pooling after the other, each with several seeds. A seed decides the head's first weights, the
 # order of the films, and the dropout; the same seed means the same in each of the three.
 
 # %%
@@ -652,7 +650,7 @@ print(f"the same step on centres, in an untrained network: {bootstrap_mean(by_ch
 # And a **response is not a reason**. The head that follows weighs the channels, some of them with a minus; a loud
 # channel may be one it ignores. An *absent* centre is evidence too, and no mask can hold it. Lastly, the backbone is
 # frozen, and was pretrained to name just these centres: where its maps are loud says something about its schooling.
-# How GeM would *teach* a backbone to look cannot be seen here. Notebook 08 (planned) asks the network, not the map.
+# How GeM would *teach* a backbone to look cannot be seen here. Notebook 08 asks the network, not the map.
 #
 # The cell below stops if one day the numbers leave the band they had when this was written.
 
@@ -706,7 +704,7 @@ print(f"- GeM against average, {len(hands.films)} hands: {looks_more}; {more} po
 #   instead of taking the loud.
 # - **The child's sex**: every head here was told it, alike. What that is worth: 05. **The bound** on the age:
 #   06.
-# - **Where the network looks when it decides**: 08 (planned).
+# - **Where the network looks when it decides**: 08.
 # - **Real films with masks.** Nobody has outlined their centres; the second claim has a phantom's row only.
 #
 # ## Sources

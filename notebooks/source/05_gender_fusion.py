@@ -21,8 +21,6 @@
 #
 # **Time:** 45 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
 # computing and 1.6 GB of memory, plus about a minute, once, to draw the 2,400 films if no other notebook has.
-#
-# Notebooks marked *(planned)* are still to come; this one needs none of them.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -634,8 +632,8 @@ print("- Who is ahead of whom on the phantom, and by how much, its tables decide
 #   instead of standing beside them. With two values and one hidden layer there is little to gain; nobody has to take
 #   our word for it, `OpenHead` is twelve lines.
 # - **A backbone that learns with the sex.** Ours is frozen and was never told. A network trained as a whole may use it
-#   better: 10 (planned).
-# - **Fairness**: errors by sex and age of a finished model, on films it was never tuned on: 08 (planned).
+#   better: 10.
+# - **Fairness**: errors by sex and age of a finished model, on films it was never tuned on: 08.
 # - **Whether the sex in the table is right.** A wrong entry is worse than none: it is wrong by the whole distance.
 #
 # ## Sources
