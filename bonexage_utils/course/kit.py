@@ -1,4 +1,4 @@
-"""The workshop kit: the tables of notebooks/README.md and notebooks/INSTRUCTORS.md, written from what was recorded.
+"""The workshop kit: the tables of README.md, notebooks/README.md and notebooks/INSTRUCTORS.md, from what was recorded.
 
 A table stands between two marks, `<!-- NAME: ... -->` and `<!-- end of NAME -->`; what is outside them is written by
 hand. Times come from data/reference_runs/notebooks.csv, claims from claims.csv and precision.csv beside it, questions
@@ -24,7 +24,7 @@ from bonexage_utils.course.start import course_folder
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_file
 
-PAGES = ("README.md", "INSTRUCTORS.md")
+PAGES = ("README.md", "notebooks/README.md", "notebooks/INSTRUCTORS.md")
 TIMES = Path("data") / "reference_runs" / "notebooks.csv"
 CORE = ("00", "01", "03", "04", "05", "08")
 NOT_YET = "not yet measured"
@@ -65,6 +65,11 @@ class Head:
     title: str
     question: str
     minutes: int | None
+
+    @property
+    def asked(self) -> str:
+        """The question with a capital letter."""
+        return self.question[0].upper() + self.question[1:]
 
 
 # --- what is known ---
@@ -128,16 +133,27 @@ def computing(times: pd.DataFrame, number: str) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
+def memory(times: pd.DataFrame, number: str) -> str:
+    """The measured peak memory of a notebook."""
+    return f"{times.loc[number, 'peak_mb'] / 1024:.1f} GB" if number in times.index else NOT_YET
+
+
+def notebooks_table(folder: Path) -> str:
+    """Every notebook in short: its question, computing and memory."""
+    times = recorded_times(folder)
+    rows = [[f"[{number} {head.title}](notebooks/{head.file})", head.asked, computing(times, number),
+             memory(times, number)] for number, head in heads(folder / "notebooks").items()]
+    return markdown(["notebook", "question", "computing", "memory"], rows)
+
+
 def times_table(folder: Path) -> str:
     """Every notebook: its question, minutes, computing, memory, and where Colab finds it."""
     times, rows = recorded_times(folder), []
     for number, head in heads(folder / "notebooks").items():
-        memory = f"{times.loc[number, 'peak_mb'] / 1024:.1f} GB" if number in times.index else NOT_YET
         minutes = f"{head.minutes} min" if head.minutes else "not estimated"
         colab = f"{ADDRESS.replace('github.com', 'colab.research.google.com/github')}/blob/main/notebooks/{head.file}"
-        question = head.question[0].upper() + head.question[1:]
-        rows.append([f"[{number} {head.title}]({head.file}) ([{number} on Colab]({colab}))", question,
-                     "core" if number in CORE else "", minutes, computing(times, number), memory])
+        rows.append([f"[{number} {head.title}]({head.file}) ([{number} on Colab]({colab}))", head.asked,
+                     "core" if number in CORE else "", minutes, computing(times, number), memory(times, number)])
     columns = ["notebook", "question", "path", "with exercises (estimate)", "computing", "memory"]
     table = markdown(columns, rows)
     if times.empty:
@@ -222,7 +238,7 @@ def schedule(plan: tuple[tuple[str, int | None], ...], folder: Path) -> str:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    "times": times_table, "claims": claims_table,
+    "notebooks": notebooks_table, "times": times_table, "claims": claims_table,
     "half day": lambda folder: schedule(HALF_DAY, folder),
     "day one": lambda folder: schedule(DAY_ONE, folder), "day two": lambda folder: schedule(DAY_TWO, folder),
 }
@@ -246,7 +262,7 @@ def filled(text: str, folder: Path) -> str:
 def write_pages(folder: Path | None = None) -> list[Path]:
     """Rewrite the tables of PAGES; the pages that changed."""
     folder, changed = folder or course_folder(), []
-    for path in filter(Path.is_file, (folder / "notebooks" / name for name in PAGES)):
+    for path in filter(Path.is_file, (folder / name for name in PAGES)):
         before = path.read_text(encoding="utf-8")
         after = filled(before, folder)
         if after != before:
