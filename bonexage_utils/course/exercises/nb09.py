@@ -85,8 +85,8 @@ def _half() -> Exercise:
 
 def _too_few(films: int, coverage: float, does: str) -> str:
     rank = math.ceil(round((films + 1) * coverage, 9))
-    return (f"For {films} films and {coverage:.0%} yours {does}. The rank is {rank} there, more than there are films: no "
-            "finite width can be promised, and the honest answer is np.inf.")
+    return (f"For {films} films and {coverage:.0%} yours {does}. The rank is {rank} there, more than there are films: "
+            "no finite width can be promised, and the honest answer is np.inf.")
 
 
 def _explain(errors: np.ndarray, coverage: float, truth: float, found: float) -> str:
