@@ -12,11 +12,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 from scipy import stats
+from tqdm import tqdm
 
+from bonexage_utils.batches import film_sets
 from bonexage_utils.calibration import FOLDS, Calibration, half_width
+from bonexage_utils.course.heads import BACKBONE, fit_head, frozen_maps, head_errors
+from bonexage_utils.course.start import Course
 from bonexage_utils.evaluation import Interval
+from bonexage_utils.images import Preprocessing
 from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.stress import PERTURBATIONS
+
+HEART_FILMS = 200  # few enough to be learned by heart in seconds
 
 
 def with_intervals(films: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
@@ -108,6 +115,53 @@ def draw_rank(errors: np.ndarray, coverage: float) -> Picture:
     return Picture(figure, f"""The absolute errors of {len(off)} calibration films as bars, from the smallest to the
         largest, {off[-1]:.1f} months. Number {rank} is {half:.1f} months long; a dashed line marks it. The bars beyond
         it are grey.""")
+
+
+def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, ...], wanted: float,
+             films: int = HEART_FILMS) -> pd.DataFrame:
+    """A head that learns the maps of `films` training films for more and more epochs, calibrated twice each time.
+
+    One row for each of `lengths` (epochs) and for what calibrated, "calibration films" or "its own films": MAE on both
+    and on the `selection` films, which are new here, the `half_width`, and the share of new labels `inside` with its
+    95 % interval `low` to `high`; months.
+    """
+    parts = {name: course.cohort.split(name) for name in ("train", "selection", "calibration")}
+    parts["train"] = parts["train"].sample(min(films, len(parts["train"])), random_state=course.seed)
+    few = replace(course.cohort, table=pd.concat(parts.values(), ignore_index=True))
+    sets = film_sets(few, tuple(parts), preprocessing.image_size)[0]
+    maps = {name: frozen_maps(BACKBONE, "phantom", part, preprocessing, course.device) for name, part in sets.items()}
+    rows = []
+    for epochs in tqdm(lengths, desc="learning by heart", leave=False):
+        head = fit_head(BACKBONE, maps["train"], course.seed, epochs, pooling="avg")
+        off = {name: np.abs(head_errors(head, part)) for name, part in maps.items()}
+        for name, learned in (("calibration films", "calibration"), ("its own films", "train")):
+            half = half_width(off[learned], wanted)
+            found = share(off["selection"] <= half)
+            rows.append({"epochs": epochs, "calibrated on": name, "MAE of these": off[learned].mean(),
+                         "MAE, new films": off["selection"].mean(), "half_width": half, "inside": found.value,
+                         "low": found.low, "high": found.high})
+    return pd.DataFrame(rows)
+
+
+def draw_by_heart(table: pd.DataFrame, wanted: float) -> Picture:
+    """`by_heart`: the share of new labels inside against the epochs, for both calibrations."""
+    figure, ax = new_figure(6.8, 3.8)
+    told = []
+    for (name, part), colour, marker in zip(table.groupby("calibrated on"), (BOYS, ACCENT), "os", strict=True):
+        bars = [part["inside"] - part["low"], part["high"] - part["inside"]]
+        ax.errorbar(part["epochs"], part["inside"], bars, fmt=f"{marker}-", color=colour, capsize=3,
+                    label=f"calibrated on {name}")
+        told.append(f"on {name}: " + ", ".join(f"{row.inside:.0%} after {row.epochs} epochs"
+                                               for row in part.itertuples()))
+    ax.axhline(wanted, color=MUTED, linestyle="--", label=f"promised: {wanted:.0%}")
+    ax.set(xlabel="epochs of learning the same few films", ylabel="share of new labels inside", xscale="log",
+           ylim=(0, 1.02), xticks=sorted(set(table["epochs"])))
+    ax.xaxis.set_major_formatter(lambda epochs, _: f"{epochs:g}")
+    ax.xaxis.set_minor_formatter("")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="lower left")
+    return Picture(figure, f"""Share of new labels inside their intervals, with 95 % intervals, against how long a head
+        has learned the same films; a dashed line at {wanted:.0%}. Calibrated {'; '.join(told)}.""")
 
 
 def under_stress(stressed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
