@@ -29,7 +29,7 @@ from bonexage_utils.stress import PERTURBATIONS, perturb
 NEW_SEED = 9  # children drawn for this notebook alone: in no cohort of the course, nor in the pretraining
 KINDS = ("calibration", "new", "B")
 GRIDS = {
-    "rotation": tuple(range(0, 181, 5)), "flip": (0, 1, 2), "brightness": tuple(range(-100, 101, 10)),
+    "rotation": tuple(range(0, 181, 5)), "flip": (0, 1, 2), "brightness": tuple(range(-100, 101, 5)),
     "contrast": tuple(np.arange(-2, 1.1, 0.25).tolist()), "inversion": (0, 1), "marker": tuple(range(0, 31, 5)),
     "resolution": tuple(np.arange(0, 4.1, 0.5).tolist()),
 }
@@ -57,16 +57,20 @@ def draw_films(course: Course, folder: Path | str, n: int) -> dict[str, pd.DataF
 
 
 def draw_pairs(home: pd.DataFrame, away: pd.DataFrame, size: int = 240, columns: int = 5) -> Picture:
-    """The first films of both hospitals, (size, size) px: `home` above, `away` below, the same children where known."""
-    films, titles = [], []
-    for name, table in (("here", home), ("B", away)):
-        for row in table.head(columns).itertuples():
-            films.append(letterbox(read_gray(row.image), size))
-            titles.append(f"{name}: {ONE[row.sex]}, label {row.months:.0f}")
-    labels = [", ".join(f"{months:.0f}" for months in table["months"].head(columns)) for table in (home, away)]
-    return montage(films, titles, f"""Two rows of {columns} hand films, letterboxed. Above, as filmed and read here:
-        labels {labels[0]} months. Below, hospital B: labels {labels[1]} months; hands are smaller in their frames and
-        greyer, with more noise, and many frames are cut by a shutter.""", columns=columns)
+    """Films of both hospitals from young to old, (size, size) px: `home` above, `away` below, the same children where
+    they are known."""
+    order = np.linspace(0.08, 0.92, columns)
+    above = home.sort_values(["months", "id"]).iloc[(order * len(home)).astype(int)]
+    below = away.set_index("id", drop=False).reindex(above["id"]).dropna(subset="image")
+    if len(below) < columns:
+        below = away.sort_values(["months", "id"]).iloc[(order * len(away)).astype(int)]
+    films, titles, labels = [], [], []
+    for name, table in (("here", above), ("B", below)):
+        films += [letterbox(read_gray(image), size) for image in table["image"]]
+        titles += [f"{name}: {ONE[row.sex]}, label {row.months:.0f}" for row in table.itertuples()]
+        labels.append(", ".join(f"{months:.0f}" for months in table["months"]))
+    return montage(films, titles, f"""Two rows of {columns} letterboxed hand films from young to old. Above, filmed and
+        read here: labels {labels[0]} months. Below, hospital B: labels {labels[1]} months.""", columns=columns)
 
 
 def by_hospital(home: pd.DataFrame, away: pd.DataFrame) -> pd.DataFrame:

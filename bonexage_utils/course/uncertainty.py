@@ -83,8 +83,9 @@ def draw_shares(table: pd.DataFrame, wanted: float) -> Picture:
     ax.errorbar(table["inside"], where, xerr=[table["inside"] - table["low"], table["high"] - table["inside"]], fmt="o",
                 color=BOYS, capsize=3)
     ax.axvline(wanted, color=ACCENT, linestyle="--", label=f"promised: {wanted:.0%}")
-    ax.set(yticks=where, yticklabels=table.index, ylim=(-0.6, len(table) - 0.4), xlabel="share of labels inside")
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set(yticks=where, yticklabels=table.index, ylim=(-0.6, len(table) - 0.4), xlabel="share of labels inside",
+           xlim=(min(0.7, table["low"].min() - 0.03), 1))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.legend(loc="upper left", bbox_to_anchor=(0, 1.16), borderaxespad=0)
     told = "; ".join(f"{name} {row.inside:.0%} [{row.low:.0%}, {row.high:.0%}]" for name, row in table.iterrows())
     return Picture(figure, f"""Share of labels inside their interval, with 95 % intervals; a dashed line at

@@ -106,10 +106,10 @@ from bonexage_utils.course.robustness import draw_pairs
 draw_pairs(films["new"], films["B"])
 
 # %% [markdown]
-# Above, five children at home; below, the same five at B. The title says the child's sex and the label, in months.
-# Look at one column at a time. The hand below has the same bones in the same state, smaller in a wider frame, noisier,
-# its greys levelled, and often a black or grey shutter has cut the field. And the two labels of a column differ: two
-# readers.
+# Above, five children at home, from young to old; below, the same five at B. The title says the child's sex and the
+# label, in months. Look at one column at a time. The hand below has the same bones in the same state, but the film is
+# another one: as a rule the hand is smaller in a wider frame, the greys are levelled, there is more noise, and often a
+# shutter has cut the field. Where the two labels of a column differ, two readers differ.
 #
 # ## Predict first
 #
@@ -551,7 +551,8 @@ draw_under_stress(inside_stressed, PROMISE)
 # %%
 from bonexage_utils.course.robustness import Watch, draw_watched, perturb_and_watch
 
-watch = Watch(predictor, films["new"].iloc[1], everybody)
+ten_years_old = films["new"].iloc[(films["new"]["months"] - 120).abs().argmin()]
+watch = Watch(predictor, ten_years_old, everybody)
 perturb_and_watch(watch)
 
 # %% [markdown]
