@@ -56,7 +56,7 @@ from bonexage_utils.course.heads import BACKBONE
 from bonexage_utils.training import TrainConfig, train
 
 size, epochs, children, stressed_films = {
-    "fast": (64, 2, 120, 24), "cpu": (160, 5, 400, 120), "gpu": (224, 20, 1000, 400)}[course.profile.name]
+    "fast": (64, 2, 120, 24), "cpu": (160, 4, 400, 120), "gpu": (224, 20, 1000, 400)}[course.profile.name]
 config = TrainConfig(backbone=BACKBONE, image_size=size, epochs=epochs, batch_size=32, grad_accum=1, lr=1e-3,
                      weights="phantom", ema_decay=0.99, precision="fp32", seed=course.seed)
 
@@ -254,9 +254,9 @@ print(f"MAE of one answer {np.abs(answers[:, 0] - label).mean():.2f}, of the mea
 print(f"difference, film by film: {gain} months: {verdict(gain, 'the mean of nine', 'one answer')}")
 
 # %% [markdown]
-# A negative difference is in favour of the nine. Compare its size with the price: nine times the computing. (Published
-# gains are 0.03 to 0.11 months on RSNA.) The nine answers offer something else, though: they differ. Where the network
-# is unsure of a film, they should differ more. Do they?
+# A negative difference is in favour of the nine. Compare its size with the price: nine times the computing. (On RSNA
+# one report, a thesis, has gains of 0.03 to 0.11 months.) The nine answers offer something else, though: they differ.
+# Where the network is unsure of a film, they should differ more. Do they?
 
 # %%
 from bonexage_utils.course.robustness import draw_spread, spread_and_error
@@ -542,8 +542,8 @@ draw_under_stress(inside_stressed, PROMISE)
 # Vertical axis: the share of labels inside; dashed, the promise; the grey numbers on top are the mean width in months.
 # Read a panel from the side where it is mild. As long as the film looks like what was calibrated on, the promise
 # holds. Then it falls, and the grey numbers do not rise. An inverted film gets an interval as narrow as a perfect one.
-# So the question *can this film be read at all?* has to be asked before the network is (notebook 01 audits films; the
-# package turns and inverts back what it recognises, if it is told to).
+# So the question *can this film be read at all?* has to be asked before the network is (the audit of notebook 01
+# finds most of the films that are turned or inverted).
 #
 # Now do it yourself. Choose a change, then its strength. Above, the film as the network gets it; below, its answer
 # (blue line) and the interval (band) at every strength, the label (dashed), and where you are (black):
@@ -588,13 +588,13 @@ ex.since.check(my_month)
 # The cell below stops if one day the numbers leave the band they had when this was written.
 
 # %%
-low, high = {"fast": (15, 60), "cpu": (5.5, 14), "gpu": (4.5, 12)}[course.profile.name]
-mae = np.abs(films["new"]["predicted"] - films["new"]["months"]).mean()
+low, high = {"fast": (15, 60), "cpu": (5.5, 13), "gpu": (4.5, 12)}[course.profile.name]
+mae = np.abs(on_new).mean()
 assert not course.embedded or low < mae < high, f"MAE {mae:.1f}, expected {low} to {high} months"
-kept = trials["inside"]
 if course.embedded and course.profile.name != "fast":
-    assert 0.82 < kept["here, calibrated here"] < 0.97, "the promise was not kept at home"
-    assert kept["B, calibrated here"] < kept["B, calibrated at B"], "recalibrating at B did not help"
+    kept = trials.loc["here, calibrated here", "inside"]
+    assert 0.8 < kept < 0.98, f"{kept:.0%} inside at home"
+    assert heart["inside"].iloc[-1] < 0.7, "learning by heart did no harm"
 
 # %% [markdown]
 # ## Self-check
