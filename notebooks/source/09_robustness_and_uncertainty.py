@@ -74,13 +74,13 @@ pd.DataFrame(log)[["epoch", "train_mae_months", "selection_mae_months"]].round(1
 #
 # Whatever we say of this network has to be said of films that it did not learn from. Not of the selection films
 # either: the best epoch was chosen by them. And not of the **test films**. They are locked, and are opened once, in
-# notebook 08 (planned); if every notebook peeped at them, they would be another selection split before long.
+# notebook 08; if every notebook peeped at them, they would be another selection split before long.
 #
 # So three more sets. The cohort's **calibration** split, whose purpose we come to. **New** children, drawn for this
 # notebook alone, at the cohort's own hospital. And the very same children once more at **hospital B**, which has other
-# habits: another scanner, wider frames, fewer quanta, and a reader of its own, who reads to half-years and a little
-# old. Only a simulator can film and read one child twice on the same day. (With films of your own, every second film
-# of the calibration split plays the new ones.)
+# habits: another scanner, wider frames, less dose and so more noise, and a reader of its own, who reads to half-years
+# and a little old. Only a simulator can film and read one child twice on the same day. (With films of your own, every
+# second film of the calibration split plays the new ones.)
 
 # %%
 from bonexage_utils.course.robustness import draw_films
@@ -204,7 +204,8 @@ error_under_stress(stress, SIGNIFICANT_MONTHS)
 # over a point is the share of films whose answer moved by more than a year. Two things to look for.
 #
 # *Which strengths did the network train on?* It has seen turns up to 10 degrees and brightness up to 25 levels, every
-# epoch, as augmentation. It has never seen a hand upside down, a mirrored one or a negative as a rule.
+# epoch, as augmentation. Hands upside down, mirrored ones and
+# negatives it has met only as rare accidents of the archive.
 #
 # *Is the change of the MAE the whole story?* Where the MAE hardly moves and the red share is large, answers move in
 # both directions: for the statistic nothing happened, for the child much did. The same strengths in a table:
@@ -221,7 +222,7 @@ harm.sort_values("mae_change").iloc[[0, 1, 2, -3, -2, -1]][
 # %% [markdown]
 # The three mildest and the three worst. Read `share_significant` beside `mae_change`. And read the mild end as
 # carefully as the bad one: "no change that these films can show" is the result one hopes for, and its interval says
-# how large a change could have been missed.
+# how large a change could have been missed. (With 26 intervals, one or so lies beside zero by chance alone.)
 #
 # ## Nine answers instead of one
 #
@@ -645,7 +646,7 @@ for name, r in trials.iterrows():
 #   (Tibshirani 2019). That helps where the *mix* of children changes, not where the reader does.
 # - **Other seeds, and several networks.** One training. Members of an ensemble disagree, and that is another spread.
 # - **Does the film belong here at all?** Detecting strange films is a task of its own; 01 began it.
-# - **Real films.** B is one simulated department. The stress tests of your own model on RSNA are made in 10 (planned).
+# - **Real films.** B is one simulated department. The stress tests of your own model on RSNA are made in 10.
 #
 # ## Sources
 #
