@@ -23,6 +23,7 @@
 # and 2 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
+# On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
 import importlib.util, os, subprocess, sys
 
 ADDRESS = "https://github.com/bonexage/bonexage"  # the course's home; a fork has its own
