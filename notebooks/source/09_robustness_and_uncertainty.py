@@ -19,8 +19,8 @@
 # **You need** Python with functions. Notebooks 01 (splits) and 03 (a training) help; nothing here needs any notebook
 # to have been run.
 #
-# **Time:** 60 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 3 minutes of computing
-# and 2 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
+# **Time:** 60 minutes with the exercises. On two processor cores, profile `cpu`: about 3 minutes of computing (an
+# estimate) and 1.7 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -161,11 +161,12 @@ if course.embedded:
     print("both:                        ", paired_difference(off("B", "B"), off("new", "new")), "months of MAE")
 
 # %% [markdown]
-# Now read the bias on the right. B's reader reads a few months old, and no network can know that: against him, every
-# answer is too low by so much, in addition to whatever the scanner does. Where the two errors have opposite signs they
-# even cancel, and a network can look *better* for being wrong twice. Whoever reports "our MAE rose by so much at the
-# new site" has measured a sum, and seldom knows of what. In a real hospital you would ask two readers to read the same
-# films before you blame the scanner.
+# Where an interval lies on both sides of zero, these films cannot show that part. Now the right panel: over both kinds
+# of film the square lies about four months below its circle. That is B's reader, who reads old. No network can know
+# that, and against him every answer is too low by so much, whatever the scanner does. Where the errors of scanner and
+# reader have opposite signs they even cancel, and a network can look *better* for being wrong twice. So whoever
+# reports "our MAE rose by so much at the new site" has measured a sum, and seldom knows of what. In a real hospital
+# you would ask two readers to read the same films before you blame the scanner.
 #
 # ## Seven ways to spoil a film
 #
@@ -221,9 +222,11 @@ harm.sort_values("mae_change").iloc[[0, 1, 2, -3, -2, -1]][
     ["perturbation", "strength", "mae_change", "low", "high", "share_significant", "trained_on"]].round(2)
 
 # %% [markdown]
-# The three mildest and the three worst. Read `share_significant` beside `mae_change`. And read the mild end as
-# carefully as the bad one: "no change that these films can show" is the result one hopes for, and its interval says
-# how large a change could have been missed. (With 26 intervals, one or so lies beside zero by chance alone.)
+# First the line above the table: compare what was trained on with what was not. Then the table, the three lowest
+# changes and the three highest. Read `share_significant` beside `mae_change`. And read the mild end as carefully as
+# the bad one. "No change that these films can show" is the result one hopes for, and its interval says how large a
+# change could have been missed. A bar that lies below zero altogether would mean that the change *helps*; with 26
+# intervals, one or so lies beside zero by chance alone.
 #
 # ## Nine answers instead of one
 #
@@ -361,10 +364,13 @@ print(f"inside: {share(held(at_home))} of {len(at_home)} new films; half-width {
 print(f"of calibrations on {len(errors)} films, 19 in 20 truly cover {low:.1%} to {high:.1%}")
 
 # %% [markdown]
-# The first line is the measured share with its 95 % interval, which is for the chance in the *new* films. The second
-# line is for the chance in the *calibration* films: the promise of nine in ten is kept on average over calibrations,
-# and one of them, yours, may be somewhat luckier or unluckier. More calibration films bring the two ends together. If
-# the measured share lies in that range, the promise has been kept as well as it could be.
+# Two kinds of chance. The interval in the first line is for the chance in the *new* films: so often does *this*
+# half-width hold. The second line is for the chance in the *calibration* films: the promise of nine in ten is kept on
+# average over calibrations, and one of them, yours, is luckier or unluckier. Read the lines together. If the whole
+# first interval is below nine in ten, as it was when this was written, yours is among the unlucky ones: its
+# calibration films were easier than most. Where the two ranges overlap, nothing else is needed to explain it; where
+# they lay apart, you would look for something that is not exchangeable. Two hundred films are few. More of them narrow
+# the second range, and the next section has three times as many.
 #
 # ## For whom?
 #
@@ -408,9 +414,12 @@ def inside_and_width(films):
 pd.DataFrame({"one for all": inside_and_width(same_for_all), "by group": inside_and_width(by_band)}).round(2)
 
 # %% [markdown]
-# Compare the two pictures, then the columns of the table. By group it is the *widths* that differ, on the right, and
-# the shares on the left draw nearer to the line. Now the width is honest about whom the network reads well. It need
-# not be perfect: the panels are drawn by the *labelled* age, and calibration knew only the predicted one.
+# Compare the two pictures, then the columns of the table. By group it is the *widths* that differ, on the right: they
+# say whom the network reads well. How far lowest and highest group have drawn together, the table says; do not expect
+# the gap to close. The promise is now kept for bands of the *predicted* age, and the panels are drawn by the
+# *labelled* one. A boy of 17 who is read as 14 gets the interval of the fourteen-year-olds. Where a group is misread
+# in one direction, as the oldest are who are pulled towards the middle, no width learned in other bands makes up for
+# it.
 #
 # The package does the same in one call:
 
@@ -458,11 +467,11 @@ for name, part in {"calibration": errors, "training": learned}.items():
           f"{share(np.abs(on_new) <= half_width(part, PROMISE))}")
 
 # %% [markdown]
-# Compare the two lines. If they hardly differ, the mistake hardly shows, and that makes it dangerous: one day the
-# training is longer, nobody looks again, and the intervals shrink as if the network had become better. Let us make it
-# longer. A head on frozen maps, as in notebooks 04 to 06, learns only 200 films, which never change, for more and more
-# epochs. Each time it is calibrated twice, on those 200 and on the calibration films; the selection films are new to
-# it (nothing was chosen by them here).
+# Compare the two lines. If they hardly differ, the mistake hardly shows (the training films may even have the larger
+# error, by chance), and that makes it dangerous: one day the training is longer, nobody looks again, and the intervals
+# shrink as if the network had become better. Let us make it longer. A head on frozen maps, as in notebooks 04 to 06,
+# learns only 200 films, which never change, for more and more epochs. Each time it is calibrated twice, on those 200
+# and on the calibration films; the selection films are new to it (nothing was chosen by them here).
 
 # %%
 from bonexage_utils.course.uncertainty import by_heart, draw_by_heart
@@ -479,9 +488,10 @@ heart.drop(columns=["low", "high"]).round(2)
 # %% [markdown]
 # Horizontal axis: how long the head has learned; vertical axis: the share of new labels inside, with 95 % intervals.
 # Circles were calibrated on the right films, squares on those it has learned. In the table the MAE on the 200 falls
-# and falls, since it knows them better and better; on new films it does not. The right calibration sees that, and
-# keeps its promise for a network of any quality: its half-width is large where the network is poor. The wrong one
-# believes the MAE on the 200. Its intervals become the narrowest just where the network is worst.
+# and falls, since it knows them better and better; on new films it soon stops falling. The right calibration sees
+# that, and its half-width stays as large as the errors on new films are. The wrong one believes the MAE on the 200.
+# Its intervals are narrowest for the head that has learned the most by heart, although that head reads new films no
+# better.
 #
 # The package refuses:
 
@@ -521,14 +531,18 @@ pd.DataFrame({"your guess": [guess_b, guess_nine, guess_bright],
              index=["inside at B", "do nine answers help", "25 levels brighter"]).replace({...: "no guess"})
 
 # %% [markdown]
-# Horizontal axis: the share of labels inside, with its 95 % interval. The middle row is what a customer gets who
-# trusts the vendor's calibration. Its *width* in the table is that of the first row: the interval does not know that
-# it has moved. That is the answer to this notebook's question. **The network does not know, and neither does its
-# interval.** What it promises, it promises for films like those it was calibrated on.
+# Horizontal axis: the share of labels inside, with its 95 % interval. The first row is the one from before, with its
+# luck or bad luck. So compare the middle row, what a customer gets who trusts the vendor's calibration, with the first
+# row and not only with the dashed line. Where their bars overlap, these films show less of a breach than one might
+# fear: you measured above how little or how much the MAE changes at B. But look at the *width* in the table. It is
+# that of the first row to the last digit. The interval does not know that it has moved, and would not have known it of
+# a worse hospital either. That is the answer to this notebook's question. **The network does not know, and neither
+# does its interval.** What it promises, it promises for films like those it was calibrated on.
 #
-# The third row is the good news. The same network, not trained any further, with half-widths from B's own films and
-# B's own reader, keeps its promise again. It does so by admitting more: compare the widths. Calibration does not make
-# a network better. It makes it honest about how good it is here.
+# The third row is the good news. The same network, not trained any further, with a half-width from B's own films and
+# B's own reader, makes its promise anew, for B. It pays in width: compare. (Part of the trouble at B is a bias, the
+# reader's. Taking that away first would have been cheaper than widening for it.) Calibration does not make a network
+# better. It makes it honest about how good it is here.
 #
 # ## Third breach: a spoilt film
 #
@@ -542,10 +556,10 @@ draw_under_stress(inside_stressed, PROMISE)
 
 # %% [markdown]
 # Vertical axis: the share of labels inside; dashed, the promise; the grey numbers on top are the mean width in months.
-# Read a panel from the side where it is mild. As long as the film looks like what was calibrated on, the promise
-# holds. Then it falls, and the grey numbers do not rise. An inverted film gets an interval as narrow as a perfect one.
-# So the question *can this film be read at all?* has to be asked before the network is (the audit of notebook 01
-# finds most of the films that are turned or inverted).
+# Read a panel from the side where it is mild. As long as the film looks like what was calibrated on, the share stays
+# about where it was at home. Then it falls, and the grey numbers do not rise. An inverted film gets an interval as
+# narrow as a perfect one. So the question *can this film be read at all?* has to be asked before the network is (the
+# audit of notebook 01 finds most of the films that are turned or inverted).
 #
 # Now do it yourself. Choose a change, then its strength. Above, the film as the network gets it; below, its answer
 # (blue line) and the interval (band) at every strength, the label (dashed), and where you are (black):
@@ -625,6 +639,8 @@ if course.embedded and course.profile.name != "fast":
 # </details>
 #
 # ## What you can now say
+#
+# ("Less than promised" is said of this one calibration, on these films. What its own luck allows, you saw above.)
 
 # %%
 kind_of = "simulated " if course.embedded else ""
