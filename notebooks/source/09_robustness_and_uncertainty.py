@@ -535,9 +535,10 @@ pd.DataFrame({"your guess": [guess_b, guess_nine, guess_bright],
 # luck or bad luck. So compare the middle row, what a customer gets who trusts the vendor's calibration, with the first
 # row and not only with the dashed line. Where their bars overlap, these films show less of a breach than one might
 # fear: you measured above how little or how much the MAE changes at B. But look at the *width* in the table. It is
-# that of the first row to the last digit. The interval does not know that it has moved, and would not have known it of
-# a worse hospital either. That is the answer to this notebook's question. **The network does not know, and neither
-# does its interval.** What it promises, it promises for films like those it was calibrated on.
+# that of the first row (but for intervals that are cut off at 0 or 240 months). The interval does not know that it has
+# moved, and would not have known it of a worse hospital either. That is the answer to this notebook's question. **The
+# network does not know, and neither does its interval.** What it promises, it promises for films like those it was
+# calibrated on.
 #
 # The third row is the good news. The same network, not trained any further, with a half-width from B's own films and
 # B's own reader, makes its promise anew, for B. It pays in width: compare. (Part of the trouble at B is a bias, the
