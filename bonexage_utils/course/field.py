@@ -1,0 +1,189 @@
+"""What notebook 10 works with: films of one's own (another hospital's phantoms where there are none), a recipe, a run
+that is stopped and goes on, and the commands as one would type them."""
+
+import contextlib
+import io
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bonexage_utils.cohort import Cohort, load_cohort
+from bonexage_utils.config import TrainConfig
+from bonexage_utils.course.heads import frozen_backbone
+from bonexage_utils.course.start import Course
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.evaluation import SMALLEST_GROUP, bootstrap_mean, read_predictions, read_truth
+from bonexage_utils.phantom import write_cohort
+from bonexage_utils.phantom.dataset import VERSION
+from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
+from bonexage_utils.training import train
+
+OWN_SEED, OWN_SITE = 10, "B"  # children who are in no cohort of the course, on another scanner, read by another reader
+OWN_FILMS = {"fast": 240, "cpu": 1200, "gpu": 2400}
+EPOCHS = {"fast": 3, "cpu": 10, "gpu": 20}
+STOP_AFTER = {"fast": 1, "cpu": 4, "gpu": 2}  # epochs: then the run is stopped, to see it go on
+
+
+def own_cohort(course: Course) -> tuple[Path, Cohort]:
+    """The folder and the cohort to train on, the folder as seen from the course's own: the films that the learner has
+    given, else phantoms of site B, drawn once."""
+    if not course.embedded:
+        return _from_course(course, course.cohort.root), course.cohort
+    folder = course.folder / "data" / f"phantom-b-{OWN_FILMS[course.profile.name]}-v{VERSION}"
+    if not folder.is_dir():
+        try:
+            write_cohort(folder, OWN_FILMS[course.profile.name], OWN_SEED, site=OWN_SITE)
+        except (BoneXageError, OSError):
+            if not folder.is_dir():  # else another notebook was quicker, and its cohort is the same
+                raise
+    return _from_course(course, folder), load_cohort(folder)
+
+
+def _from_course(course: Course, path: Path) -> Path:
+    path = Path(path).resolve()
+    return path.relative_to(course.folder) if path.is_relative_to(course.folder) else path
+
+
+def recipe(course: Course) -> TrainConfig:
+    """The full recipe on real films with a GPU that reaches ImageNet weights; else what the machine at hand can do."""
+    backbone, weights, size = frozen_backbone(course.profile)
+    if weights == "imagenet" and not course.embedded:
+        return TrainConfig()
+    name = course.profile.name
+    return TrainConfig(backbone=backbone, image_size=size, epochs=EPOCHS[name], batch_size=course.profile.batch_size,
+                       grad_accum=1, lr=1e-3 if weights == "phantom" else 2e-4, weights=weights, seed=course.seed)
+
+
+def run_folder(course: Course) -> Path:
+    """Where the run lands, as seen from the course's folder. One on phantoms begins anew every time; one on real films
+    stays, and goes on."""
+    run = Path("checkpoints") / f"nb10-{'site-b' if course.embedded else 'own'}-{course.profile.name}"
+    if course.embedded:
+        shutil.rmtree(course.folder / run, ignore_errors=True)
+    return run
+
+
+def train_until(course: Course, cohort: Cohort, run: Path, config: TrainConfig, stop_after: int | None = None) -> str:
+    """Train into `run`, going on with what is there; Ctrl-C after epoch `stop_after`. Prints a line an epoch, and
+    returns what the run said in the end."""
+
+    def tell(row: dict) -> None:
+        print(f"epoch {row['epoch']:2}: training {row['train_mae_months']:5.1f}, selection "
+              f"{row['selection_mae_months']:5.1f} months")
+        if row["epoch"] == stop_after:
+            signal.raise_signal(signal.SIGINT)  # what Ctrl-C sends
+
+    try:
+        best = train(cohort, course.folder / run, config, resume=True, on_epoch=tell)
+    except BoneXageError as error:
+        return str(error).replace(f"{course.folder}/", "")
+    return f"{best.name} is written"
+
+
+class _Told(io.TextIOBase):
+    """A stream for messages that leaves progress bars where they were."""
+
+    def __init__(self, bars: Any) -> None:
+        self.bars = bars
+
+    def write(self, text: str) -> int:
+        return (self.bars if "\r" in text else sys.stdout).write(text)
+
+
+def bonexage(course: Course, *words: object, without: str = "") -> int:
+    """Type `bonexage …` in the course's folder: prints the line and what the command prints, returns its exit status.
+
+    `without` names a library that the command shall not find.
+    """
+    from bonexage_utils.__main__ import app
+
+    line = [str(word) for word in words]
+    print("$ bonexage", *line)
+    with contextlib.ExitStack() as held:
+        held.enter_context(contextlib.chdir(course.folder))
+        held.enter_context(contextlib.redirect_stderr(_Told(sys.stderr)))
+        if without:
+            held.enter_context(_hidden(without))
+        try:
+            return int(app(line, standalone_mode=False) or 0)
+        except BoneXageError as error:
+            print(f"bonexage: {error}")
+            return 1
+
+
+@contextlib.contextmanager
+def _hidden(library: str):
+    before = sys.modules.get(library, ...)
+    sys.modules[library] = None
+    try:
+        yield
+    finally:
+        if before is ...:
+            sys.modules.pop(library, None)
+        else:
+            sys.modules[library] = before
+
+
+def at_home_and_away(course: Course, predictions: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
+    """MAE, bias and the share inside the interval, by name; `predictions` holds a predictions.csv and its cohort."""
+    rows = {}
+    for name, (table, data) in predictions.items():
+        said = read_predictions(course.folder / table).dropna(subset=["bone_age_months"])
+        films = said.merge(read_truth(course.folder / data)[["id", "months"]], on="id").dropna(subset=["months"])
+        error = films["bone_age_months"] - films["months"]
+        mae, bias = bootstrap_mean(error.abs()), bootstrap_mean(error)
+        inside = films["months"].between(films["low_months"], films["high_months"])
+        rows[name] = {"n": len(films), "mae": mae.value, "low": mae.low, "high": mae.high, "bias": bias.value,
+                      "bias_low": bias.low, "bias_high": bias.high,
+                      "inside": inside.mean() if films["low_months"].notna().any() else float("nan")}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def draw_home_and_away(table: pd.DataFrame) -> Picture:
+    """`at_home_and_away`: left the MAE, right the bias, each with its 95 % interval."""
+    figure, axes = new_figure(8.5, 0.9 + 0.6 * len(table), 1, 2, sharey=True)
+    where = range(len(table))
+    for ax, (value, low, high), title in zip(axes, (("mae", "low", "high"), ("bias", "bias_low", "bias_high")),
+                                             ("MAE", "bias: above 0, read too old"), strict=True):
+        bars = [table[value] - table[low], table[high] - table[value]]
+        ax.errorbar(table[value], where, xerr=bars, fmt="o", color=BOYS, ecolor=BOYS, capsize=4)
+        ax.set(title=title, xlabel="months", ylim=(len(table) - 0.5, -0.5))
+    axes[0].set_xlim(left=0)
+    axes[1].axvline(0, color=MUTED, linestyle=":")
+    axes[0].set_yticks(where, [f"{name}\nn = {row.n:.0f}" for name, row in table.iterrows()])
+    told = "; ".join(f"{name}: MAE {row.mae:.1f} [{row.low:.1f}, {row.high:.1f}], bias {row.bias:+.1f} "
+                     f"[{row.bias_low:+.1f}, {row.bias_high:+.1f}] months on {row.n:.0f} films"
+                     for name, row in table.iterrows())
+    return Picture(figure, f"Mean absolute error and bias with 95 % intervals. {told}.")
+
+
+def who_speaks(groups: pd.DataFrame) -> str:
+    """How many sex × age groups of a groups.csv have enough films to speak, and which of those is worst."""
+    cells = groups[(groups["sex"] != "all") & (groups["age"] != "all")]
+    loud = cells[cells["n"] >= SMALLEST_GROUP]
+    said = f"{len(loud)} of {len(cells)} groups of sex and age have {SMALLEST_GROUP} films or more"
+    if loud.empty:
+        return said
+    worst = loud.loc[loud["mae"].idxmax()]
+    return f"{said}; the worst of them: {worst.sex}, {worst.age}, {worst.mae:.1f} months"
+
+
+def stopped_and_resumed(log: pd.DataFrame, stopped: int | None) -> Picture:
+    """A run's learning curve, with a line where it was stopped."""
+    figure, ax = new_figure(6.4, 3.8)
+    ax.plot(log["epoch"], log["train_mae_months"], "o-", markersize=3, color=MUTED, label="training films")
+    ax.plot(log["epoch"], log["selection_mae_months"], "s-", markersize=3, color=BOYS, label="selection films")
+    told = ""
+    if stopped:
+        ax.axvline(stopped + 0.5, color=ACCENT, linestyle="--", label="stopped here, then resumed")
+        told = f" A dashed line after epoch {stopped} marks where the run was stopped and went on."
+    best = log.loc[log["selection_mae_months"].idxmin()]
+    ax.set(xlabel="epoch", ylabel="MAE (months)", ylim=(0, None), title="One curve, two sittings")
+    ax.legend()
+    return Picture(figure, f"""Mean absolute error in months against epoch. On the selection films it goes from
+        {log['selection_mae_months'].iloc[0]:.1f} to {log['selection_mae_months'].iloc[-1]:.1f} months; the best is
+        {best.selection_mae_months:.1f}, in epoch {best.epoch:.0f}.{told}""")
