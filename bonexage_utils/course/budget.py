@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bonexage_utils.config import DTYPES
 from bonexage_utils.course.widgets import with_picture
-from bonexage_utils.model import BoneAgeNet, age_loss
+from bonexage_utils.model import BoneAgeNet
 from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
 
 # Bytes for each number that a network learns; the package computes with float32 weights in every precision.
@@ -44,9 +44,8 @@ def kept_bytes(net: nn.Module, *inputs: Tensor) -> int:
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        said = net(*inputs)
-        loss = age_loss(said, torch.zeros_like(said), "smoothl1")  # alive till the end, or memory would be used again
-    del loss
+        said = net(*inputs)  # alive till the end, or memory would be given back and used again
+    del said
     return sum(kept.values())
 
 

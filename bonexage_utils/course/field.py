@@ -48,6 +48,11 @@ def _from_course(course: Course, path: Path) -> Path:
     return path.relative_to(course.folder) if path.is_relative_to(course.folder) else path
 
 
+def course_films(course: Course) -> Path:
+    """The folder of the course's own films, as seen from the course's."""
+    return _from_course(course, course.cohort.root)
+
+
 def recipe(course: Course) -> TrainConfig:
     """The full recipe on real films with a GPU that reaches ImageNet weights; else what the machine at hand can do."""
     backbone, weights, size = frozen_backbone(course.profile)
@@ -94,11 +99,9 @@ class _Told(io.TextIOBase):
         return (self.bars if "\r" in text else sys.stdout).write(text)
 
 
-def bonexage(course: Course, *words: object, without: str = "") -> int:
-    """Type `bonexage …` in the course's folder: prints the line and what the command prints, returns its exit status.
-
-    `without` names a library that the command shall not find.
-    """
+def bonexage(course: Course, *words: object, without: str = "") -> None:
+    """Type `bonexage …` in the course's folder: prints the line, what the command prints and, unless it is 0, its exit
+    status. `without` names a library that the command shall not find."""
     from bonexage_utils.__main__ import app
 
     line = [str(word) for word in words]
@@ -109,10 +112,12 @@ def bonexage(course: Course, *words: object, without: str = "") -> int:
         if without:
             held.enter_context(_hidden(without))
         try:
-            return int(app(line, standalone_mode=False) or 0)
+            status = app(line, standalone_mode=False)
         except BoneXageError as error:
             print(f"bonexage: {error}")
-            return 1
+            status = 1
+    if status:
+        print(f"(exit status {status})")
 
 
 @contextlib.contextmanager
