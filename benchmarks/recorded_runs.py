@@ -1,0 +1,144 @@
+"""Everything that the notebooks quote and do not measure themselves, in order of worth, into data/reference_runs.
+
+    python benchmarks/recorded_runs.py --list
+    python benchmarks/recorded_runs.py --budget 100                    what needs no films but the phantom's
+    python benchmarks/recorded_runs.py --budget 100 --real REAL        and what is said of real films
+    python benchmarks/recorded_runs.py --budget 20 --gpu --real REAL   on a GPU, at full size
+
+REAL is a folder in the RSNA layout; --name says how the tables call its films. Each job is a script of its own beside
+this one, and goes on where it was stopped: what stands in its table is not done again. Phantoms that a job needs and
+that are not there are drawn first. When the budget is spent the job at hand is stopped, and the next call goes on.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bonexage_utils.phantom.dataset import VERSION
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PHANTOMS = Path("data") / f"phantom-2400-v{VERSION}"
+MANY = Path("build") / "phantoms-4000"  # of another seed, to train on and then read real films
+GRACE = 30  # seconds to write down what is done
+# From random weights as at small size: it runs where no hub is reached.
+FULL_SIZE = ("--size", 320, "--seconds", 40, "--backbones", "convnext_tiny", "resnet50", "tf_efficientnetv2_s")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One script with its words. `minutes`: for planning, on two quiet cores, or on a GPU where `gpu`."""
+
+    name: str
+    words: tuple[str, ...]
+    minutes: float
+    quoted_in: str
+    real: bool = False
+    gpu: bool = False
+    makes: Path | None = None  # what it leaves, if that is not a table: where it is there, the job is done
+
+    def command(self, real: Path | None, name: str, out: Path) -> list[str]:
+        """The command line, with REAL, NAME and OUT filled in."""
+        words = list(self.words)
+        for mark, value in (("REAL", real), ("NAME", name), ("OUT", out)):
+            words = [word.replace(mark, str(value)) if word.startswith(mark) else word for word in words]
+        return [sys.executable, *words]
+
+
+def script(name: str, *words: object) -> tuple[str, ...]:
+    return (str(HERE / f"{name}.py"), *map(str, words))
+
+
+def phantoms(folder: Path, films: int, seed: int, minutes: float) -> Job:
+    words = ("-m", "bonexage_utils", "phantom", str(folder), "--n", str(films), "--seed", str(seed))
+    return Job(f"phantoms {folder.name}", words, minutes, "all", makes=folder)
+
+
+JOBS = (
+    phantoms(PHANTOMS, 2400, 0, 1),
+    Job("claims, phantom", script("claims", PHANTOMS, "--name", "phantom", "--out", "OUT"), 8, "04, 05, 06"),
+    Job("claims, real", script("claims", "REAL", "--name", "NAME", "--out", "OUT"), 8, "04, 05, 06", real=True),
+    Job("bake-off, phantom", script("bakeoff", PHANTOMS, "--name", "phantom", "--out", "OUT"), 14, "10"),
+    Job("bake-off, real", script("bakeoff", "REAL", "--name", "NAME", "--out", "OUT"), 14, "10", real=True),
+    Job("precision", script("precision", "--out", "OUT"), 6, "07"),
+    Job("transfer, few real films", script("transfer", "few", "REAL", "--out", "OUT", "--seeds", 3), 20, "09, 10",
+        real=True),
+    Job("transfer, own", script("transfer", "own", PHANTOMS, "--out", "OUT", "--seeds", 3), 20, "10"),
+    phantoms(MANY, 4000, 2000, 2),
+    Job("transfer, zero", script("transfer", "zero", MANY, "REAL", "--out", "OUT", "--seeds", 3), 15, "10", real=True),
+    Job("bake-off, full size, phantom", script(
+        "bakeoff", PHANTOMS, "--name", "phantom, full size", *FULL_SIZE, "--out", "OUT"), 9, "10", gpu=True),
+    Job("bake-off, full size, real", script(
+        "bakeoff", "REAL", "--name", "NAME, full size", *FULL_SIZE, "--out", "OUT"), 9, "10", real=True, gpu=True),
+)
+
+
+def chosen(real: bool, gpu: bool) -> list[Job]:
+    """The jobs that can run with what is given, most worth first; those of a GPU before the others where there is."""
+    able = [job for job in JOBS if (real or not job.real) and (gpu or not job.gpu)]
+    wanted = [job for job in able if real or job.makes != MANY]  # drawn for real films alone
+    first = [job for job in wanted if job.makes == PHANTOMS or job.gpu or (gpu and job.name == "precision")]
+    return first + [job for job in wanted if job not in first] if gpu else wanted
+
+
+def run(command: list[str], seconds: float) -> int | None:
+    """The exit status, or None if it was stopped when `seconds` were over."""
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # as Ctrl-C: what is done is in the table, the run at hand is lost
+        try:
+            process.wait(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        return None
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--real", type=Path, help="a folder of real films in the RSNA layout")
+    parser.add_argument("--name", default="rsna100", help="how the tables call them")
+    parser.add_argument("--gpu", action="store_true", help="also the jobs at full size, first")
+    parser.add_argument("--out", type=Path, default=Path("data/reference_runs"))
+    parser.add_argument("--budget", type=float, default=100, help="minutes, of all together")
+    parser.add_argument("--list", action="store_true", help="show the jobs in order, and run none")
+    args = parser.parse_args()
+
+    real = args.real.resolve() if args.real else None
+    jobs = chosen(real is not None or args.list, args.gpu or args.list)
+    if args.list:
+        for job in jobs:
+            needs = ", ".join(word for word, needed in (("real films", job.real), ("a GPU", job.gpu)) if needed)
+            print(f"{job.minutes:4.0f} min  {job.name:29} notebooks {job.quoted_in:12} {needs}")
+        return 0
+    until, failed = time.monotonic() + 60 * args.budget, []
+    for place, job in enumerate(jobs):
+        if job.makes and (ROOT / job.makes).is_dir():
+            continue
+        left = until - time.monotonic()
+        if left <= 0:
+            print(f"budget spent; not begun: {', '.join(job.name for job in jobs[place:])}")
+            break
+        print(f"== {job.name}, about {job.minutes:g} min, {left / 60:.0f} min left", flush=True)
+        status = run(job.command(real, args.name, args.out.resolve()), left)
+        if status is None:
+            print(f"budget spent within '{job.name}'; call it again to go on")
+            break
+        if status:
+            failed.append(job.name)
+    if failed:
+        print(f"failed: {', '.join(failed)}; see above")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
