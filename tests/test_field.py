@@ -110,11 +110,31 @@ def test_home_and_away_known(course: Course, cohort: Cohort) -> None:
     said.iloc[0, said.columns.get_loc("low_months")] = 230.0
     said.iloc[0, said.columns.get_loc("high_months")] = 231.0
     said.to_csv(course.folder / "said.csv", index=False)
-    row = field.at_home_and_away(course, {"here": (Path("said.csv"), cohort.root)}).loc["here"]
+    here = field.errors_on(course, Path("said.csv"), cohort.root)
+    row = field.at_home_and_away({"here": here}).loc["here"]
     assert (row["n"], row["mae"], row["bias"]) == (len(films), 3, 3)
     assert row["inside"] == pytest.approx(1 - 1 / len(films))
     told = field.draw_home_and_away(pd.DataFrame(row).T).alt
     assert f"here: MAE 3.0 [3.0, 3.0], bias +3.0 [+3.0, +3.0] months on {len(films)} films" in told
+
+
+def test_further_off_is_not_paired() -> None:
+    """A known answer: two normal means of n films each; the interval is about 1.96 √(2/n) SD to either side."""
+    rng = np.random.default_rng(0)
+    home, away = (pd.DataFrame({"error": rng.normal(mean, 1, 400)}) for mean in (20, 23))
+    found = field.further_off(away, home)
+    assert found.value == pytest.approx(3, abs=0.2)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * (2 / 400) ** 0.5, rel=0.15)
+    assert field.further_off(home, home).value == 0
+
+
+def test_what_the_mean_hides() -> None:
+    rows = [("rotation", 5.0, -1, 1, 0.1), ("resolution", 1.0, -1, 2, 0.4), ("inversion", 1.0, 3, 9, 0.9)]
+    table = pd.DataFrame(rows, columns=["perturbation", "strength", "low", "high", "share_significant"])
+    table = table.assign(mae_change=(table["low"] + table["high"]) / 2, unit="of something")
+    assert field.hidden_moves(table) == ("resolution 1 (of something): MAE +0.50 [-1.00, 2.00] months, and 40% of the "
+                                         "answers moved by more than a year")
+    assert field.hidden_moves(table[2:]) == "no condition leaves the MAE as it was"
 
 
 def test_who_speaks() -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import Cohort, load_cohort
@@ -16,7 +17,14 @@ from bonexage_utils.config import TrainConfig
 from bonexage_utils.course.heads import frozen_backbone
 from bonexage_utils.course.start import Course
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.evaluation import SMALLEST_GROUP, bootstrap_mean, read_predictions, read_truth
+from bonexage_utils.evaluation import (
+    RESAMPLES,
+    SMALLEST_GROUP,
+    Interval,
+    bootstrap_mean,
+    read_predictions,
+    read_truth,
+)
 from bonexage_utils.phantom import write_cohort
 from bonexage_utils.phantom.dataset import VERSION
 from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
@@ -133,19 +141,36 @@ def _hidden(library: str):
             sys.modules[library] = before
 
 
-def at_home_and_away(course: Course, predictions: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
-    """MAE, bias and the share inside the interval, by name; `predictions` holds a predictions.csv and its cohort."""
+def errors_on(course: Course, table: Path, data: Path) -> pd.DataFrame:
+    """Films of a predictions.csv that have a label in the cohort `data`: `months`, `error` (months) and `inside`,
+    whether the label is within the interval (NaN where there is none)."""
+    said = read_predictions(course.folder / table).dropna(subset=["bone_age_months"])
+    films = said.merge(read_truth(course.folder / data)[["id", "months"]], on="id").dropna(subset=["months"])
+    inside = films["months"].between(films["low_months"], films["high_months"]).astype(float)
+    return films.assign(error=films["bone_age_months"] - films["months"],
+                        inside=inside.where(films["low_months"].notna()))
+
+
+def at_home_and_away(places: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """MAE and bias with their 95 % intervals, and the share inside the interval, by place; from `errors_on`."""
     rows = {}
-    for name, (table, data) in predictions.items():
-        said = read_predictions(course.folder / table).dropna(subset=["bone_age_months"])
-        films = said.merge(read_truth(course.folder / data)[["id", "months"]], on="id").dropna(subset=["months"])
-        error = films["bone_age_months"] - films["months"]
-        mae, bias = bootstrap_mean(error.abs()), bootstrap_mean(error)
-        inside = films["months"].between(films["low_months"], films["high_months"])
+    for name, films in places.items():
+        mae, bias = bootstrap_mean(films["error"].abs()), bootstrap_mean(films["error"])
         rows[name] = {"n": len(films), "mae": mae.value, "low": mae.low, "high": mae.high, "bias": bias.value,
-                      "bias_low": bias.low, "bias_high": bias.high,
-                      "inside": inside.mean() if films["low_months"].notna().any() else float("nan")}
+                      "bias_low": bias.low, "bias_high": bias.high, "inside": films["inside"].mean()}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def further_off(away: pd.DataFrame, home: pd.DataFrame) -> Interval:
+    """MAE of one place minus that of another, months, with a 95 % bootstrap interval. The films are not the same, so
+    each place is resampled alone."""
+    rng, means = np.random.default_rng(0), []
+    for films in (away, home):
+        off = films["error"].abs().to_numpy()
+        means.append((off.mean(), off[rng.integers(0, len(off), (RESAMPLES, len(off)))].mean(1)))
+    (there, drawn_there), (here, drawn_here) = means
+    low, high = np.percentile(drawn_there - drawn_here, [2.5, 97.5])
+    return Interval(float(there - here), float(low), float(high))
 
 
 def draw_home_and_away(table: pd.DataFrame) -> Picture:
@@ -175,6 +200,17 @@ def who_speaks(groups: pd.DataFrame) -> str:
         return said
     worst = loud.loc[loud["mae"].idxmax()]
     return f"{said}; the worst of them: {worst.sex}, {worst.age}, {worst.mae:.1f} months"
+
+
+def hidden_moves(stressed: pd.DataFrame) -> str:
+    """Of the conditions of a stress.csv whose MAE has not clearly changed, the one that moves most answers by more than
+    a year, in words."""
+    still = stressed[(stressed["low"] <= 0) & (stressed["high"] >= 0)]
+    if still.empty:
+        return "no condition leaves the MAE as it was"
+    most = still.loc[still["share_significant"].idxmax()]
+    return (f"{most.perturbation} {most.strength:g} ({most.unit}): MAE {most.mae_change:+.2f} [{most.low:.2f}, "
+            f"{most.high:.2f}] months, and {most.share_significant:.0%} of the answers moved by more than a year")
 
 
 def stopped_and_resumed(log: pd.DataFrame, stopped: int | None) -> Picture:
