@@ -120,12 +120,12 @@ def draw_memory(laws: dict[str, Law], batches: tuple[int, ...] = TWIN_BATCHES) -
         copies = next(iter(laws.values())).copies / GB
         ax.axhspan(0, copies, color=MUTED, alpha=0.4, linewidth=0, label="weights and their copies")
         ax.axhspan(GPU * (1 - SPARE) / GB, GPU / GB, color=MUTED, alpha=0.15, linewidth=0, label="to be left free")
-        ax.axhline(GPU / GB, color="black", linewidth=1)
+        ax.axhline(GPU / GB, color="black", linewidth=1, label=f"{GPU / GB:.0f} GB")
         ax.set(xlabel="side of the film (px)", xlim=(SIDES[0], SIDES[-1]), ylim=(0, 24), yticks=range(0, 25, 4),
                xticks=(128, 256, 384, 512, 640, 768), title=f"{films} film{'s' * (films > 1)} a step")
         told.append(f"with {films} films a step it fits {', '.join(fits)}")
     axes[0, 0].set_ylabel("memory of a step (GB)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4 if several else 2,
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5 if several else 3,
                   fontsize=9)
     return Picture(figure, f"""Computed memory of a training step in GB against the side of the film in pixels, with a
         line at {GPU / GB:.0f} GB and the last fifth below it left free. Every curve rises with the square of the side

@@ -3,6 +3,7 @@ that is stopped and goes on, and the commands as one would type them."""
 
 import contextlib
 import io
+import os
 import shutil
 import signal
 import sys
@@ -52,7 +53,7 @@ def own_cohort(course: Course) -> tuple[Path, Cohort]:
 
 
 def _from_course(course: Course, path: Path) -> Path:
-    path = Path(path).resolve()
+    path = Path(os.path.abspath(path))  # a link stays a link
     return path.relative_to(course.folder) if path.is_relative_to(course.folder) else path
 
 

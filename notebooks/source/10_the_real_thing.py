@@ -431,8 +431,9 @@ broken[["perturbation", "strength", "mae_change", "low", "high", "share_signific
 # turned by a right angle or inverted is a slip that a check at the door can catch (01); a little more contrast is a
 # Tuesday. What the network was shown in training, turns of ten degrees and modest changes of grey, it bears best.
 #
-# And read the line *hidden by the mean*. There the MAE is what it was, as far as these films can tell. But some children
-# got another answer, by more than a year, some older and some younger. Nobody who reads the MAE alone will notice.
+# And read the line *hidden by the mean*. There the MAE is what it was, as far as these films can tell. But some
+# children got another answer, by more than a year, some older and some younger. Nobody who reads the MAE alone will
+# notice.
 #
 # ## In another hospital
 #
@@ -485,14 +486,14 @@ Markdown("\n".join(f"### {sections[name]}" for name in ("Intended use", "Trainin
 
 # %%
 print("sections of the card:", ", ".join(list(sections)[1:]))
-print("rows for CLAIM and TRIPOD+AI:", card.count("\n| ") - card.split("## Reporting checklists")[0].count("\n| ") - 2)
 print("says that it is not a medical device:", "Not a medical device" in card)
 
 # %% [markdown]
 # *Intended use* comes first, and it is the part that a program can only begin. It says what the model is for, and then
 # what it is *not* for, by name: not for decisions on a child, not for the age of somebody whose age is in doubt, not
 # for bones changed by disease, on which nothing was measured. *Limits* lists what nobody looked at. A card that has
-# no such list was not written by somebody who looked.
+# no such list was not written by somebody who looked. Both are yours to go on with: that you did read another
+# hospital's films, for one, the program that wrote the card cannot know.
 #
 # ### Exercise: what may stand in your report
 #
