@@ -64,12 +64,15 @@ JOBS = (
     Job("claims, real", script("claims", "REAL", "--name", "NAME", "--out", "OUT"), 8, "04, 05, 06", real=True),
     Job("bake-off, phantom", script("bakeoff", PHANTOMS, "--name", "phantom", "--out", "OUT"), 14, "10"),
     Job("bake-off, real", script("bakeoff", "REAL", "--name", "NAME", "--out", "OUT"), 14, "10", real=True),
-    Job("precision", script("precision", "--out", "OUT"), 6, "07"),
+    Job("precision", script("precision", PHANTOMS, "--out", "OUT"), 10, "07"),
     Job("transfer, few real films", script("transfer", "few", "REAL", "--out", "OUT", "--seeds", 3), 20, "09, 10",
         real=True),
     Job("transfer, own", script("transfer", "own", PHANTOMS, "--out", "OUT", "--seeds", 3), 20, "10"),
     phantoms(MANY, 4000, 2000, 2),
     Job("transfer, zero", script("transfer", "zero", MANY, "REAL", "--out", "OUT", "--seeds", 3), 15, "10", real=True),
+    Job("precision, full size", script(
+        "precision", PHANTOMS, "--size", 256, "--batch", 64, "--epochs", 20, "--seeds", 5, "--out", "OUT"), 5, "07",
+        gpu=True),
     Job("bake-off, full size, phantom", script(
         "bakeoff", PHANTOMS, "--name", "phantom, full size", *FULL_SIZE, "--out", "OUT"), 9, "10", gpu=True),
     Job("bake-off, full size, real", script(
@@ -81,7 +84,7 @@ def chosen(real: bool, gpu: bool) -> list[Job]:
     """The jobs that can run with what is given, most worth first; those of a GPU before the others where there is."""
     able = [job for job in JOBS if (real or not job.real) and (gpu or not job.gpu)]
     wanted = [job for job in able if real or job.makes != MANY]  # drawn for real films alone
-    first = [job for job in wanted if job.makes == PHANTOMS or job.gpu or (gpu and job.name == "precision")]
+    first = [job for job in wanted if job.makes == PHANTOMS or job.gpu]
     return first + [job for job in wanted if job not in first] if gpu else wanted
 
 

@@ -275,11 +275,11 @@ ex.fair.check(my_comparison)
 # ex.fair.solution()
 
 # %% [markdown]
-# Ours takes longer than a notebook may, so it is recorded: `benchmarks/bakeoff.py` runs it, and what it has not run yet
-# says so below. Three backbones of three to five million numbers, whole and **from random weights**. Time is that of the
-# processor and not of the clock on the wall, so that what else runs there matters little; a quicker network makes more
-# updates of it. Each gets the best of three learning rates, chosen on the selection films with a seed of its own. Beside
-# them runs a fourth: the same ResNet with the weights that the course ships, pretrained on phantoms.
+# Ours takes longer than a notebook may, so it is recorded: `benchmarks/bakeoff.py` runs it, and what it has not run
+# yet says so below. Three backbones of three to five million numbers, whole and **from random weights**. Time is that
+# of the processor and not of the clock on the wall, so that what else runs there matters little; a quicker network
+# makes more updates of it. Each gets the best of three learning rates, chosen on the selection films with a seed of its
+# own. Beside them runs a fourth: the same ResNet with the weights that the course ships, pretrained on phantoms.
 
 # %%
 from bonexage_utils.course.recorded_bakeoff import claim_table, draw_bakeoff, gains_told, how_baked, made_in_time
@@ -534,7 +534,7 @@ Markdown(page.read_text(encoding="utf-8").replace("\n# ", "\n").replace("\n## ",
 # It is `workshop_report.md`, beside `report.html` and `model_card.md` in the folder of the run's report. Open them.
 #
 # And the whole way once more, to copy into a terminal, for RSNA's films and a GPU. (Kaggle's 200 test films come
-# without labels. Then the test is a twelfth of the training set, put aside by the hash.)
+# without labels. Then the test is about a twelfth of the training set, put aside by the hash.)
 #
 # ```
 # bonexage download --out data
