@@ -63,6 +63,7 @@ JOBS = (
     Job("claims, phantom", script("claims", PHANTOMS, "--name", "phantom", "--out", "OUT"), 8, "04, 05, 06"),
     Job("claims, real", script("claims", "REAL", "--name", "NAME", "--out", "OUT"), 8, "04, 05, 06", real=True),
     Job("bake-off, phantom", script("bakeoff", PHANTOMS, "--name", "phantom", "--out", "OUT"), 14, "10"),
+    Job("looks", script("looks", PHANTOMS, "--out", "OUT"), 10, "04, 08"),
     Job("bake-off, real", script("bakeoff", "REAL", "--name", "NAME", "--out", "OUT"), 14, "10", real=True),
     Job("precision", script("precision", PHANTOMS, "--out", "OUT"), 10, "07"),
     Job("transfer, few real films", script("transfer", "few", "REAL", "--out", "OUT", "--seeds", 3), 20, "09, 10",
