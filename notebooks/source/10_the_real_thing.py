@@ -194,8 +194,9 @@ pd.DataFrame({"your guess": [guess_memory], "computed": [f"{needed:.1f}"]},
 # Read the ConvNeXt's row, then go down. All three have between 20 and 30 million numbers, so their five copies take
 # about half a GB each. The rest, by far the most of it, is what the films keep. An EfficientNet of fewer numbers keeps
 # more than either: it has many thin layers, and each keeps its input. *Small* as parameters are counted is not small in
-# memory. With bfloat16 (notebook 07) everything that is kept has two bytes instead of four; what is left over is a
-# second copy of the weights.
+# memory. With bfloat16 (notebook 07) nearly everything that is kept has two bytes instead of four, and a second copy of
+# the weights, in sixteen bits, is kept with it. (A T4 has no bfloat16; there the package takes float16, which is as
+# large.)
 #
 # How far may you go? Move the number of films a step. The black line is a GPU of 16 GB; its last fifth is left free for
 # what we did not compute, the libraries' scratch space and the gaps between blocks of memory:
@@ -318,7 +319,7 @@ pd.DataFrame({"your guess": [guess_family], "lowest mean on the phantom": [lowes
 # ## Training, in two sittings
 #
 # The run. In a terminal: `bonexage train data --out checkpoints/mine`. Real trainings are interrupted: a lid is closed,
-# a session ends. So ours will be. After a few epochs it gets what Ctrl-C sends:
+# a rented GPU is taken back. So ours will be. After a few epochs it gets what Ctrl-C sends:
 
 # %%
 run = field.run_folder(course)
