@@ -17,6 +17,8 @@ not run again, so a stopped run goes on where it was.
 """
 
 import argparse
+import hashlib
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ import pandas as pd
 import timm
 import torch
 from claims import commit
+from filelock import FileLock
 from pretrain import hardware
 from torch import nn
 from tqdm import tqdm
@@ -125,6 +128,12 @@ class Oven:
         return {arm: float(np.median(times)) for arm, times in found.items()}
 
 
+def alone(path: Path) -> FileLock:
+    """Two cohorts may be run at the same time, on a core each; only one writes into a table at a time."""
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    return FileLock(Path(tempfile.gettempdir()) / f"bonexage-{name}.lock")
+
+
 class Table:
     """bakeoff.csv: what was run, found again by its key."""
 
@@ -137,9 +146,10 @@ class Table:
         return [row for row in table if all(row[name] == value for name, value in (self.key | wanted).items())]
 
     def add(self, row: dict) -> None:
-        old = pd.read_csv(self.path) if self.path.is_file() else pd.DataFrame()
-        new = pd.DataFrame([self.key | row])
-        pd.concat([old, new], ignore_index=True).to_csv(self.path, index=False, float_format="%.6g")
+        with alone(self.path):
+            old = pd.read_csv(self.path) if self.path.is_file() else pd.DataFrame()
+            new = pd.DataFrame([self.key | row])
+            pd.concat([old, new], ignore_index=True).to_csv(self.path, index=False, float_format="%.6g")
 
 
 def bake(args: argparse.Namespace, table: Table) -> None:
@@ -213,9 +223,10 @@ def compare(table: Table, claims: Path) -> None:
                 "minutes": sum(row["minutes"] for of in runs.values() for row in of.values()),
                 **{name: a[name] for name in ("hardware", "commit", "torch", "date")},
             }
-            old = pd.read_csv(claims) if claims.is_file() else pd.DataFrame(columns=list(row))
-            others = old[(old["claim"] != row["claim"]) | (old["films"] != row["films"])]
-            pd.DataFrame([*others.to_dict("records"), row]).to_csv(claims, index=False, float_format="%.4g")
+            with alone(claims):
+                old = pd.read_csv(claims) if claims.is_file() else pd.DataFrame(columns=list(row))
+                others = old[(old["claim"] != row["claim"]) | (old["films"] != row["films"])]
+                pd.DataFrame([*others.to_dict("records"), row]).to_csv(claims, index=False, float_format="%.4g")
             print(f"{row['claim']}, {row['films']}: {apart} months, {row['verdict']}", flush=True)
 
 
