@@ -128,6 +128,35 @@ def test_further_off_is_not_paired() -> None:
     assert field.further_off(home, home).value == 0
 
 
+def test_margins_are_told_and_small_groups_are_silent() -> None:
+    groups = pd.DataFrame({"sex": ["girls", "girls", "boys", "all", "all"], "n": [10, 30, 18, 19, 48],
+                           "age": ["0–5 y", "all", "all", "0–5 y", "all"], "mae": [np.nan, 8, np.nan, np.nan, 7],
+                           "low": [np.nan, 6, np.nan, np.nan, 5], "high": [np.nan, 9, np.nan, np.nan, 8]})
+    told = field.draw_margins(groups).alt
+    assert "all: 7.0 [5.0, 8.0] on 48 films; 0–5 years: 19 films, too few to speak; boys: 18 films" in told
+    assert "girls: 8.0 [6.0, 9.0] on 30 films" in told
+
+
+def test_bars_go_before_the_word() -> None:
+    events: list[str] = []
+
+    class Stream:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def write(self, text: str) -> int:
+            events.append(f"{self.name} {text.strip()}")
+            return len(text)
+
+        def flush(self) -> None:
+            events.append(f"{self.name} flushed")
+
+    told = field._Told(Stream("words"), Stream("bars"))
+    for text in ("\rbar", "\r   \r", "done\n"):
+        told.write(text)
+    assert events == ["bars bar", "bars ", "bars flushed", "words done"]
+
+
 def test_what_the_mean_hides() -> None:
     rows = [("rotation", 5.0, -1, 1, 0.1), ("resolution", 1.0, -1, 2, 0.4), ("inversion", 1.0, 3, 9, 0.9)]
     table = pd.DataFrame(rows, columns=["perturbation", "strength", "low", "high", "share_significant"])

@@ -86,6 +86,7 @@ def train_until(course: Course, cohort: Cohort, run: Path, config: TrainConfig, 
     returns what the run said in the end."""
 
     def tell(row: dict) -> None:
+        sys.stderr.flush()  # as in `_Told`
         print(f"epoch {row['epoch']:2}: training {row['train_mae_months']:5.1f}, selection "
               f"{row['selection_mae_months']:5.1f} months")
         if row["epoch"] == stop_after:
@@ -99,13 +100,16 @@ def train_until(course: Course, cohort: Cohort, run: Path, config: TrainConfig, 
 
 
 class _Told(io.TextIOBase):
-    """A stream for messages that leaves progress bars where they were."""
+    """Where a command writes: progress bars to the one stream, every other word to the other, in this order."""
 
-    def __init__(self, bars: Any) -> None:
-        self.bars = bars
+    def __init__(self, words: Any, bars: Any) -> None:
+        self.words, self.bars = words, bars
 
     def write(self, text: str) -> int:
-        return (self.bars if "\r" in text else sys.stdout).write(text)
+        if "\r" in text:
+            return self.bars.write(text)
+        self.bars.flush()  # a notebook sends both streams on its own time: a bar must be gone before a word comes
+        return self.words.write(text)
 
 
 def bonexage(course: Course, *words: object, without: str = "") -> None:
@@ -117,7 +121,9 @@ def bonexage(course: Course, *words: object, without: str = "") -> None:
     print("$ bonexage", *line)
     with contextlib.ExitStack() as held:
         held.enter_context(contextlib.chdir(course.folder))
-        held.enter_context(contextlib.redirect_stderr(_Told(sys.stderr)))
+        told = _Told(sys.stdout, sys.stderr)
+        held.enter_context(contextlib.redirect_stdout(told))
+        held.enter_context(contextlib.redirect_stderr(told))
         if without:
             held.enter_context(_hidden(without))
         try:
@@ -201,6 +207,26 @@ def who_speaks(groups: pd.DataFrame) -> str:
         return said
     worst = loud.loc[loud["mae"].idxmax()]
     return f"{said}; the worst of them: {worst.sex}, {worst.age}, {worst.mae:.1f} months"
+
+
+def draw_margins(groups: pd.DataFrame) -> Picture:
+    """MAE with its 95 % interval of everybody, of either sex and of each age band, from a groups.csv."""
+    shown = groups[(groups["sex"] == "all") | (groups["age"] == "all")].iloc[::-1].reset_index(drop=True)
+    figure, ax = new_figure(6.4, 3.6)
+    told, names = [], []
+    for place, row in enumerate(shown.itertuples()):
+        names.append(row.sex if row.age == "all" else row.age.replace(" y", " years"))
+        if pd.isna(row.mae):
+            ax.text(0.3, place, "too few films to speak", va="center", fontsize=9, color=MUTED)
+            told.append(f"{names[-1]}: {row.n} films, too few to speak")
+            continue
+        ax.errorbar(row.mae, place, xerr=[[row.mae - row.low], [row.high - row.mae]], fmt="o", color=BOYS, capsize=4)
+        told.append(f"{names[-1]}: {row.mae:.1f} [{row.low:.1f}, {row.high:.1f}] on {row.n} films")
+    ax.set_yticks(range(len(shown)), [f"{name}, n = {n}" for name, n in zip(names, shown["n"], strict=True)])
+    ax.set(xlabel="MAE (months)", ylim=(-0.6, len(shown) - 0.4), title="Who is behind the mean")
+    ax.set_xlim(left=0)
+    return Picture(figure, f"""Mean absolute error in months with 95 % intervals, a row for each group.
+        {'; '.join(told)}.""")
 
 
 def hidden_moves(stressed: pd.DataFrame) -> str:

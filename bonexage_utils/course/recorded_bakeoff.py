@@ -72,7 +72,9 @@ def made_in_time(films: str, folder: Path | None = None) -> pd.DataFrame:
                   "updates": part["updates"].iloc[0], "epochs": part["epochs"].iloc[0],
                   "MAE, months": part["mae"].mean(), "from": part["mae"].min(), "to": part["mae"].max()}
             for arm, part in mine.groupby("arm", sort=False)}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    columns = ["backbone", "weights", "millions of numbers", "peak learning rate", "updates", "epochs", "MAE, months",
+               "from", "to"]
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
 
 
 def pretraining_gain(films: str, folder: Path | None = None) -> Interval | None:
