@@ -340,7 +340,7 @@ field.stopped_and_resumed(log, stop_after if course.embedded else None)
 # %% [markdown]
 # Horizontal axis: the epoch. Vertical axis: the MAE. If the dashed line were not there, you could not tell where the
 # run was torn: weights, averages, moments, learning rate, the order of the films and all random streams went on where
-# they stood. (Notebook 07 proves it number by number.)
+# they stood. (More on that in notebook 07.)
 #
 # ### Exercise: another rate
 #
@@ -408,8 +408,8 @@ print(field.who_speaks(groups))
 # Horizontal axis: the MAE. A row for each group, with its 95 % interval; a group of fewer than twenty films stays
 # silent. Compare the rows that do speak, and their intervals before their points: where they overlap by much, this test
 # does not say that the model is worse for one than for the other. Then read the line below the figure. Of the groups
-# that count, girls of ten to fifteen, say, most are silent. *For them this test cannot say how well the model does*,
-# and the card has to say just that. RSNA's own test set, of 200 films, is hardly better off.
+# of sex and age together, such as girls of ten to fifteen, most are silent. *For them this test cannot say how well the
+# model does*, and the card has to say just that. RSNA's own test set, of 200 films, is hardly better off.
 #
 # ## When the film looks otherwise
 #
