@@ -26,7 +26,7 @@ PHANTOMS = Path("data") / f"phantom-2400-v{VERSION}"
 MANY = Path("build") / "phantoms-4000"  # of another seed, to train on and then read real films
 GRACE = 30  # seconds to write down what is done
 # From random weights as at small size: it runs where no hub is reached.
-FULL_SIZE = ("--size", 320, "--seconds", 40, "--backbones", "convnext_tiny", "resnet50", "tf_efficientnetv2_s")
+FULL_SIZE = ("--size", 320, "--seconds", 20, "--backbones", "convnext_tiny", "resnet50", "tf_efficientnetv2_s")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Job:
     quoted_in: str
     real: bool = False
     gpu: bool = False
+    one_core: bool = False  # two of these in a row run at the same time
     makes: Path | None = None  # what it leaves, if that is not a table: where it is there, the job is done
 
     def command(self, real: Path | None, name: str, out: Path) -> list[str]:
@@ -62,9 +63,10 @@ JOBS = (
     phantoms(PHANTOMS, 2400, 0, 1),
     Job("claims, phantom", script("claims", PHANTOMS, "--name", "phantom", "--out", "OUT"), 8, "04, 05, 06"),
     Job("claims, real", script("claims", "REAL", "--name", "NAME", "--out", "OUT"), 8, "04, 05, 06", real=True),
-    Job("bake-off, phantom", script("bakeoff", PHANTOMS, "--name", "phantom", "--out", "OUT"), 14, "10"),
+    Job("bake-off, phantom", script("bakeoff", PHANTOMS, "--name", "phantom", "--out", "OUT"), 18, "10", one_core=True),
+    Job("bake-off, real", script("bakeoff", "REAL", "--name", "NAME", "--out", "OUT"), 18, "10", real=True,
+        one_core=True),
     Job("looks", script("looks", PHANTOMS, "--out", "OUT"), 10, "04, 08"),
-    Job("bake-off, real", script("bakeoff", "REAL", "--name", "NAME", "--out", "OUT"), 14, "10", real=True),
     Job("precision", script("precision", PHANTOMS, "--out", "OUT"), 10, "07"),
     Job("transfer, few real films", script("transfer", "few", "REAL", "--out", "OUT", "--seeds", 3), 20, "09, 10",
         real=True),
@@ -75,9 +77,9 @@ JOBS = (
         "precision", PHANTOMS, "--size", 256, "--batch", 64, "--epochs", 20, "--seeds", 5, "--out", "OUT"), 5, "07",
         gpu=True),
     Job("bake-off, full size, phantom", script(
-        "bakeoff", PHANTOMS, "--name", "phantom, full size", *FULL_SIZE, "--out", "OUT"), 9, "10", gpu=True),
+        "bakeoff", PHANTOMS, "--name", "phantom, full size", *FULL_SIZE, "--out", "OUT"), 7, "10", gpu=True),
     Job("bake-off, full size, real", script(
-        "bakeoff", "REAL", "--name", "NAME, full size", *FULL_SIZE, "--out", "OUT"), 9, "10", real=True, gpu=True),
+        "bakeoff", "REAL", "--name", "NAME, full size", *FULL_SIZE, "--out", "OUT"), 7, "10", real=True, gpu=True),
 )
 
 
@@ -89,11 +91,32 @@ def chosen(real: bool, gpu: bool) -> list[Job]:
     return first + [job for job in wanted if job not in first] if gpu else wanted
 
 
-def run(command: list[str], seconds: float) -> int | None:
-    """The exit status, or None if it was stopped when `seconds` were over."""
-    process = subprocess.Popen(command, cwd=ROOT)
+def in_turns(jobs: list[Job]) -> list[list[Job]]:
+    """The jobs in their order, two neighbours that take one core each together."""
+    turns: list[list[Job]] = []
+    for job in jobs:
+        if turns and len(turns[-1]) == 1 and turns[-1][0].one_core and job.one_core:
+            turns[-1].append(job)
+        else:
+            turns.append([job])
+    return turns
+
+
+def run(commands: list[list[str]], seconds: float) -> list[int | None]:
+    """Run them at the same time: each one's exit status, None if it was stopped when `seconds` were over."""
+    until = time.monotonic() + seconds
+    processes = [subprocess.Popen(command, cwd=ROOT) for command in commands]
     try:
-        return process.wait(timeout=seconds)
+        return [_wait(process, until) for process in processes]
+    except KeyboardInterrupt:  # the processes have got it, too
+        for process in processes:
+            process.wait()
+        raise
+
+
+def _wait(process: subprocess.Popen, until: float) -> int | None:
+    try:
+        return process.wait(timeout=max(0.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)  # as Ctrl-C: what is done is in the table, the run at hand is lost
         try:
@@ -102,9 +125,6 @@ def run(command: list[str], seconds: float) -> int | None:
             process.kill()
             process.wait()
         return None
-    except KeyboardInterrupt:
-        process.wait()
-        raise
 
 
 def main() -> int:
@@ -125,20 +145,18 @@ def main() -> int:
             print(f"{job.minutes:4.0f} min  {job.name:29} notebooks {job.quoted_in:12} {needs}")
         return 0
     until, failed = time.monotonic() + 60 * args.budget, []
-    for place, job in enumerate(jobs):
-        if job.makes and (ROOT / job.makes).is_dir():
-            continue
-        left = until - time.monotonic()
+    turns = in_turns([job for job in jobs if not (job.makes and (ROOT / job.makes).is_dir())])
+    for place, turn in enumerate(turns):
+        left, names = until - time.monotonic(), " and ".join(job.name for job in turn)
         if left <= 0:
-            print(f"budget spent; not begun: {', '.join(job.name for job in jobs[place:])}")
+            print(f"budget spent; not begun: {', '.join(job.name for later in turns[place:] for job in later)}")
             break
-        print(f"== {job.name}, about {job.minutes:g} min, {left / 60:.0f} min left", flush=True)
-        status = run(job.command(real, args.name, args.out.resolve()), left)
-        if status is None:
-            print(f"budget spent within '{job.name}'; call it again to go on")
+        print(f"== {names}, about {max(job.minutes for job in turn):g} min, {left / 60:.0f} min left", flush=True)
+        found = run([job.command(real, args.name, args.out.resolve()) for job in turn], left)
+        failed += [job.name for job, status in zip(turn, found, strict=True) if status]
+        if None in found:
+            print(f"budget spent within {names}; call it again to go on")
             break
-        if status:
-            failed.append(job.name)
     if failed:
         print(f"failed: {', '.join(failed)}; see above")
     return 1 if failed else 0

@@ -108,9 +108,18 @@ def test_a_spent_budget_stops_a_job_as_ctrl_c_does(scripts: ModuleType, tmp_path
     jobs, mark = importlib.import_module("recorded_runs"), tmp_path / "stopped"
     code = ("import pathlib, sys, time\ntry:\n    pathlib.Path(sys.argv[2]).touch()\n    time.sleep(60)\n"
             "except KeyboardInterrupt:\n    pathlib.Path(sys.argv[1]).touch()\n")
-    assert jobs.run([sys.executable, "-c", code, str(mark), str(tmp_path / "began")], 5) is None
+    endless = [sys.executable, "-c", code, str(mark), str(tmp_path / "began")]
+    assert jobs.run([endless, [sys.executable, "-c", "raise SystemExit(3)"]], 5) == [None, 3]
     assert mark.is_file() == (tmp_path / "began").is_file()
-    assert jobs.run([sys.executable, "-c", "raise SystemExit(3)"], 60) == 3
+
+
+def test_jobs_of_one_core_run_beside_each_other(scripts: ModuleType) -> None:
+    jobs = importlib.import_module("recorded_runs")
+    turns = [[job.name for job in turn] for turn in jobs.in_turns(jobs.chosen(real=True, gpu=False))]
+    assert ["bake-off, phantom", "bake-off, real"] in turns
+    assert max(map(len, turns)) == 2
+    alone = [[job.name for job in turn] for turn in jobs.in_turns(jobs.chosen(real=False, gpu=False))]
+    assert ["bake-off, phantom"] in alone
 
 
 def test_every_job_is_a_script_that_is_there(scripts: ModuleType) -> None:
