@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from bonexage_utils.course import bootstrap, bounds, fusion, pixels, pooling, same_hand, widgets
+from bonexage_utils.course import bootstrap, bounds, budget, fusion, pixels, pooling, same_hand, widgets
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.plots import Picture
 
@@ -22,6 +22,7 @@ FILM, RESPONSE = np.zeros((32, 32), np.uint8), torch.rand(4, 3, 3, generator=tor
 LABELS = pd.DataFrame({"sex": list("FM") * 30, "months": np.repeat(np.arange(12.0, 192.0, 6.0), 2)})
 SAID = pd.DataFrame({"image": str(ROOT / "notebooks" / "cover.png"), "sex": list("FMFM"),
                      "months": [12.0, 60, 132, 216], "girl": [14.0, 50, 120, 190], "boy": [18.0, 70, 141, 215]})
+LAWS = {"fp32": budget.Law(28_000_000, 0.0, 2200.0), "bf16": budget.Law(28_000_000, 5.6e7, 1100.0)}
 SLIDERS = {
     "grow_a_hand": (widgets.grow_a_hand, widgets.draw_hands, widgets.draw_growth, (12, 60, 216)),
     "slip_a_label": (widgets.slip_a_label, lambda slip: widgets.draw_slips((slip,)), widgets.draw_slips, (0, 36, 96)),
@@ -33,6 +34,8 @@ SLIDERS = {
                  lambda: pooling.draw_shares(FILM, RESPONSE), (1, 3, 30)),
     "switch_the_sex": (lambda: fusion.switch_the_sex(SAID), lambda age: fusion.draw_films_switched(SAID, (age,)),
                        lambda: fusion.draw_films_switched(SAID), (12, 132, 216)),
+    "choose_batch": (lambda: budget.choose_batch(LAWS), lambda films: budget.draw_memory(LAWS, (films,)),
+                     lambda: budget.draw_memory(LAWS), (1, 16, 64)),
     "choose_age": (bounds.choose_age, lambda age: bounds.draw_tangents((age,)), bounds.draw_tangents, (3, 60, 237)),
 }
 
