@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from bonexage_utils.course.residuals import signed
 from bonexage_utils.course.start import Course
 from bonexage_utils.evaluation import Interval, agreement, bootstrap_mean, paired_difference
 from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
@@ -35,8 +36,8 @@ def draw_readers(course: Course) -> Picture:
         for line, dashes in ((found.bias, "-"), (found.lower, "--"), (found.upper, "--")):
             ax.axhline(line.value, color=ACCENT, linestyle=dashes)
         ax.axhline(0, color=MUTED, linewidth=0.8)
-        ax.set_title(f"reader {name}: bias {found.bias.value:+.0f}, limits {found.lower.value:+.0f} to "
-                     f"{found.upper.value:+.0f}", fontsize=9)
+        ax.set_title(f"reader {name}: bias {signed(found.bias.value)}, limits {signed(found.lower.value)} to "
+                     f"{signed(found.upper.value)}", fontsize=9)
         by_mean, third = off[np.argsort(labels + off / 2)], len(off) // 3
         told.append(f"{name}: bias {found.bias.value:+.0f} months, limits {found.lower.value:+.0f} to "
                     f"{found.upper.value:+.0f}; the third of lowest mean is off by {by_mean[:third].mean():+.0f} on "
@@ -57,10 +58,10 @@ def comparisons() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     def mixed(values: np.ndarray) -> np.ndarray:
         return rng.permutation(values)
 
-    shared, again = mixed(size), mixed(size)
+    shared, nearly = mixed(size), 1 + 0.15 * np.tile([-1, 1], FILMS // 2)
     one = (shared, np.abs(shared - 1.0 + mixed(np.tile([-2.0, 2.0], FILMS // 2))))
     two = (mixed(1.09 * size), mixed(0.91 * size))
-    three = (again, again * (1 + mixed(np.tile([-0.15, 0.15], FILMS // 2))))
+    three = tuple(mixed(np.stack([size, size * nearly], axis=1)).T)
     return {"1": one, "2": two, "3": three}
 
 

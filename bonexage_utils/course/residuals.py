@@ -30,8 +30,8 @@ def letterboxed(films: pd.DataFrame, size: int) -> np.ndarray:
 
 
 def signed(months: float) -> str:
-    """+7 or −7."""
-    return f"{months:+.0f}".replace("-", "−")
+    """+7, −7 or 0."""
+    return f"{round(months):+d}".replace("-", "−") if round(months) else "0"
 
 
 # --- how large is an error? ---

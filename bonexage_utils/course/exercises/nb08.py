@@ -267,7 +267,7 @@ def _pairs() -> Exercise:
         if name == widest:
             return (f"The dots lie furthest apart here, {gap[name]:.1f} months. But the two err on different films, "
                     f"and the difference is {apart[name]}: zero is inside, so other films could turn it round.")
-        return f"Nothing to choose between: {apart[name]} months, with zero in the middle of it."
+        return f"Nothing to choose between: {apart[name]} months, with zero well inside."
 
     options = {name: says(name) for name in pairs} | {
         "none": "The upper intervals do overlap in all three. That is no test: they say how sure each MAE is, on other "
