@@ -17,7 +17,7 @@ from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import looking, readers, residuals, trap
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.evaluation import Interval, agreement, paired_difference
-from bonexage_utils.images import Preprocessing, letterbox
+from bonexage_utils.images import Preprocessing
 from bonexage_utils.phantom import child_and_film
 from bonexage_utils.plots import Picture
 from bonexage_utils.prediction import Predictor
@@ -207,12 +207,13 @@ def test_who_reads_the_strip_is_lost_without_it(cohort: Cohort) -> None:
     films = cohort.split("train").head(12)
     marked = trap.marked_films(films, 96)
     assert marked.films.shape == marked.strips.shape == (12, 96, 96)
-    clean = np.stack([letterbox(read_gray(path), 96) for path in films["image"]])
-    assert ((marked.films != clean).any((1, 2))).all()
-    by_strip = np.polynomial.Polynomial.fit(marked.strips.sum((1, 2)), films["months"], 1)
-    network = SimpleNamespace(months=lambda seen, sexes: np.where((seen == clean).all((1, 2)), 0.0, by_strip(
-        marked.strips.sum((1, 2)))))
-    table = trap.two_by_two({"trapped": network}, clean, marked)["trapped"]
+    clean = residuals.letterboxed(films, 96)
+    assert (marked.films != clean).any((1, 2)).all()
+    pixels = marked.strips.sum((1, 2))
+    by_strip = np.polynomial.Polynomial.fit(pixels, films["months"], 1)
+    network = SimpleNamespace(preprocessing=Preprocessing(96, 0.0, 1.0), months=lambda seen, sexes: np.where(
+        (seen == clean).all((1, 2)), 0.0, by_strip(pixels)))
+    table = trap.two_by_two({"trapped": network}, films)["trapped"]
     assert table["without a strip"].value == pytest.approx(films["months"].mean())
     assert table["with the strip"].value < 20
     told = trap.draw_two_by_two({"trapped": table}, {"noise floor": 5.0}).alt
@@ -220,16 +221,15 @@ def test_who_reads_the_strip_is_lost_without_it(cohort: Cohort) -> None:
     assert "noise floor 5.0" in told
 
 
-def test_attribution_finds_the_strip() -> None:
-    strip = np.zeros((SIDE, SIDE), bool)
-    strip[20:22, 2:12] = True
-    film = np.where(strip, 255, np.random.default_rng(0).integers(0, 100, (SIDE, SIDE))).astype(np.uint8)
-    table = pd.DataFrame({"id": ["a"], "sex": ["F"], "months": [90.0]})
-    marked = trap.Marked(film[None], strip[None], table)
+def test_attribution_finds_the_strip(cohort: Cohort) -> None:
+    films = cohort.split("train").head(1)
+    strip = trap.marked_films(films, SIDE * 4).strips[0]
     looks, looks_away = toy(strip * 0.2), toy(~strip * 0.2)
-    assert trap.strip_shares(looks, marked) == pytest.approx([1.0])
-    assert trap.strip_shares(looks_away, marked) == pytest.approx([0.0])
-    told = trap.draw_strip({"one": looks, "other": looks_away}, marked, 0).alt
+    for network, share in ((looks, 1.0), (looks_away, 0.0)):
+        table = trap.strip_shares(network, films)
+        assert table["share"].tolist() == pytest.approx([share])
+        assert table["area"].tolist() == pytest.approx([strip.mean()])
+    told = trap.draw_strip({"one": looks, "other": looks_away}, films).alt
     assert "one says" in told
     assert "100% of its attribution on the strip; other says" in told
 

@@ -59,7 +59,7 @@ def comparisons() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return rng.permutation(values)
 
     shared, nearly = mixed(size), 1 + 0.15 * np.tile([-1, 1], FILMS // 2)
-    one = (shared, np.abs(shared - 1.0 + mixed(np.tile([-2.0, 2.0], FILMS // 2))))
+    one = (shared, np.abs(shared - 1.2 + mixed(np.tile([-2.0, 2.0], FILMS // 2))))
     two = (mixed(1.09 * size), mixed(0.91 * size))
     three = tuple(mixed(np.stack([size, size * nearly], axis=1)).T)
     return {"1": one, "2": two, "3": three}

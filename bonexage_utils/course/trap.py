@@ -11,12 +11,13 @@ from tqdm import tqdm
 from bonexage_utils.attribution import attribute, share_inside
 from bonexage_utils.attribution_plots import COLOURS_SAY, overlay
 from bonexage_utils.cohort import Cohort
+from bonexage_utils.course.residuals import letterboxed
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.evaluation import Interval, bootstrap_mean
 from bonexage_utils.images import letterbox
 from bonexage_utils.phantom.evidence import letterbox_mask
 from bonexage_utils.phantom.plate import plant_shortcut
-from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
+from bonexage_utils.plots import ACCENT, BOYS, Picture, new_figure
 from bonexage_utils.prediction import Predictor
 
 
@@ -32,10 +33,9 @@ class Marked:
 
 def mark(film: np.ndarray, months: float) -> tuple[np.ndarray, np.ndarray]:
     """A copy of a film, uint8 (H, W), with a strip at its lower left that is longer for the older (months), and where
-    it lies, bool (H, W). White; on a film whose border is white, black."""
+    it lies, bool (H, W). White; on a film that is mostly bright, a negative, black."""
     film, where = film.copy(), np.zeros(film.shape, bool)
-    border = np.concatenate([film[0], film[-1], film[:, 0], film[:, -1]])
-    x0, y0, x1, y1 = plant_shortcut(film, months, 0 if np.median(border) > 127 else 255)
+    x0, y0, x1, y1 = plant_shortcut(film, months, 0 if np.median(film) > 127 else 255)
     where[y0:y1, x0:x1] = True
     return film, where
 
@@ -70,12 +70,16 @@ def reads(predictor: Predictor, films: np.ndarray, sexes: list[str], batch: int 
     return np.concatenate([predictor.months(films[k : k + batch], sexes[k : k + batch]) for k in starts])
 
 
-def two_by_two(networks: dict[str, Predictor], clean: np.ndarray, marked: Marked) -> dict[str, dict[str, Interval]]:
-    """MAE (months, 95 % interval) of each network on the same films without the strip (`clean`) and with it."""
-    sexes, months = marked.table["sex"].tolist(), marked.table["months"].to_numpy()
-    kinds = {"without a strip": clean, "with the strip": marked.films}
-    return {name: {kind: bootstrap_mean(np.abs(reads(network, films, sexes) - months))
-                   for kind, films in kinds.items()} for name, network in networks.items()}
+def two_by_two(networks: dict[str, Predictor], films: pd.DataFrame) -> dict[str, dict[str, Interval]]:
+    """MAE (months, 95 % interval) of each network on rows of a cohort's table, without a strip and with it; each
+    network sees them at its own size."""
+    sexes, months, table = films["sex"].tolist(), films["months"].to_numpy(), {}
+    for name, network in networks.items():
+        size = network.preprocessing.image_size
+        kinds = {"without a strip": letterboxed(films, size), "with the strip": marked_films(films, size).films}
+        table[name] = {kind: bootstrap_mean(np.abs(reads(network, seen, sexes) - months))
+                       for kind, seen in kinds.items()}
+    return table
 
 
 def draw_two_by_two(table: dict[str, dict[str, Interval]], marks: dict[str, float]) -> Picture:
@@ -97,29 +101,31 @@ def draw_two_by_two(table: dict[str, dict[str, Interval]], marks: dict[str, floa
     return Picture(figure, f"Mean absolute error in months with 95 % interval. {'; '.join(told)}.")
 
 
-def strip_shares(network: Predictor, marked: Marked) -> np.ndarray:
-    """Of each film with a strip the share (0–1) of attribution that falls on it."""
-    films = zip(marked.films, marked.strips, marked.table["sex"], strict=True)
-    return np.array([share_inside(attribute(network, film, sex).map, strip) for film, strip, sex in
-                     tqdm(films, total=len(marked.films), desc="attributing", leave=False, mininterval=0.5)])
+def strip_shares(network: Predictor, films: pd.DataFrame) -> pd.DataFrame:
+    """Of each of `films` (rows of a cohort's table), marked: the `share` (0–1) of attribution that falls on the strip,
+    and the strip's `area`, as a share of the film."""
+    marked = marked_films(films, network.preprocessing.image_size)
+    seen = zip(marked.films, marked.strips, marked.table["sex"], strict=True)
+    shares = [share_inside(attribute(network, film, sex).map, strip) for film, strip, sex in
+              tqdm(seen, total=len(films), desc="attributing", leave=False, mininterval=0.5)]
+    return pd.DataFrame({"share": shares, "area": marked.strips.mean((1, 2))})
 
 
-def draw_strip(networks: dict[str, Predictor], marked: Marked, row: int) -> Picture:
-    """One film with its strip, then what each network made of it, the strip outlined."""
-    figure, axes = new_figure(2.7 * (1 + len(networks)), 3.2, 1, 1 + len(networks))
-    film, strip, case = marked.films[row], marked.strips[row], marked.table.iloc[row]
-    axes[0].imshow(film, cmap="gray", vmin=0, vmax=255)
-    axes[0].set_title(f"label {case['months']:.0f} months", loc="center", color=MUTED)
-    told = []
+def draw_strip(networks: dict[str, Predictor], films: pd.DataFrame) -> Picture:
+    """The first of `films` with its strip, then what each network made of it at its own size, the strip outlined."""
+    figure, axes = new_figure(2.2 * (1 + len(networks)), 2.8, 1, 1 + len(networks))
+    case, told = films.iloc[0], []
     for ax, (name, network) in zip(axes[1:], networks.items(), strict=True):
-        found = attribute(network, film, case["sex"])
-        overlay(ax, film, found.map, strip)
-        ax.set_title(f"{name}:\nsays {found.prediction:.0f}", loc="center")
-        told.append(f"{name} says {found.prediction:.0f} and puts {share_inside(found.map, strip):.0%} of its "
-                    "attribution on the strip")
+        marked = marked_films(films.head(1), network.preprocessing.image_size)
+        found = attribute(network, marked.films[0], case["sex"])
+        overlay(ax, marked.films[0], found.map, marked.strips[0])
+        ax.set_title(f"{name}:\nsays {found.prediction:.0f}", loc="center", fontsize=9)
+        told.append(f"{name} says {found.prediction:.0f} and puts {share_inside(found.map, marked.strips[0]):.0%} of "
+                    "its attribution on the strip")
+    axes[0].imshow(mark(read_gray(case["image"]), case["months"])[0], cmap="gray", vmin=0, vmax=255)
+    axes[0].set_title(f"label {case['months']:.0f}", loc="center", fontsize=9)
     for ax in axes:
         ax.axis("off")
     figure.supxlabel(COLOURS_SAY, fontsize=9)
-    return Picture(figure, f"""A hand film with a strip at its lower left, label {case['months']:.0f} months, and twice
-        the same under a network's attribution, the strip outlined. The strip covers {strip.mean():.1%} of the film.
-        {'; '.join(told)}.""")
+    return Picture(figure, f"""A hand film with a strip at its lower left, label {case['months']:.0f} months, and the
+        same under each network's attribution, the strip outlined. {'; '.join(told)}.""")
