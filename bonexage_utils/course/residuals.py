@@ -21,7 +21,6 @@ from bonexage_utils.prediction import Predictor
 
 NEIGHBOURS = 3
 WORST_COLUMNS = 4  # cases side by side in the figure of the worst
-SLIP = 12.0  # months: a label further from the true bone age than this is called a slip
 
 
 def letterboxed(films: pd.DataFrame, size: int) -> np.ndarray:
