@@ -532,9 +532,9 @@ draw_looks_by_seed(recorded_looks())
 # %% [markdown]
 # Each line is one seed: left its network with average pooling, right with GeM. Vertical axis: how many times their area
 # *all* centres get. Lines that go up and down at random are what "no difference" looks like before anybody takes the
-# mean; lines that all go one way, as recorded here, are what a verdict is made of. Then ask how *much*: from 28.7 to
-# 30.2 of a hundred points of attribution, on centres that cover five of a hundred of the area. A claim can be true and
-# small.
+# mean; lines that all go one way, as recorded here, are what a verdict is made of. Then ask how *much*: one or two
+# points of a hundred, where the centres get about thirty either way, on a twentieth of the area. A claim can be true
+# and small.
 #
 # And compare with notebook 04, where the pooled *response* on the centres fell a little from average to GeM, on films
 # twice as large. Loud is not the same as used. All of this is said for a frozen backbone that was pretrained to name
