@@ -132,7 +132,7 @@ def draw_looks_by_seed(looks: pd.DataFrame) -> Picture:
         ax.set_xticklabels(["average", "GeM"])
         told.append(f"{kind}: " + ", ".join(f"seed {seed} {pair['average']:.2f} and {pair['GeM']:.2f}"
                                             for seed, pair in times.iterrows()))
-    axes[0, 0].set_ylabel("attribution / area, centres")
+    axes[0, 0].set(ylabel="attribution / area, centres", ylim=(0, None))
     return Picture(figure, f"""How many times their share of the area all ossification centres get of the attribution,
         by a network with average pooling and one with GeM of the same seed, joined by a line. {'; '.join(told)
         or 'Not yet measured'}.""")

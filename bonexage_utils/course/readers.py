@@ -28,7 +28,7 @@ def four_readers(course: Course) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def draw_readers(course: Course) -> Picture:
     """Bland–Altman plots of the four readers, with bias and limits of agreement."""
     labels, errors = four_readers(course)
-    figure, axes = new_figure(8.4, 5.4, 2, 2, sharex=True, sharey=True)
+    figure, axes = new_figure(7.4, 4.6, 2, 2, sharex=True, sharey=True)
     told = []
     for ax, (name, off) in zip(axes.flat, errors.items(), strict=True):
         found = agreement(labels + off, labels)

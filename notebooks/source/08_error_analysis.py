@@ -20,7 +20,7 @@
 # to have been run.
 #
 # **Time:** 75 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 3 minutes of computing
-# and 2 GB of memory, plus about a minute, once, to draw the 2,400 films if no other notebook has.
+# and 1.7 GB of memory, plus about a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -227,8 +227,9 @@ group_table(opened)
 # Horizontal axis: the labelled age. Vertical axis: the MAE, with its interval and the number of films. In the table a
 # dash is a group of fewer than twenty films: it has been looked at, and does not speak. Three rules for such a figure:
 #
-# - *Overlapping bars: say nothing.* With two dozen films in a group, intervals are several months wide. Eight groups
-#   give 28 pairs, and the widest gap among 28 is large by chance alone.
+# - *Bars that overlap widely: say nothing. Bars that stand apart: a suspicion.* With two or three dozen films in a
+#   group, intervals are several months wide. Eight groups give 28 pairs, and the widest gap among 28 is large by chance
+#   alone. Is there a pair here that stands apart? Then write it down, and test it on films that have not raised it.
 # - *Small errors in small children are no comfort.* Healthy children of two differ by a few months, those of fourteen
 #   by a year (notebook 00). Four months at two is worse than eight at fourteen.
 # - *No gap seen is not no gap.* To find a difference of two months between girls and boys of one band, with errors that
@@ -274,8 +275,9 @@ bland_altman(films)
 # %% [markdown]
 # Horizontal axis: the mean of prediction and label. Vertical axis: prediction minus label; above zero the child was
 # read too old. The solid line is the bias, the dashed ones are the limits, the bands their intervals. A bias whose band
-# holds zero is none that these films can show. The *limits* are what a doctor needs: this far off may a single film be,
-# and more films will not make them narrower.
+# holds zero is none that these films can show; one whose band does not is there, and small beside the limits. (Mend it?
+# From calibration films, and before the envelope is opened: **D** above.) The *limits* are what a doctor needs: this
+# far off may a single film be, and more films will not make them narrower.
 #
 # Why the mean of both on the horizontal axis, and not the label? Because the label has an error of its own. Watch what
 # happens against the label:
@@ -334,9 +336,9 @@ draw_worst(residuals)
 
 # %% [markdown]
 # Go through them as through a stack of complaints. Is the hand turned, faint, a negative, cut off, covered by a letter
-# or a cast? Does the network look at the hand at all? And then the question that gets forgotten: *who says that the
-# label is right?* Here, and only here, that can be looked up. A simulated film was drawn at a bone age that nobody had
-# to read:
+# or a cast? You will most likely meet films that are faint or negative, which the network has seen too few of. Does the
+# network look at the hand at all? And then the question that gets forgotten: *who says that the label is right?* Here,
+# and only here, that can be looked up. A simulated film was drawn at a bone age that nobody had to read:
 
 # %%
 from bonexage_utils.course.residuals import blame, draw_blame
@@ -501,9 +503,9 @@ for name in ("another child's", "untrained network") if course.profile.name != "
 # film's frame and so a centimetre or two off. In the last map, own and other lie closer together: a cell is larger than
 # the distance between them. Whoever shows you a coarse map over a wrist has shown you that the network looks at hands.
 #
-# And if it does not score above the child's *other* centres? Then it looks at bones, and we cannot claim that it knows
-# which ones decide. The centres of a hand mature together, and a network may read its months from those that are
-# easiest to see.
+# And the child's *other* centres? If it does not score above those, or even below, then it looks at bones, and we
+# cannot claim that it looks at the ones that decide: many of these are small, faint, or not there yet. The centres of a
+# hand mature together, and a network may read its months from those that are easiest to see.
 #
 # A map is not a reason, either. It says what *this* network used, added up from *this* baseline. Two networks that
 # agree on all films may disagree on all maps.
@@ -583,7 +585,8 @@ draw_two_by_two(four, floor | {"median by sex": opened.baseline.mae.value})
 # Horizontal axis: the MAE in months. The candidate hardly minds the strip. The other one does well where there is a
 # strip, and badly where there is none. Our colleague never saw that: *training, selection, test, all came from the same
 # scanner.* No split of that archive, however locked, could have told. The MAE by sex and age, Bland and Altman's
-# limits, the interval: all of them would have looked as good as the orange square.
+# limits, the interval: all of them would have looked as good as the orange square. And where so few, so small films
+# give so good a number, somebody should have asked.
 #
 # How near to the noise floor is that square? Nobody who reads bones gets below the floor: the slips are in the *label*,
 # not in the hand. A result that is better than possible is the cheapest alarm there is; it rings only for strips that
