@@ -166,7 +166,7 @@ print(headline(opened))
 # %% [markdown]
 # There it is, and it stands. In brackets the 95 % interval. Where does that come from? From pretending: had chance sent
 # us other children of this kind, how would the mean have come out? Nobody has other children, so draw again from these,
-# with replacement, 2,000 times. In the open, and then the package's:
+# with replacement, 2,000 times: the **bootstrap**. In the open, and then the package's:
 
 # %%
 from bonexage_utils.evaluation import bootstrap_mean
@@ -652,9 +652,10 @@ print(f"as if they had seen different films:    [{alone[0]:.2f}, {alone[1]:.2f}]
 print(f"errors of the two, film by film, correlation {np.corrcoef(whole_off, frozen_off)[0, 1]:.2f}")
 
 # %% [markdown]
-# Both print the same difference; they disagree about how sure it is. Two networks err on the same films, because the
-# same films are faint and the same labels slipped. Film by film that cancels, and the interval shrinks; the more the
-# errors of the two go together, the more. Comparing two separate intervals throws that away.
+# The two lines are about the same difference; they disagree about how sure it is. Two networks err on the same films,
+# because the same films are faint and the same labels slipped. Film by film that cancels, and the interval shrinks; the
+# more the errors of the two go together, the more. Comparing two separate intervals throws that away; the package's
+# `paired_difference` resamples films with both errors on them, a *paired* bootstrap.
 #
 # If the verdict is "no difference", take it as it stands: a minute of training everything bought nothing that these
 # films can show. Where it says that one is better, ask by how much, and what that is worth to a child.
