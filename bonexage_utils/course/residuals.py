@@ -102,7 +102,7 @@ def draw_case(residuals: Residuals, places: Sequence[int]) -> Picture:
     """A row for each of `places` (1: read most too young; n: most too old): the film's point among all residuals, the
     film, its attribution, and the training films most like it to the network."""
     table, columns = residuals.table, 3 + NEIGHBOURS
-    figure, axes = new_figure(1.6 + 1.2 * (columns - 1), 1.75 * len(places) + 0.2, len(places), columns, squeeze=False,
+    figure, axes = new_figure(1.5 + 1.1 * (columns - 1), 1.62 * len(places) + 0.2, len(places), columns, squeeze=False,
                               width_ratios=[1.5] + [1] * (columns - 1))
     told = []
     for line, place in zip(axes, places, strict=True):
@@ -174,7 +174,7 @@ def draw_worst(residuals: Residuals, count: int = 12) -> Picture:
     """The `count` films of largest error, worst first, each beside itself under its attribution."""
     rows = residuals.worst(count)
     lines = -(-len(rows) // WORST_COLUMNS)
-    figure, axes = new_figure(1.95 * WORST_COLUMNS, 1.5 * lines + 0.2, lines, 2 * WORST_COLUMNS, squeeze=False)
+    figure, axes = new_figure(1.8 * WORST_COLUMNS, 1.42 * lines + 0.2, lines, 2 * WORST_COLUMNS, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     told = []
