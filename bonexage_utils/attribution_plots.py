@@ -15,7 +15,7 @@ def _signed(months: float) -> str:
     return f"{months:+.0f}".replace("-", "−")
 
 
-def _overlay(ax, film: np.ndarray, map: np.ndarray, outline: np.ndarray | None = None) -> None:
+def overlay(ax, film: np.ndarray, map: np.ndarray, outline: np.ndarray | None = None) -> None:
     """A film (S, S) under its attribution: orange for older, purple for younger, fainter where there is less."""
     map = gaussian_filter(map, len(map) / 128, mode="constant")  # single pixels are too small to see
     limit = max(float(np.quantile(np.abs(map), 0.998)), 1e-12)
@@ -32,7 +32,7 @@ def attribution_maps(film: np.ndarray, found: list[Attribution], region: np.ndar
     axes[0, 0].imshow(film, cmap="gray", vmin=0, vmax=255)
     axes[0, 0].set_title("film", loc="center")
     for ax, told in zip(axes[0, 1:], found, strict=True):
-        _overlay(ax, film, told.map, region)
+        overlay(ax, film, told.map, region)
         ax.set_title(told.method.replace("_", " "), loc="center")
     for ax in axes.flat:
         ax.axis("off")
@@ -54,7 +54,7 @@ def worst_cases(cases: list[Case]) -> Picture:
         label, predicted = case.row["months"], case.row["predicted"]
         row[0].imshow(case.film, cmap="gray", vmin=0, vmax=255)
         row[0].set_title(f"{case.row['id']} ({case.row['sex']})\nlabel {label:.0f}", fontsize=9, loc="center")
-        _overlay(row[1], case.film, case.attribution.map)
+        overlay(row[1], case.film, case.attribution.map)
         row[1].set_title(f"says {predicted:.0f}\n({_signed(predicted - label)})", fontsize=9, loc="center")
         for ax, (film, months) in zip(row[2:], case.neighbours, strict=False):
             ax.imshow(film, cmap="gray", vmin=0, vmax=255)
