@@ -19,6 +19,11 @@ TWIN_NUMBERS = (0.1, 200.4, 1e-8, 70000.0)
 LARGEST_TYPED = 1e6
 
 
+def power_text(base: int, exponent: float) -> str:
+    """ "2¹⁶": the notebooks' figures do without mathematical fonts."""
+    return f"{base}{f'{exponent:.0f}'.translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
 def stored(value: float, kind: str) -> float:
     """What is left of `value` in that format; infinity beyond its largest number."""
     return torch.tensor(value, dtype=torch.float64).to(FORMATS[kind]).item()
@@ -49,7 +54,7 @@ def what_is_left(value: float, kind: str) -> str:
     if kept == 0 and value != 0:
         return "gone: 0"
     off = abs(kept - value) / abs(value) if value else 0.0
-    return f"{kept:.8g}, " + ("exact" if off == 0 else f"off by {100 * off:.2g} %")
+    return f"{kept:.9g}, " + ("exact" if off == 0 else f"off by {100 * off:.2g} %")
 
 
 def draw_bits(numbers: tuple[float, ...] = TWIN_NUMBERS) -> Picture:
@@ -132,7 +137,7 @@ def draw_number_lines(groups: dict[str, Tensor]) -> Picture:
     lines.set(yticks=[0, 1], ylim=(-0.6, 1.6), xlim=LINE, xlabel="size of the number",
               xticks=(ticks := range(int(LINE[0]), int(LINE[1]) + 1, 3)))
     lines.set_yticklabels(["float16", "bfloat16, float32"])
-    lines.set_xticklabels([f"$10^{{{tick}}}$" for tick in ticks])
+    lines.set_xticklabels([power_text(10, tick) for tick in ticks])
     return Picture(figure, f"""Histograms of how large numbers are, on a logarithmic axis from 1e{LINE[0]:g} to
         1e{LINE[1]:g}. {'; '.join(told)}. Below, the range of the formats: float16 from {half.smallest_normal:.0e} with
         all its digits, fewer and fewer down to 6e-08, up to {half.max:g}; shaded where it has no numbers. Those of

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from bonexage_utils.batches import FilmDataset, eval_loader, standardise, to_unit
 from bonexage_utils.checkpoints import count_parameters
 from bonexage_utils.config import DTYPES
+from bonexage_utils.course.formats import power_text
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, age_loss
 from bonexage_utils.plots import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
@@ -92,7 +93,7 @@ def draw_scales(table: pd.DataFrame) -> Picture:
     ax.axvline(np.log2(USUAL_SCALE), color=MUTED, linestyle=":", label="where torch's scaler begins")
     ax.set(xlabel="the loss is multiplied by", ylabel="share of the gradients", ylim=(-0.03, 1.03), xticks=powers,
            title="Too small a scale loses, too large a one spoils")
-    ax.set_xticklabels([f"$2^{{{power:.0f}}}$" for power in powers])
+    ax.set_xticklabels([power_text(2, power) for power in powers])
     ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     ax.legend()
     told = "; ".join(f"2^{np.log2(row.scale):.0f}: {row.lost:.1%} lost, {row.infinite:.2%} spoiled"
@@ -112,7 +113,7 @@ def draw_scale_history(scales: list[float], skipped: list[bool]) -> Picture:
     ticks = np.arange(int(powers.min()), int(powers.max()) + 1)
     ax.set(xlabel="step", ylabel="scale", yticks=ticks, title="The scaler looks for the largest scale that holds",
            xticks=steps)
-    ax.set_yticklabels([f"$2^{{{tick}}}$" for tick in ticks])
+    ax.set_yticklabels([power_text(2, tick) for tick in ticks])
     ax.legend()
     return Picture(figure, f"""The scale at each of {len(scales)} steps: {', '.join(f'2^{p:.0f}' for p in powers)}.
         Skipped: {', '.join(map(str, steps[gone])) or 'none'}.""")
@@ -166,8 +167,8 @@ def draw_budgets(budgets: dict[str, dict[str, float]], card_gb: float = 16.0) ->
                     label=part if not row else None)
             start += megabytes / 1e3
         ax.text(start + 0.1, -row, f"{start:.1f} GB", va="center", fontsize=9)
-        told.append(f"{name}: {start:.1f} GB, of which {parts['kept for backward'] / 1e3:.1f} are kept for the backward "
-                    "pass")
+        kept = parts["kept for backward"] / 1e3
+        told.append(f"{name}: {start:.1f} GB, of which {kept:.1f} are kept for the backward pass")
     ax.axvline(card_gb, color=ACCENT, linestyle="--")
     ax.text(card_gb, 0.55, f"{card_gb:g} GB", color=ACCENT, ha="right", fontsize=9)
     ax.set(yticks=range(0, -len(budgets), -1), xlabel="GB, computed", xlim=(0, 1.08 * card_gb),

@@ -4,6 +4,8 @@ Nothing here asserts a time. Ratios are of steps taken in turn in one run, so th
 """
 
 import itertools
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +38,20 @@ def wait_for(device: torch.device) -> None:
     """A GPU works on its own, behind the program; before looking at a clock one has to wait for it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what libraries in C++ write on stderr past Python: the profiler greets, and misses a GPU."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 class Contender:
@@ -95,7 +111,7 @@ def race(backbone: str, weights: str, batch: Batch, rounds: int = 5, precisions:
 
 def time_ratio(table: pd.DataFrame, arm: tuple[str, str], base: tuple[str, str] = BASE) -> Interval:
     """Seconds of `arm` over those of `base`, round by round: the geometric mean, with a 95 % interval over rounds."""
-    seconds = table.set_index(["precision", "layout", "round"])["seconds"]
+    seconds = table.pivot(index="round", columns=["precision", "layout"], values="seconds")
     logs = np.log(seconds[arm].to_numpy() / seconds[base].to_numpy())
     picked = np.random.default_rng(0).integers(0, len(logs), (RESAMPLES, len(logs)))
     low, high = np.percentile(logs[picked].mean(1), [2.5, 97.5])
@@ -196,7 +212,7 @@ def profile_steps(films: FilmDataset, preprocessing: Preprocessing, backbone: st
 
     one()
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-    with profile(activities=activities) as seen:
+    with quiet(), profile(activities=activities) as seen:
         for _ in range(steps):
             one()
     own = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
