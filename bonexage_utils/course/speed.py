@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,6 @@ from tqdm import tqdm
 from bonexage_utils.batches import Augmentation, FilmDataset, augment, standardise, to_unit, train_loader
 from bonexage_utils.config import choose_precision
 from bonexage_utils.course.scaling import Batch, batch_loss, kept_for_backward
-from bonexage_utils.course.start import course_folder
 from bonexage_utils.evaluation import RESAMPLES, Interval
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, parameter_groups
@@ -163,12 +161,6 @@ def draw_race(table: pd.DataFrame) -> Picture:
     right.set(xlabel="MB beside the network", title="Memory", xlim=(0, 1.2 * found["MB"].max()))
     return Picture(figure, f"""Left, the time of each training step in milliseconds, on a logarithmic axis, a point for
         each and a bar at the median; right, the memory. {'; '.join(told)}.""")
-
-
-def recorded_precision(folder: Path | None = None) -> pd.DataFrame:
-    """data/reference_runs/precision.csv, as benchmarks/precision.py wrote it; without it, an empty table."""
-    path = (folder or course_folder()) / "data" / "reference_runs" / "precision.csv"
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["measure", "precision", "layout", "hardware"])
 
 
 # --- where the time goes ---

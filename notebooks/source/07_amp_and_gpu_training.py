@@ -597,14 +597,12 @@ print("and auto, here, is", choose_precision("auto", course.device))
 # the end in each format, several seeds each, because a quick step is worth nothing if the network is worse for it.
 
 # %%
-from bonexage_utils.course.speed import ledger
+from bonexage_utils.course.precision_ledger import how_measured, ledger
 
 ledger(measured, course.device)
 
 # %%
-from bonexage_utils.course.speed import how_measured
-
-how_measured()
+print(how_measured())
 
 # %% [markdown]
 # Read it row by row: what was measured, on what, the ratio or the difference to float32 with its interval, and what the
