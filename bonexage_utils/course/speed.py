@@ -109,7 +109,7 @@ def race(backbone: str, weights: str, batch: Batch, rounds: int = 5, precisions:
 
 def time_ratio(table: pd.DataFrame, arm: tuple[str, str], base: tuple[str, str] = BASE) -> Interval:
     """Seconds of `arm` over those of `base`, round by round: the geometric mean, with a 95 % interval over rounds."""
-    seconds = table.pivot(index="round", columns=["precision", "layout"], values="seconds")
+    seconds = table.pivot_table(index="round", columns=["precision", "layout"], values="seconds")
     logs = np.log(seconds[arm].to_numpy() / seconds[base].to_numpy())
     picked = np.random.default_rng(0).integers(0, len(logs), (RESAMPLES, len(logs)))
     low, high = np.percentile(logs[picked].mean(1), [2.5, 97.5])

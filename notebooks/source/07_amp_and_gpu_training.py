@@ -90,10 +90,10 @@ type_a_number()
 draw_bits()
 
 # %% [markdown]
-# Each row is one format, each square a bit, filled for 1. Read the texts on the right. A tenth is exact in none of them:
-# in base two it has no end. At 200.4, bfloat16 is the coarse one. In the two lower panels it is float16 that fails, and
-# it fails altogether: a hundred-millionth is *gone*, and 70,000 is *infinite*. So the two formats break in opposite
-# ways. **bfloat16 has the reach and lacks the digits; float16 has more digits and lacks the reach.**
+# Each row is one format, each square a bit, filled for 1. Read the texts on the right. A tenth is exact in none of
+# them: in base two it has no end. At 200.4, bfloat16 is the coarse one. In the two lower panels it is float16 that
+# fails, and it fails altogether: a hundred-millionth is *gone*, and 70,000 is *infinite*. So the two formats break in
+# opposite ways. **bfloat16 has the reach and lacks the digits; float16 has more digits and lacks the reach.**
 #
 # ### Exercise: how fine is an age?
 #
@@ -184,10 +184,11 @@ draw_number_lines({"ages, months": batch.months, "weights of the ConvNeXt": weig
 # line at the bottom is float16's range: solid with all digits, dotted with fewer and fewer; in the shaded parts it has
 # no numbers at all. The grey line, bfloat16 and float32, reaches beyond the picture on both sides.
 #
-# Ages and weights are well inside. The ConvNeXt's gradients are not: a great part of them lies in the left shade, where
-# float16 knows only zero. The ResNet's are nearly all inside. So "float16 needs a scaler" is not a law of nature, it
-# depends on the network. ConvNeXt multiplies each block by a *layer scale* that begins at a millionth, and the gradients
-# behind it are a million times smaller. (After long training it has grown. But a training has to begin somewhere.)
+# Ages and weights are well inside. The ConvNeXt's gradients are not: a great part of them lies in the left shade,
+# where float16 knows only zero. The ResNet's are nearly all inside. So "float16 needs a scaler" is not a law of
+# nature, it depends on the network. ConvNeXt multiplies each block by a *layer scale* that begins at a millionth, and
+# the gradients behind it are a million times smaller. (After long training it has grown. But a training has to begin
+# somewhere.)
 #
 # ## Autocast, by hand
 #
@@ -210,15 +211,16 @@ print("a product of maps is", narrow.dtype, "- a logarithm of a softmax is", wid
 # And in the whole network? A look at what each part hands on:
 
 # %% tags=["nbval-check-output"]
-told = {}
-watched = {"backbone": "features", "GeM pooling": "pool", "sex": "sex_encoder", "head": "head", "age": "age"}
-hooks = [getattr(nets["ConvNeXt"], part).register_forward_hook(
-    lambda layer, given, made, name=name: told.setdefault(name, made.dtype)) for name, part in watched.items()]
+def look(layer, given, made):
+    print(f"{layer.__class__.__name__:11} {made.dtype}")
+
+
+looked_at = [nets["ConvNeXt"].get_submodule(part) for part in ("features", "pool", "sex_encoder", "head", "age")]
+hooks = [part.register_forward_hook(look) for part in looked_at]
 with torch.no_grad(), torch.autocast(course.device.type, torch.float16):
     nets["ConvNeXt"](batch.images, batch.sex)
 for hook in hooks:
     hook.remove()
-print(*(f"{name:12} {kind}" for name, kind in told.items()), sep="\n")
 
 # %% [markdown]
 # The backbone, where nearly all the work is, hands on float16. The pooling is in float32 in spite of autocast: GeM
@@ -348,7 +350,8 @@ for step, part in enumerate(trainer.loader):
 # %%
 from bonexage_utils.course.scaling import draw_scale_history
 
-draw_scale_history(*map(list, zip(*history)))
+scales, skipped = map(list, zip(*history, strict=True))
+draw_scale_history(scales, skipped)
 
 # %% [markdown]
 # Horizontal axis: the step. Vertical axis: the scale. A cross is a step that was skipped. The scaler feels its way down
@@ -397,10 +400,11 @@ for name, gradient in orders.items():
 
 # %% [markdown]
 # In the wrong order the limit is held against gradients 65,536 times too long. All of them are cut, and what reaches
-# the optimizer is tens of thousands of times too short. Plain gradient descent would stand still, and you would notice.
-# AdamW divides each gradient by its usual size, so it *hides* the mistake: it goes on learning, only that every step is
-# cut to one length, odd film or not, and that most of the gradients fall below the 1e-8 that AdamW adds in its division,
-# so that their weights move hardly at all. A bug that raises no error and still learns is the worst kind.
+# the optimizer is tens of thousands of times too short. Plain gradient descent would stand still, and you would
+# notice. AdamW divides each gradient by its usual size, so it *hides* the mistake: it goes on learning, only that
+# every step is cut to one length, odd film or not, and that most of the gradients fall below the 1e-8 that AdamW adds
+# in its division, so that their weights move hardly at all. A bug that raises no error and still learns is the worst
+# kind.
 #
 # ### Exercise: the order
 #
@@ -418,8 +422,9 @@ ex.order.check(my_order)
 # %% [markdown]
 # ## One large batch out of small ones
 #
-# What does not fit into memory at once goes through in parts: two batches of 4, each with half of the loss, and one step
-# after both. The gradients add up to those of a batch of 8. Do they? We switch dropout off, and compare in float32:
+# What does not fit into memory at once goes through in parts: two batches of 4, each with half of the loss, and one
+# step after both. The gradients add up to those of a batch of 8. Do they? We switch dropout off, and compare in
+# float32:
 
 # %%
 def in_parts(net, sizes):
@@ -438,9 +443,10 @@ for name, net in nets.items():
     print(f"{name}: two batches of 4 are one of 8: {off < 0.001}")
 
 # %% [markdown]
-# For the ConvNeXt it is the same to within rounding. For the ResNet it is *not*, and no bug is to blame: its batch norms
-# bring each channel to mean 0 and spread 1 by the films *in hand*, and there are 4 of them now instead of 8. With batch
-# norms, accumulation is not a large batch; with norms that look at one film at a time (ConvNeXt's layer norms), it is.
+# For the ConvNeXt it is the same to within rounding. For the ResNet it is *not*, and no bug is to blame: its batch
+# norms bring each channel to mean 0 and spread 1 by the films *in hand*, and there are 4 of them now instead of 8.
+# With batch norms, accumulation is not a large batch; with norms that look at one film at a time (ConvNeXt's layer
+# norms), it is.
 #
 # ### Exercise: unequal parts
 #
@@ -651,10 +657,10 @@ from bonexage_utils.course.drill import state_parts
 state_parts(runs / "killed").round(2)
 
 # %% [markdown]
-# Four groups of tensors. AdamW's is the largest: two memories for every weight. `ema` are the averaged weights. `random`
-# is where the stream of random numbers stands, from which dropout draws. With them, as text, are counts of epochs and
-# updates, the best score so far, the scaler's scale and the settings. The file was written aside, flushed to the disk
-# and then renamed, so that there is always a whole one, the old or the new.
+# Four groups of tensors. AdamW's is the largest: two memories for every weight. `ema` are the averaged weights.
+# `random` is where the stream of random numbers stands, from which dropout draws. With them, as text, are counts of
+# epochs and updates, the best score so far, the scaler's scale and the settings. The file was written aside, flushed
+# to the disk and then renamed, so that there is always a whole one, the old or the new.
 #
 # ### Exercise: what must be in it?
 #
@@ -685,9 +691,9 @@ draw_drill(whole, killed, resumed)
 
 # %% [markdown]
 # Horizontal axis: the epoch. Vertical axis: the MAE on the selection films. The broad band is the run that was never
-# interrupted. On it lie the killed one's points before the kill (round) and after it (square). The shaded half epoch was
-# lost, and done again. Points on a line are a good sign, but not a proof: many networks have the same MAE. So compare
-# every number in both files:
+# interrupted. On it lie the killed one's points before the kill (round) and after it (square). The shaded half epoch
+# was lost, and done again. Points on a line are a good sign, but not a proof: many networks have the same MAE. So
+# compare every number in both files:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.drill import largest_difference
@@ -700,9 +706,9 @@ print("the killed run ends in the same weights:", same)
 print("largest difference between the two runs:", apart)
 
 # %% [markdown]
-# Zero: not one bit of one weight differs. On a processor that is so because everything that is random (order, augmentation,
-# dropout) is drawn from a seed, the epoch and the film, or from a stream whose state was saved. On a GPU, sums may be
-# taken in another order each time, so look at the size of the number instead.
+# Zero: not one bit of one weight differs. On a processor that is so because everything that is random (order,
+# augmentation, dropout) is drawn from a seed, the epoch and the film, or from a stream whose state was saved. On a
+# GPU, sums may be taken in another order each time, so look at the size of the number instead.
 #
 # A gentler stop loses not even the half epoch. At Ctrl-C, or at SIGTERM, which most systems send first, the package
 # finishes the update at hand and saves. And the one call that does all of this from Python:
@@ -712,7 +718,7 @@ print("largest difference between the two runs:", apart)
 band = {"fast": (8, 40), "cpu": (5, 22), "gpu": (3, 22)}[course.profile.name]
 mae = whole["selection_mae_months"].min()
 assert band[0] < mae < band[1], f"MAE {mae:.1f}, expected {band[0]} to {band[1]} months"
-assert 0.2 < lost, f"only {lost:.0%} of the gradients lost in float16"
+assert lost > 0.2, f"only {lost:.0%} of the gradients lost in float16"
 if course.device.type == "cpu":
     assert same, f"the resumed run ended elsewhere: {apart}"
 
@@ -732,7 +738,7 @@ from bonexage_utils.training import train
 
 gpus, touched = torch.cuda.device_count(), torch.cuda.is_initialized()
 if gpus > 1 and not touched:
-    job = TrainConfig(backbone=BACKBONE, weights="phantom", image_size=SIZE, epochs=2, batch_size=32 * gpus, grad_accum=1)
+    job = TrainConfig(BACKBONE, SIZE, epochs=2, batch_size=32 * gpus, grad_accum=1, weights="phantom")
     notebook_launcher(train, (course.cohort, f"{folder.name}/several", job), num_processes=gpus)
 elif gpus > 1:
     print(f"{gpus} GPUs, but this kernel has used one: restart it, run the first three cells with code, then this one.")
@@ -752,7 +758,7 @@ folder.cleanup()
 #
 # Answer aloud, then open.
 #
-# <details><summary>1. A colleague's loss becomes NaN in float16, and is fine in bfloat16. What do you suspect?</summary>
+# <details><summary>1. A colleague's loss becomes NaN in float16, and is fine in bfloat16. Your suspicion?</summary>
 #
 # A number beyond 65,504 somewhere: a power, a sum over many pixels, a label in the wrong unit. Look for the layer after
 # which the first infinity stands, and compute that one in float32, as GeM is computed here (notebook 04).
@@ -766,8 +772,8 @@ folder.cleanup()
 #
 # <details><summary>3. A run was resumed, and its curve has a bump just there. What was forgotten?</summary>
 #
-# Most likely the optimizer's moments, or the count of updates, so that warm-up began again. A resume that is right leaves
-# no trace. And the learning curve (notebook 03) is the place where one sees it.
+# Most likely the optimizer's moments, or the count of updates, so that warm-up began again. A resume that is right
+# leaves no trace. And the learning curve (notebook 03) is the place where one sees it.
 # </details>
 #
 # ## What you can now say
@@ -776,7 +782,8 @@ folder.cleanup()
 arms = measured.drop(index=("fp32", "channels-last"))
 print(f"On this {'GPU' if course.device.type == 'cuda' else 'processor'}, for {BACKBONE}, {films} films of {SIZE} px:")
 for (kind, layout), row in arms.iterrows():
-    print(f"- {kind}, {layout}: {row.verdict}; {row.time:.2f} [{row.low:.2f}, {row.high:.2f}] times fp32, channels-last.")
+    print(f"- {kind}, {layout}: {row.verdict}; takes {row.time:.2f} [{row.low:.2f}, {row.high:.2f}] times as long as "
+          "fp32, channels-last.")
 print(f"- In float16 without a scaler, {lost:.0%} of a small ConvNeXt's gradients are lost; with one, hardly any.")
 print(f"- Computed, the full recipe keeps {sum(budgets['float32, 16 films'].values()) / 1e3:.1f} GB in float32 and "
       f"{sum(budgets['16 bits, 16 films'].values()) / 1e3:.1f} GB in sixteen bits.")
