@@ -121,12 +121,16 @@ def draw_scale_history(scales: list[float], skipped: list[bool]) -> Picture:
 
 # --- memory ---
 
-def kept_for_backward(net: nn.Module, batch: Batch, precision: str) -> int:
+def kept_for_backward(net: nn.Module, batch: Batch, precision: str, fake: FakeTensorMode | None = None) -> int:
     """Bytes that the forward pass keeps for the backward pass, the network's own tensors not counted.
 
     Autograd hands over every tensor it saves; each memory is counted once, however many tensors look at it.
+    `fake`: the mode in which `batch` was made, if only shapes are to go through.
     """
-    own = {t.untyped_storage()._cdata for t in (*net.parameters(), *net.buffers())}
+    tensors = [*net.parameters(), *net.buffers()]
+    if fake:  # autograd saves a weight as it is, but a view of it as the fake one's
+        tensors += [fake.from_tensor(tensor) for tensor in tensors]
+    own = {tensor.untyped_storage()._cdata for tensor in tensors}
     seen: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -148,9 +152,9 @@ def budget(backbone: str, size: int, films: int, precision: str) -> dict[str, fl
     What kernels need to work in, and what the allocator wastes, is not in it.
     """
     net = BoneAgeNet(backbone)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         batch = Batch(torch.empty(films, 1, size, size), torch.zeros(films, dtype=torch.long), torch.zeros(films))
-        kept = kept_for_backward(net, batch, precision)
+        kept = kept_for_backward(net, batch, precision, fake)
     weights = FLOAT_BYTES * count_parameters(net)
     parts = dict(zip(PART_COLOUR, (weights, weights, MOMENTS * weights, weights, kept), strict=True))
     return {part: size_bytes / 1e6 for part, size_bytes in parts.items()}
