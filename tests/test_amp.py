@@ -137,6 +137,21 @@ def test_float16_loses_without_a_scale_and_spoils_with_too_large_a_one(net: Bone
     assert f"2^0: {table.loc[1.0, 'lost']:.1%} lost" in told
 
 
+def test_the_wrong_order_stops_plain_descent_and_hides_behind_adamw(net: BoneAgeNet, batch: Batch) -> None:
+    """What notebook 07 says of them."""
+    start = [p.detach().clone() for p in net.parameters()]
+    mae = {(name, first): scaling.learn_in_order(net, batch, name, first, 15)
+           for name in ("SGD", "AdamW") for first in (True, False)}
+    assert all(torch.equal(old, new) for old, new in zip(start, net.parameters(), strict=True))
+    assert mae["SGD", False] > mae["SGD", True] + 2
+    assert mae["AdamW", False] < mae["SGD", False] - 2
+    weight = nn.Parameter(torch.zeros(2))
+    for first, length in ((True, 5.0), (False, 5.0 / 1024)):
+        weight.grad = 1024 * torch.tensor([30.0, 40.0])
+        scaling.clip_in_order([weight], 1024.0, first)
+        assert weight.grad.norm().item() == pytest.approx(length, rel=1e-4)
+
+
 def test_the_history_names_what_was_skipped() -> None:
     assert "2^20, 2^19, 2^19. Skipped: 1." in scaling.draw_scale_history([2.0**20, 2.0**19, 2.0**19],
                                                                        [True, False, False]).alt

@@ -29,6 +29,7 @@ PRECISIONS, LAYOUTS = ("fp32", "bf16", "fp16"), ("plain", "channels-last")
 BASE = ("fp32", "channels-last")  # what the package does without mixed precision; the others are compared with it
 PRECISION_LOOK = {"fp32": (MUTED, "o"), "bf16": (BOYS, "s"), "fp16": (ACCENT, "^")}
 PARTS = {"films": "#009E73", "augment": GIRLS, "forward": BOYS, "backward": ACCENT, "update": "#CC79A7"}
+TICKS = tuple(digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5))  # ms
 PREFIX = "part: "
 
 
@@ -141,14 +142,14 @@ def time_table(table: pd.DataFrame, base: tuple[str, str] = BASE) -> pd.DataFram
     return found[["step, ms", "time", "low", "high", "verdict", "MB", "memory"]]
 
 
-def draw_race(table: pd.DataFrame) -> Picture:
+def draw_race(times: pd.DataFrame) -> Picture:
     """Every step as a point and the median as a bar's end, on a logarithmic axis; beside it the memory."""
-    found = time_table(table)
+    found = time_table(times)
     figure, (left, right) = new_figure(9, 0.9 + 0.42 * len(found), 1, 2, sharey=True, width_ratios=(3, 2))
     told = []
     for row, arm in enumerate(found.index):
         colour, marker = PRECISION_LOOK[arm[0]]
-        part = table[(table["precision"] == arm[0]) & (table["layout"] == arm[1])]
+        part = times[(times["precision"] == arm[0]) & (times["layout"] == arm[1])]
         milliseconds, megabytes = found.loc[arm, "step, ms"], found.loc[arm, "MB"]
         left.plot(1000 * part["seconds"], np.full(len(part), -row), marker, color=colour, alpha=0.5, markersize=5)
         left.plot([milliseconds] * 2, [-row - 0.3, -row + 0.3], color=colour, linewidth=3)
@@ -156,7 +157,10 @@ def draw_race(table: pd.DataFrame) -> Picture:
         right.text(megabytes, -row, f" {megabytes:.1f}", va="center", fontsize=9)
         told.append(f"{arm[0]} {arm[1]} {milliseconds:.0f} ms, {megabytes:.1f} MB")
     left.set(xscale="log", xlabel="one step (ms)", yticks=range(0, -len(found), -1), title="Time")
-    left.xaxis.set_major_formatter(lambda ms, _: f"{ms:g}")
+    low, high = (1000 * edge for edge in (times["seconds"].min(), times["seconds"].max()))
+    left.set_xticks([tick for tick in TICKS if low / 2 < tick < 2 * high])
+    left.xaxis.set_major_formatter(lambda ms, _: f"{ms:,g}")
+    left.minorticks_off()
     left.set_yticklabels([f"{precision}, {layout}" for precision, layout in found.index])
     right.set(xlabel="MB beside the network", title="Memory", xlim=(0, 1.2 * found["MB"].max()))
     return Picture(figure, f"""Left, the time of each training step in milliseconds, on a logarithmic axis, a point for

@@ -113,8 +113,8 @@ ex.gap.check(my_gaps)
 # %% [markdown]
 # ## Where the digits run out
 #
-# A weight of a network is about 1, and one step of training changes it by a thousandth or less. Take a thousand such
-# steps. The answer should be 2:
+# One step of training changes a weight by a thousandth of itself, or by less. Take a weight of 1 and a thousand steps
+# of 0.001. The answer should be 2:
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -127,8 +127,8 @@ for kind in (torch.float32, torch.bfloat16, torch.float16):
 
 # %% [markdown]
 # bfloat16 stays at 1. Its next number after 1 is 1.0078, and 1.001 is rounded back to 1, a thousand times. This network
-# would never learn, and no error would be raised. float16 arrives near 2, with a rounding error added up. So nobody
-# trains with *weights* of sixteen bits. **Mixed** precision means: weights, and what is added up for long, stay in
+# would never learn, and no error would be raised. float16 arrives near 2, with a rounding error added up. So
+# *weights* are not kept in sixteen bits. **Mixed** precision means: weights, and what is added up for long, stay in
 # float32; the large multiplications in between, convolutions and matrices, are done in sixteen bits.
 #
 # ## Predict first
@@ -180,15 +180,15 @@ draw_number_lines({"ages, months": batch.months, "weights of the ConvNeXt": weig
                    "gradients of the ConvNeXt": found["ConvNeXt"], "gradients of the ResNet": found["ResNet"]})
 
 # %% [markdown]
-# Horizontal axis: how large a number is, each tick a thousand times the one before. The heights only count. The orange
-# line at the bottom is float16's range: solid with all digits, dotted with fewer and fewer; in the shaded parts it has
-# no numbers at all. The grey line, bfloat16 and float32, reaches beyond the picture on both sides.
+# Horizontal axis: how large a number is, each tick a thousand times the one before. The height says how many there
+# are. The orange line at the bottom is float16's range: solid with all digits, dotted with fewer and fewer; in the
+# shaded parts it has no numbers at all. The grey line, bfloat16 and float32, reaches beyond the picture on both sides.
 #
 # Ages and weights are well inside. The ConvNeXt's gradients are not: a great part of them lies in the left shade,
 # where float16 knows only zero. The ResNet's are nearly all inside. So "float16 needs a scaler" is not a law of
 # nature, it depends on the network. ConvNeXt multiplies each block by a *layer scale* that begins at a millionth, and
-# the gradients behind it are a million times smaller. (After long training it has grown. But a training has to begin
-# somewhere.)
+# the gradients behind it are a million times smaller. (In a pretrained one it has had time to grow. But a training
+# has to begin somewhere.)
 #
 # ## Autocast, by hand
 #
@@ -199,34 +199,36 @@ draw_number_lines({"ages, months": batch.months, "weights of the ConvNeXt": weig
 import torch.nn.functional as F
 
 films, kernel = torch.rand(2, 1, 32, 32), torch.randn(8, 1, 3, 3) / 3
-by_hand = F.conv2d(films.half(), kernel.half())
+ours = F.conv2d(films.half(), kernel.half())
 with torch.autocast("cpu", torch.float16):
     cast = F.conv2d(films, kernel)
-    narrow, wide = cast @ cast.mT, torch.log_softmax(cast, 1)
-print("by hand and autocast agree:", torch.equal(by_hand, cast))
+    product, mean_square = cast @ cast.mT, F.mse_loss(cast, 0 * cast)
+print("by hand and autocast agree:", torch.equal(ours, cast))
 print("the weight itself stays", kernel.dtype, "- the map is", cast.dtype)
-print("a product of maps is", narrow.dtype, "- a logarithm of a softmax is", wide.dtype)
+print("a product of maps is", product.dtype, "- a mean of squares is", mean_square.dtype)
 
 # %% [markdown]
-# And in the whole network? A look at what each part hands on:
+# And in the whole network? A look at what some parts of the ConvNeXt hand on, from the first block to the age:
 
 # %% tags=["nbval-check-output"]
 def look(layer, given, made):
-    print(f"{layer.__class__.__name__:11} {made.dtype}")
+    print(f"{layer.__class__.__name__:14} {made.dtype}")
 
 
-looked_at = [nets["ConvNeXt"].get_submodule(part) for part in ("features", "pool", "sex_encoder", "head", "age")]
-hooks = [part.register_forward_hook(look) for part in looked_at]
+block = "features.body.stages.0.blocks.0"
+parts = [f"{block}.conv_dw", f"{block}.mlp", block, "pool", "head", "age"]
+hooks = [nets["ConvNeXt"].get_submodule(part).register_forward_hook(look) for part in parts]
 with torch.no_grad(), torch.autocast(course.device.type, torch.float16):
     nets["ConvNeXt"](batch.images, batch.sex)
 for hook in hooks:
     hook.remove()
 
 # %% [markdown]
-# The backbone, where nearly all the work is, hands on float16. The pooling is in float32 in spite of autocast: GeM
-# raises to powers, and 50³ is already beyond float16. The head's last layer is a matrix again, so the *score* is in
-# float16, and then the package writes `.float()`: the age is made of it in float32. Your exercise says why. In
-# bfloat16 an age of more than 128 months would come in whole months.
+# The convolution and the matrix products of the block (`Mlp`), where nearly all the work is, hand on float16. The block
+# as a whole hands on float32: its layer scale is a weight, weights are float32, and whoever multiplies both kinds gets
+# the wider one. The pooling is in float32 on purpose: GeM raises to powers, and 50³ is already beyond float16. The head
+# (`Sequential`) ends in a matrix, so the *score* is in float16. Then the package writes `.float()`, and the age is made
+# of it in float32. The exercise above says why: in bfloat16 an age of more than 128 months comes in whole months.
 #
 # ## Underflow, and its rescue
 #
@@ -358,7 +360,8 @@ draw_scale_history(scales, skipped)
 # until the gradients hold; after four steps in a row without trouble it tries double, and where that was too much, it
 # loses one step and goes back. torch's own begins at 2¹⁶ and waits 2,000 steps before it tries, so a skipped step is
 # rare. Two things follow. A step skipped now and then is *no* error. And a scale that falls and falls, down to
-# 1 and beyond, is one: then the loss itself is infinite, and no scale will mend that.
+# 1 and beyond, is one: then something goes beyond 65,504 already on the way
+# forward, and no scale will mend that.
 #
 # ## The package does the same
 #
@@ -393,18 +396,33 @@ def clipped(gradient, limit=5.0):
 
 
 true = gradients(nets["ResNet"], batch, "fp16", 1024.0) / 1024
-orders = {"unscale, then clip": clipped(true * scale / scale), "clip, then unscale": clipped(true * scale) / scale}
+orders = {"not clipped": true, "unscale, then clip": clipped(true * scale / scale),
+          "clip, then unscale": clipped(true * scale) / scale}
 for name, gradient in orders.items():
-    tiny = float((gradient[gradient != 0].abs() < 1e-8).float().mean())
+    tiny = float((gradient[true != 0].abs() < 1e-8).float().mean())
     print(f"{name}: length {length(gradient):.2g}, below AdamW's 1e-8: {tiny:.0%}")
 
 # %% [markdown]
-# In the wrong order the limit is held against gradients 65,536 times too long. All of them are cut, and what reaches
-# the optimizer is tens of thousands of times too short. Plain gradient descent would stand still, and you would
-# notice. AdamW divides each gradient by its usual size, so it *hides* the mistake: it goes on learning, only that
-# every step is cut to one length, odd film or not, and that most of the gradients fall below the 1e-8 that AdamW adds
-# in its division, so that their weights move hardly at all. A bug that raises no error and still learns is the worst
-# kind.
+# *Length* is what reaches the optimizer. In the wrong order the limit is held against gradients 65,536 times too long.
+# All of them are cut, and what comes out is tens of thousands of times too short. Would you notice? The ConvNeXt learns
+# our eight films by heart, in both orders, once with plain gradient descent (SGD) and once with AdamW:
+
+# %%
+from bonexage_utils.course.scaling import learn_in_order
+
+steps = 10 if course.profile.name == "fast" else 40
+rows = {optimizer: {name: learn_in_order(nets["ConvNeXt"], batch, optimizer, first, steps)
+                    for name, first in (("unscale, then clip", True), ("clip, then unscale", False))}
+        for optimizer in ("SGD", "AdamW")}
+by_heart = pd.DataFrame.from_dict(rows, orient="index")
+by_heart.round(1).rename_axis("MAE on the eight, months")
+
+# %% [markdown]
+# With SGD the wrong order stands still: the right column is where everybody begins. One would look for a bug. AdamW
+# divides each gradient by its usual size, and so it *hides* the mistake: it learns about as well. But the limit of 5 is
+# gone. Every step is cut to one length, odd film or not; and where gradients fall below the 1e-8 that AdamW adds in its
+# division, their weights move by a fraction of what they should. A bug that raises no error and still learns is the
+# worst kind.
 #
 # ### Exercise: the order
 #
@@ -582,10 +600,10 @@ pd.DataFrame({"your guess": [guess_quickest], "measured": [quickest]},
 # *MB* is what a step needs beside the network, and *memory* its ratio.
 #
 # What you see depends on the machine more than on anything else. A processor that multiplies bfloat16 natively (the
-# server kind since about 2020: AVX512-BF16 or AMX) is faster in it. One that does not, is slower. float16 is hardly
-# ever native on a processor, and then a step takes many times as long. On GPUs, both are native from 2020 on, and on
-# those before, such as a T4, only float16 is. That is what `precision="auto"` looks up: bfloat16 where it is native,
-# else float16 on a GPU and float32 on a processor.
+# server kind since about 2020: AVX512-BF16 or AMX) can be quicker in it; one that does not has to convert to and fro.
+# float16 is seldom native on a processor, and where it is not, a step takes many times as long. On GPUs, both are
+# native from 2020 on, and on those before, such as a T4, only float16 is. That is what `precision="auto"` looks up:
+# bfloat16 where it is native, else float16 on a GPU and float32 on a processor.
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.config import choose_precision
@@ -718,6 +736,7 @@ print("largest difference between the two runs:", apart)
 band = {"fast": (8, 40), "cpu": (5, 22), "gpu": (3, 22)}[course.profile.name]
 mae = whole["selection_mae_months"].min()
 assert band[0] < mae < band[1], f"MAE {mae:.1f}, expected {band[0]} to {band[1]} months"
+assert by_heart.loc["SGD"].iloc[1] > by_heart.loc["SGD"].iloc[0] + 2, "the wrong order was to stand still"
 assert lost > 0.2, f"only {lost:.0%} of the gradients lost in float16"
 if course.device.type == "cpu":
     assert same, f"the resumed run ended elsewhere: {apart}"
