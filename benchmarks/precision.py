@@ -13,6 +13,7 @@ float16 is not trained to the end: its steps take far too long.
 
 import argparse
 import itertools
+import sys
 import time
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--memory-size", type=int, default=160)
     parser.add_argument("--memory-batch", type=int, default=32)
     parser.add_argument("--train-size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
 
@@ -99,7 +100,7 @@ def main() -> None:
         done.extend({"claim": CLAIM, "films": args.cohort.name, "measure": measure, **row, "repeats": repeats,
                      "backbone": f"{args.backbone}, {args.weights} weights", "size_px": size, "batch": films,
                      "device": device.type, "hardware": machine, "minutes": (time.perf_counter() - started) / 60,
-                     "command": "python benchmarks/precision.py", "commit": commit(),
+                     "command": " ".join(["python benchmarks/precision.py", *sys.argv[2:]]), "commit": commit(),
                      "torch": torch.__version__.split("+")[0], "date": time.strftime("%Y-%m-%d")} for row in rows)
         args.out.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(done).to_csv(path, index=False, float_format="%.4g")

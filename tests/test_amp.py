@@ -221,7 +221,8 @@ def test_a_contender_steps_as_the_package(net: BoneAgeNet, batch: Batch) -> None
 
 
 def test_a_race_has_every_arm_in_every_round(batch: Batch) -> None:
-    times = speed.race("test_convnext", "none", batch, 2, ("fp32", "bf16"))
+    pairs = tuple((kind, layout) for kind in ("fp32", "bf16") for layout in speed.LAYOUTS)
+    times = speed.race("test_convnext", "none", batch, 2, pairs)
     assert len(times) == 2 * 4
     assert (times.groupby("round").size() == 4).all()
     assert (times[["seconds", "megabytes"]] > 0).all(axis=None)
@@ -246,11 +247,14 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert table.loc[("bf16", "channels-last"), "time"] == pytest.approx(0.5 * math.sqrt(1.01))
     assert table["verdict"].tolist() == ["compared with this", "faster", "slower"]
     assert table.loc[("bf16", "channels-last"), "memory"] == 0.6
+    assert speed.quickest(table) == "bf16"
+    assert speed.quickest(table.drop(index=("bf16", "channels-last"))) == "fp32"
     same = known_times()
     same.loc[same["precision"] == "bf16", "seconds"] = same.loc[same["precision"] == "fp32", "seconds"].to_numpy() * (
         1 + 0.1 * np.array([1, -1] * 4))
-    assert speed.time_table(same).loc[("bf16", "channels-last"), "verdict"] == (
-        "no difference that these steps can show")
+    table = speed.time_table(same)
+    assert table.loc[("bf16", "channels-last"), "verdict"] == "no difference that these steps can show"
+    assert speed.quickest(table) == "no difference"
 
 
 def test_a_profile_holds_every_part_of_every_step(cohort: Cohort, cache_dir, capfd: pytest.CaptureFixture[str]) -> None:

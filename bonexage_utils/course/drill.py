@@ -108,7 +108,8 @@ def draw_drill(whole: pd.DataFrame, killed: Killed, resumed: pd.DataFrame) -> Pi
     ax.plot(whole["epoch"], whole[mae], color=GIRLS, linewidth=9, alpha=0.45, label="never interrupted")
     before, after = killed.log, resumed[resumed["epoch"] > killed.after]
     ax.plot(before["epoch"], before[mae], "o-", color=MUTED, markersize=8, label="before the kill")
-    ax.plot(after["epoch"], after[mae], "s-", color=BOYS, markersize=7, label="after it went on")
+    ax.plot([*before["epoch"].tail(1), *after["epoch"]], [*before[mae].tail(1), *after[mae]], "-", color=BOYS)
+    ax.plot(after["epoch"], after[mae], "s", color=BOYS, markersize=7, label="after it went on")
     moment = killed.after + killed.within
     ax.axvspan(killed.after, moment, color=ACCENT, alpha=0.15, linewidth=0, label="work lost")
     ax.axvline(moment, color=ACCENT, linestyle="--")

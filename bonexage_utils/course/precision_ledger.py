@@ -49,11 +49,10 @@ def ledger(measured: pd.DataFrame, device: torch.device, folder: Path | None = N
         interval = "" if pd.isna(row["low"]) else f"[{row['low']:.2f}, {row['high']:.2f}]"
         rows.append([f"recorded: {row['hardware']}", row["measure"], row["arm"], row["base"],
                      _number(row["compared"], row["measure"]), interval, row["verdict"]])
-    for name, there in (("a processor", "cpu"), ("a GPU", "cuda")):
-        if not (known["device"] == there).any():
-            shown = MOST_WANTED if there == "cuda" else name
-            rows += [[f"recorded: {shown}", measure, "bf16, fp16", "fp32", "", "", "not yet measured"]
-                     for measure in (TIME, MEMORY, ERROR)]
+    for name, there in (("a processor", "cpu"), (MOST_WANTED, "cuda")):
+        for measure in (TIME, MEMORY, ERROR):
+            if not ((known["device"] == there) & (known["measure"] == measure)).any():
+                rows.append([f"recorded: {name}", measure, "bf16, fp16", "fp32", "", "", "not yet measured"])
     return pd.DataFrame(rows, columns=COLUMNS).set_index("where")
 
 
@@ -63,8 +62,8 @@ def how_measured(folder: Path | None = None) -> str:
     lines = []
     for (measure, hardware), part in known.groupby(["measure", "hardware"], sort=False):
         row = part.iloc[-1]
-        lines.append(f"{measure}: {row['backbone']}, {row['batch']} films of {row['size_px']} px, {row['repeats']} "
-                     f"{'seeds' if measure == ERROR else 'repeats'}, {hardware}, commit {row['commit']}, "
-                     f"{row['date']}; {row['command']}")
+        often = {TIME: f"{row['repeats']} rounds", MEMORY: "one step", ERROR: f"{row['repeats']} seeds"}[measure]
+        lines.append(f"{measure}: {row['backbone']}, {row['batch']} films of {row['size_px']} px, {often}, {hardware}, "
+                     f"commit {row['commit']}, {row['date']}; {row['command']}")
     missing = "" if (known["device"] == "cuda").any() else f"On a GPU ({MOST_WANTED}): not yet measured."
     return "\n".join(filter(None, [*lines, missing]))

@@ -115,7 +115,7 @@ def learn_in_order(net: nn.Module, batch: Batch, optimizer: str, unscale_first: 
 
 def draw_scales(table: pd.DataFrame) -> Picture:
     """`sweep_scales` as two curves."""
-    figure, ax = new_figure(7, 3.6)
+    figure, ax = new_figure(7, 3.8)
     powers = np.log2(table["scale"])
     ax.plot(powers, table["lost"], "o-", color=BOYS, label="lost: zero")
     ax.plot(powers, table["infinite"], "s--", color=ACCENT, label="spoiled: infinite or no number")
@@ -124,7 +124,7 @@ def draw_scales(table: pd.DataFrame) -> Picture:
            title="Too small a scale loses, too large a one spoils")
     ax.set_xticklabels([power_text(2, power) for power in powers])
     ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    ax.legend()
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     told = "; ".join(f"2^{np.log2(row.scale):.0f}: {row.lost:.1%} lost, {row.infinite:.2%} spoiled"
                      for row in table.itertuples())
     return Picture(figure, f"""The share of gradients that float16 loses, and the share that it spoils, against the

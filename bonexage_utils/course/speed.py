@@ -91,11 +91,12 @@ class Contender:
         return kept_for_backward(self.net, self.batch, self.precision) / 1e6
 
 
-def race(backbone: str, weights: str, batch: Batch, rounds: int = 5, precisions: tuple[str, ...] = PRECISIONS,
-         layouts: tuple[str, ...] = LAYOUTS) -> pd.DataFrame:
-    """In every round each contender takes one step, in another order each time: `round`, `precision`, `layout`,
-    `seconds`, and `megabytes` (see Contender.megabytes). One step each, not counted, goes before."""
-    arms = {arm: Contender(backbone, weights, batch, *arm) for arm in itertools.product(precisions, layouts)}
+def race(backbone: str, weights: str, batch: Batch, rounds: int = 5,
+         pairs: tuple[tuple[str, str], ...] = tuple(itertools.product(PRECISIONS, LAYOUTS))) -> pd.DataFrame:
+    """In every round each contender, a pair of precision and layout, takes one step, in another order each time:
+    `round`, `precision`, `layout`, `seconds`, and `megabytes` (see Contender.megabytes). One step each, not counted,
+    goes before."""
+    arms = {pair: Contender(backbone, weights, batch, *pair) for pair in pairs}
     for contender in arms.values():
         contender.step()
     memory = {arm: contender.megabytes() for arm, contender in arms.items()}
@@ -140,6 +141,15 @@ def time_table(table: pd.DataFrame, base: tuple[str, str] = BASE) -> pd.DataFram
     order = [arm for arm in itertools.product(PRECISIONS, LAYOUTS) if arm in rows]
     found = pd.DataFrame.from_dict(rows, orient="index").loc[order]
     return found[["step, ms", "time", "low", "high", "verdict", "MB", "memory"]]
+
+
+def quickest(table: pd.DataFrame) -> str:
+    """Out of `time_table`, the precision that is quickest for sure, or "no difference"."""
+    half = table[table.index.get_level_values(0) != BASE[0]]
+    faster = half[half["verdict"] == "faster"]
+    if len(faster):
+        return faster["step, ms"].idxmin()[0]
+    return BASE[0] if (half["verdict"] == "slower").all() else "no difference"
 
 
 def draw_race(times: pd.DataFrame) -> Picture:
