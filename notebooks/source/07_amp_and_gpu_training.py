@@ -821,7 +821,7 @@ for (kind, layout), row in arms.iterrows():
 print(f"- In float16 without a scaler, {lost:.0%} of a small ConvNeXt's gradients are lost; with one, hardly any.")
 print(f"- Computed, the full recipe keeps {sum(budgets['float32, 16 films'].values()) / 1e3:.1f} GB in float32 and "
       f"{sum(budgets['16 bits, 16 films'].values()) / 1e3:.1f} GB in sixteen bits.")
-print(f"- A training killed in epoch {killed.after + 1} went on and ended with a difference of {max(apart.values()):g}.")
+print(f"- A training killed in epoch {killed.after + 1} went on; the end differs by {max(apart.values()):g}.")
 
 # %% [markdown]
 # ## What we left out
