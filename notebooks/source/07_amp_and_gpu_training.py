@@ -722,7 +722,7 @@ draw_drill(whole, killed, resumed)
 from bonexage_utils.course.drill import largest_difference
 
 apart = largest_difference(runs / "whole", runs / "killed")
-same = course.device.type == "cuda" or not any(apart.values())  # a GPU may add in another order
+same = max(apart.values()) <= (1e-3 if course.device.type == "cuda" else 0.0)  # a GPU may add in another order
 print("the killed run ends in the same weights:", same)
 
 # %%
