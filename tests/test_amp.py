@@ -1,5 +1,6 @@
 """What notebook 07 looks at: bits with known answers, scales, memory, steps side by side, and a ledger."""
 
+import json
 import math
 import sys
 
@@ -295,7 +296,14 @@ def test_recorded_rows_are_shown_as_recorded() -> None:
             assert row["compared"] == pytest.approx(row["value"] / row["base_value"], rel=0.01)
 
 
-# --- exercises ---
+# --- the stored notebook and the exercises ---
+
+
+def test_stored_figures_tell_what_is_drawn_today() -> None:
+    stored = (precision_ledger.course_folder() / "notebooks" / "07_amp_and_gpu_training.ipynb").read_text("utf-8")
+    alts = {"".join(output["data"]["text/plain"]) for cell in json.loads(stored)["cells"]
+            for output in cell.get("outputs", []) if "image/png" in output.get("data", {})}
+    assert {formats.draw_bits().alt, nb07.draw_four_profiles().alt} <= alts
 
 
 def test_only_the_right_order_is_right() -> None:
