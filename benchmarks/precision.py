@@ -68,6 +68,7 @@ def final_errors(cohort: Cohort, films: FilmDataset, args: argparse.Namespace, p
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cohort", type=Path)
+    parser.add_argument("--name", default="phantom", help="of the films, for the table")
     parser.add_argument("--out", type=Path, default=Path("data/reference_runs"))
     parser.add_argument("--work", type=Path, default=Path("checkpoints/precision"), help="where the runs go")
     parser.add_argument("--backbone", default=BACKBONE)
@@ -97,7 +98,7 @@ def main() -> None:
         return first_batch(part, films, Preprocessing(size, *measure_intensity(part.films, part.rows)), device)
 
     def add(rows: list[dict], measure: str, size: int, films: int, repeats: int, started: float) -> None:
-        done.extend({"claim": CLAIM, "films": args.cohort.name, "measure": measure, **row, "repeats": repeats,
+        done.extend({"claim": CLAIM, "films": args.name, "measure": measure, **row, "repeats": repeats,
                      "backbone": f"{args.backbone}, {args.weights} weights", "size_px": size, "batch": films,
                      "device": device.type, "hardware": machine, "minutes": (time.perf_counter() - started) / 60,
                      "command": " ".join(["python benchmarks/precision.py", *sys.argv[2:]]), "commit": commit(),
@@ -139,7 +140,7 @@ def main() -> None:
             apart = paired_over_seeds(errors[precision], errors["fp32"])
             rows.append({"arm": f"{precision}, {BASE[1]}", "base": base, "value": errors[precision].mean(),
                          "base_value": errors["fp32"].mean(), "compared": apart.value, "low": apart.low,
-                         "high": apart.high, "verdict": verdict(apart, precision, "fp32")})
+                         "high": apart.high, "verdict": verdict(apart, precision, "fp32"), "epochs": args.epochs})
         add(rows, ERROR, args.train_size, 32, args.seeds, started)
 
 

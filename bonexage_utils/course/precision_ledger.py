@@ -62,7 +62,9 @@ def how_measured(folder: Path | None = None) -> str:
     lines = []
     for (measure, hardware), part in known.groupby(["measure", "hardware"], sort=False):
         row = part.iloc[-1]
-        often = {TIME: f"{row['repeats']} rounds", MEMORY: "one step", ERROR: f"{row['repeats']} seeds"}[measure]
+        often = f"{row['repeats']} rounds" if measure == TIME else "one step"
+        if measure == ERROR:
+            often = f"{row['repeats']} seeds, {row['epochs']:.0f} epochs"
         lines.append(f"{measure}: {row['backbone']}, {row['batch']} films of {row['size_px']} px, {often}, {hardware}, "
                      f"commit {row['commit']}, {row['date']}; {row['command']}")
     missing = "" if (known["device"] == "cuda").any() else f"On a GPU ({MOST_WANTED}): not yet measured."

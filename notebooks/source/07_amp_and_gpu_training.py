@@ -20,7 +20,7 @@
 # **You need** Python with functions, and to have seen a training loop: notebook 03 has one. Nothing here needs other
 # notebooks to have been run, nor a GPU: all of it works on a processor as well.
 #
-# **Time:** 60 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 3 minutes of computing
+# **Time:** 60 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 2 minutes of computing
 # and 3.4 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 #
 # Notebooks marked *(planned)* are still to come; this one needs none of them.
@@ -419,7 +419,7 @@ by_heart.round(1).rename_axis("MAE on the eight, months")
 
 # %% [markdown]
 # With SGD the wrong order stands still: the right column is where everybody begins. One would look for a bug. AdamW
-# divides each gradient by its usual size, and so it *hides* the mistake: it learns about as well. But the limit of 5 is
+# divides each gradient by its usual size, and so it *hides* the mistake: it learns all the same. But the limit of 5 is
 # gone. Every step is cut to one length, odd film or not; and where gradients fall below the 1e-8 that AdamW adds in its
 # division, their weights move by a fraction of what they should. A bug that raises no error and still learns is the
 # worst kind.
@@ -621,8 +621,9 @@ print("and auto, here, is", choose_precision("auto", course.device))
 # %% [markdown]
 # ## The ledger
 #
-# Beside the race, what `benchmarks/precision.py` has recorded: the same race on larger batches, and networks trained to
-# the end in each format, several seeds each, because a quick step is worth nothing if the network is worse for it.
+# Beside the race, what `benchmarks/precision.py` has recorded: the same race on larger films, the memory of larger
+# batches, and networks trained in each format, several seeds each, because a quick step is worth nothing if the
+# network is worse for it.
 
 # %%
 from bonexage_utils.course.precision_ledger import how_measured, ledger
