@@ -260,6 +260,7 @@ def test_ratios_are_taken_within_rounds() -> None:
 
 def test_a_profile_holds_every_part_of_every_step(cohort: Cohort, cache_dir, capfd: pytest.CaptureFixture[str]) -> None:
     films = film_sets(cohort, ("train",), 32, cache_dir=cache_dir)[0]["train"]
+    capfd.readouterr()  # the bar of reading films
     parts, operators = speed.profile_steps(films, Preprocessing(32, 0.3, 0.2), "test_convnext", "none", 4, CPU, 2,
                                            "fp32")
     assert parts["part"].tolist() == [*speed.PARTS] * 2

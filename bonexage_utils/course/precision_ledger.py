@@ -18,7 +18,9 @@ MOST_WANTED = "H100"  # what the course would like to have a row of
 def recorded_precision(folder: Path | None = None) -> pd.DataFrame:
     """data/reference_runs/precision.csv; without it, an empty table."""
     path = (folder or course_folder()) / "data" / "reference_runs" / "precision.csv"
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["measure", "arm", "device", "hardware"])
+    if not path.is_file():
+        return pd.DataFrame(columns=["measure", "arm", "device", "hardware"])
+    return pd.read_csv(path, dtype={"commit": str})  # else 7e23084 is a number
 
 
 def memory_verdict(ratio: float) -> str:
