@@ -367,12 +367,14 @@ draw_scale_history(scales, skipped)
 #
 # `Trainer.fit` has the same lines, with `torch.amp.GradScaler` in the place of ours. The same films, the same dropout:
 
-# %% tags=["nbval-check-output"]
+# %%
 from torch.amp import GradScaler
 
 restore_random(before, course.device)
 trainer.scaler = GradScaler(course.device.type, init_scale=2.0**20, growth_interval=4)
 _ = trainer.fit()
+
+# %% tags=["nbval-check-output"]
 pairs = list(zip(net.parameters(), trainer.network.parameters(), strict=True))
 print("the same scale in the end:", trainer.scaler.get_scale() == scaler.scale)
 print("and the same weights:", all(torch.allclose(mine, theirs, atol=1e-6) for mine, theirs in pairs))
