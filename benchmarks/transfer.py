@@ -206,7 +206,9 @@ def main() -> None:
             for row in [] if finished(**key) else own(args.phantoms, seed, args.epochs):
                 note({**key, **row}, started)
         elif args.mode == "zero":
-            key = {"phantoms": args.phantoms.name, "weights": args.weights, "epochs": args.epochs, "seed": seed}
+            drawn = json.loads((args.phantoms / COHORT_FILE).read_text(encoding="utf-8"))
+            key = {"phantoms": drawn["n"], "drawn_with_seed": drawn["seed"], "weights": args.weights,
+                   "epochs": args.epochs, "seed": seed}
             started = time.perf_counter()
             if not finished(**key):
                 config = replace(BASE, epochs=args.epochs, seed=seed, augmentation=STRONG, weights=args.weights)
