@@ -16,6 +16,7 @@ from torch import nn
 from bonexage_utils.batches import film_sets
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import formats, precision_ledger, scaling, speed
+from bonexage_utils.course.budget import kept_bytes
 from bonexage_utils.course.exercises import nb07
 from bonexage_utils.course.formats import FORMATS
 from bonexage_utils.course.scaling import Batch
@@ -195,7 +196,7 @@ def test_kept_memory_has_a_known_answer() -> None:
             return self.layer(images.flatten(1))[:, 0]
 
     films = Batch(torch.zeros(2, 1, 256, 256), torch.zeros(2, dtype=torch.long), torch.zeros(2))
-    kept = scaling.kept_for_backward(Line(), films, "fp32")
+    kept = kept_bytes(Line(), films.images, films.sex)
     assert kept == pytest.approx(films.images.nbytes, rel=0.001)
 
 
@@ -203,8 +204,8 @@ def test_a_budget_is_computed_as_it_is_measured(net: BoneAgeNet, batch: Batch) -
     found = scaling.budget("test_convnext", 32, 4, "fp32")
     weights = sum(p.numel() for p in net.parameters()) * 4 / 1e6
     assert found["weights"] == pytest.approx(weights)
-    assert found["AdamW's moments"] == pytest.approx(2 * weights)
-    assert found["kept for backward"] == pytest.approx(scaling.kept_for_backward(net, batch, "fp32") / 1e6, rel=0.02)
+    assert found["AdamW's two moments"] == pytest.approx(2 * weights)
+    assert found["kept for backward"] == pytest.approx(kept_bytes(net, batch.images, batch.sex) / 1e6, rel=0.03)
     half = scaling.budget("test_convnext", 256, 16, "bf16")["kept for backward"]
     assert 0.4 < half / scaling.budget("test_convnext", 256, 16, "fp32")["kept for backward"] < 0.8
     assert "of which" in scaling.draw_budgets({"one": found}).alt

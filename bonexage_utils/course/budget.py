@@ -32,8 +32,11 @@ LOOK = {"fp32": (ACCENT, "--"), "bf16": (BOYS, "-")}
 NAMES = {"fp32": "all in float32", "bf16": "with bfloat16 autocast"}
 
 
-def kept_bytes(net: nn.Module, *inputs: Tensor) -> int:
-    """Bytes that autograd keeps from one forward call for the way back, the network's own weights left out."""
+def kept_bytes(net: nn.Module, *inputs: Tensor, precision: str = "fp32") -> int:
+    """Bytes that autograd keeps from one forward call for the way back, the network's own weights left out.
+
+    `precision` is "fp32", or "bf16" or "fp16" under autocast.
+    """
     mine = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
     kept: dict[int, int] = {}
 
@@ -43,7 +46,8 @@ def kept_bytes(net: nn.Module, *inputs: Tensor) -> int:
             kept[store.data_ptr()] = store.nbytes()
         return tensor
 
-    with saved_tensors_hooks(note, lambda tensor: tensor):
+    cast = torch.autocast(inputs[0].device.type, DTYPES[precision], enabled=precision != "fp32")
+    with cast, saved_tensors_hooks(note, lambda tensor: tensor):
         said = net(*inputs)  # alive till the end, or memory would be given back and used again
     del said
     return sum(kept.values())
@@ -73,10 +77,8 @@ class Law:
 
 def memory_law(net: BoneAgeNet, precision: str, side: int = PROBE) -> Law:
     """The law of a network in "fp32" or "bf16" (autocast's rules for a processor), from two real calls on this one."""
-    kept = []
-    for films in (1, 2):
-        with torch.autocast("cpu", DTYPES[precision], enabled=precision != "fp32"):
-            kept.append(kept_bytes(net, torch.rand(films, 1, side, side), torch.zeros(films, dtype=torch.long)))
+    kept = [kept_bytes(net, torch.rand(films, 1, side, side), torch.zeros(films, dtype=torch.long),
+                       precision=precision) for films in (1, 2)]
     one_film = kept[1] - kept[0]
     return Law(sum(p.numel() for p in net.parameters()), kept[0] - one_film, one_film / side**2)
 

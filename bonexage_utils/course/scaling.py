@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from tqdm import tqdm
 
 from bonexage_utils.batches import FilmDataset, eval_loader, standardise, to_unit
-from bonexage_utils.checkpoints import count_parameters
 from bonexage_utils.config import DTYPES
+from bonexage_utils.course.budget import COPIES, memory_law
 from bonexage_utils.course.formats import power_text
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, age_loss
@@ -22,9 +21,7 @@ from bonexage_utils.plots import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 
 USUAL_SCALE = 2.0**16  # what torch.amp.GradScaler begins with
 SCALES = tuple(2.0**power for power in range(0, 25, 4))
-FLOAT_BYTES, MOMENTS = 4, 2  # of float32; AdamW keeps two for each weight
-PART_COLOUR = {"weights": MUTED, "their gradients": GIRLS, "AdamW's moments": "#009E73", "averaged weights": "#CC79A7",
-               "kept for backward": BOYS}
+PART_COLOUR = dict(zip((*COPIES, "kept for backward"), (MUTED, GIRLS, "#009E73", "#CC79A7", BOYS), strict=True))
 
 
 @dataclass(frozen=True)
@@ -150,43 +147,15 @@ def draw_scale_history(scales: list[float], skipped: list[bool]) -> Picture:
 
 # --- memory ---
 
-def kept_for_backward(net: nn.Module, batch: Batch, precision: str, fake: FakeTensorMode | None = None) -> int:
-    """Bytes that the forward pass keeps for the backward pass, the network's own tensors not counted.
-
-    Autograd hands over every tensor it saves; each memory is counted once, however many tensors look at it.
-    `fake`: the mode in which `batch` was made, if only shapes are to go through.
-    """
-    tensors = [*net.parameters(), *net.buffers()]
-    if fake:  # autograd saves a weight as it is, but a view of it as the fake one's
-        tensors += [fake.from_tensor(tensor) for tensor in tensors]
-    own = {tensor.untyped_storage()._cdata for tensor in tensors}
-    seen: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            seen[storage._cdata] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = batch_loss(net, batch, precision)
-    del loss
-    return sum(seen.values())
-
-
 def budget(backbone: str, size: int, films: int, precision: str) -> dict[str, float]:
     """MB that a training step needs, computed: the package's network on `films` films of (size, size) px.
 
-    Only shapes and formats go through the network (torch's fake tensors), so it takes seconds and hardly any memory.
     What kernels need to work in, and what the allocator wastes, is not in it.
     """
-    net = BoneAgeNet(backbone)
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-        batch = Batch(torch.empty(films, 1, size, size), torch.zeros(films, dtype=torch.long), torch.zeros(films))
-        kept = kept_for_backward(net, batch, precision, fake)
-    weights = FLOAT_BYTES * count_parameters(net)
-    parts = dict(zip(PART_COLOUR, (weights, weights, MOMENTS * weights, weights, kept), strict=True))
-    return {part: size_bytes / 1e6 for part, size_bytes in parts.items()}
+    law = memory_law(BoneAgeNet(backbone), precision)
+    parts = {part: copies * law.parameters for part, copies in COPIES.items()}
+    parts["kept for backward"] = law.step(films, size) - law.copies
+    return {part: float(size_bytes) / 1e6 for part, size_bytes in parts.items()}
 
 
 def draw_budgets(budgets: dict[str, dict[str, float]], card_gb: float = 16.0) -> Picture:

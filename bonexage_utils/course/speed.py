@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import Augmentation, FilmDataset, augment, standardise, to_unit, train_loader
 from bonexage_utils.config import choose_precision
-from bonexage_utils.course.scaling import Batch, batch_loss, kept_for_backward
+from bonexage_utils.course.budget import kept_bytes
+from bonexage_utils.course.scaling import Batch, batch_loss
 from bonexage_utils.evaluation import RESAMPLES, Interval
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, parameter_groups
@@ -88,7 +89,7 @@ class Contender:
             torch.cuda.reset_peak_memory_stats(self.device)
             self.step()
             return (torch.cuda.max_memory_allocated(self.device) - before) / 1e6
-        return kept_for_backward(self.net, self.batch, self.precision) / 1e6
+        return kept_bytes(self.net, self.batch.images, self.batch.sex, precision=self.precision) / 1e6
 
 
 def race(backbone: str, weights: str, batch: Batch, rounds: int = 5,

@@ -19,7 +19,7 @@
 # Notebook 03 helps; nothing here needs it to have been run.
 #
 # **Time:** 50 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
-# computing and 1.8 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
+# computing and 1.9 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

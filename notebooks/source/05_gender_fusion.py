@@ -19,7 +19,7 @@
 # **You need** Python with functions and classes, and a little PyTorch. Notebooks 00 to 04 help; nothing here needs
 # them to have been run.
 #
-# **Time:** 45 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
+# **Time:** 45 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 1.5 minutes of
 # computing and 1.6 GB of memory, plus about a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%

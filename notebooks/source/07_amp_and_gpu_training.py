@@ -20,8 +20,8 @@
 # **You need** Python with functions, and to have seen a training loop: notebook 03 has one. Nothing here needs other
 # notebooks to have been run, nor a GPU: all of it works on a processor as well.
 #
-# **Time:** 60 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 2 minutes of computing
-# and 3.4 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
+# **Time:** 60 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of computing
+# and 3.9 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 #
 # Notebooks marked *(planned)* are still to come; this one needs none of them.
 
@@ -486,8 +486,8 @@ ex.shares.check(my_shares)
 #
 # A training step keeps five things. The weights; a gradient for each; AdamW's two memories of earlier gradients; the
 # averaged weights, which are the ones used in the end. And, most of all, what the forward pass must keep for the
-# backward pass: the map after every layer, for every film of the batch. We can compute that without having the memory,
-# by sending nothing but shapes through the network. The full recipe, ConvNeXt-Tiny at 512 px:
+# backward pass: the map after every layer, for every film of the batch. We can compute that without having the memory:
+# it grows with films and pixels, so one small film and then two of them tell. The full recipe, ConvNeXt-Tiny at 512 px:
 
 # %%
 from bonexage_utils.course.scaling import budget, draw_budgets

@@ -20,7 +20,7 @@
 # to have been run.
 #
 # **Time:** 75 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 3 minutes of computing
-# and 1.7 GB of memory, plus about a minute, once, to draw the 2,400 films if no other notebook has.
+# and 2 GB of memory, plus about a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

@@ -21,7 +21,7 @@
 # needs them to have been run.
 #
 # **Time:** 50 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 3 minutes of computing
-# and 2.6 GB of memory, plus about a minute, once, to draw the films. On RSNA's films with a GPU the training takes
+# and 2.9 GB of memory, plus about a minute, once, to draw the films. On RSNA's films with a GPU the training takes
 # hours; it goes on where it was stopped.
 
 # %%
