@@ -23,6 +23,9 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import pandas as pd
+import torch
+from claims import commit
+from pretrain import hardware
 from tqdm import tqdm
 from transfer import BASE, SIDE, STRONG, zero
 
@@ -110,7 +113,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=3000, help="of the children; networks take 0, 1, …")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--size", type=int, default=96, help="px, what the network sees")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS))
     args = parser.parse_args()
 
@@ -119,16 +123,21 @@ def main() -> None:
     done = pd.read_csv(path).to_dict("records") if path.is_file() else []
     real = load_cohort(args.real)
     for variant in args.variants:
+        known = {row["network_seed"] for row in done if row["variant"] == variant}
+        missing = [seed for seed in range(args.seeds) if seed not in known]
+        if not missing:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             hands = draw_variant(variant, args.n, args.seed, Path(folder) / "hands")
-            for seed in range(args.seeds):
-                if any(row["variant"] == variant and row["network_seed"] == seed for row in done):
-                    continue
+            for seed in missing:
                 started = time.perf_counter()
-                config = replace(BASE, weights="none", epochs=args.epochs, seed=seed, augmentation=STRONG)
+                config = replace(BASE, weights="none", image_size=args.size, epochs=args.epochs, seed=seed,
+                                 augmentation=STRONG)
                 for row in zero(hands, real, config, report=False):
                     done.append({"variant": variant, "network_seed": seed, **row, "backbone": BASE.backbone,
-                                 "phantoms": args.n, "epochs": args.epochs,
+                                 "size_px": args.size, "phantoms": args.n, "epochs": args.epochs,
+                                 "hardware": hardware(), "commit": commit(),
+                                 "torch": torch.__version__.split("+")[0], "date": time.strftime("%Y-%m-%d"),
                                  "minutes": round((time.perf_counter() - started) / 60, 2)})
                     print(done[-1], flush=True)
                 pd.DataFrame(done).to_csv(path, index=False)

@@ -196,7 +196,7 @@ def coverage_by_group(coverage: Coverage) -> Picture:
     left.set(ylabel="inside", title="Share of labels inside, and its 95 % interval")
     left.yaxis.set_major_formatter(PercentFormatter(1))
     right.set(ylabel="width (months)", title="Mean width of the intervals")
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.1 * max(1.0, coverage.table["width"].max()))  # equal widths leave the top line without room
     left.legend()
     return Picture(figure, f"""Two panels by age band and sex. Share of labels inside their {coverage.wanted:.0%}
         interval: {held}. Mean width in months: {wide}.""")
