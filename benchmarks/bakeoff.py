@@ -38,6 +38,7 @@ from bonexage_utils.checkpoints import count_parameters
 from bonexage_utils.cohort import load_cohort, sample_cohort
 from bonexage_utils.config import choose_precision, lr_factor
 from bonexage_utils.course.heads import BACKBONE, paired_over_seeds, verdict
+from bonexage_utils.evaluation import median_by_sex
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
 
@@ -61,7 +62,10 @@ class Oven:
         self.bf16 = self.device.type == "cuda" and choose_precision("auto", self.device) == "bf16"
         whole = load_cohort(cohort)
         whole = sample_cohort(whole, films) if len(whole) > films else whole
-        self.sets = film_sets(whole, ("train", "selection", "calibration"), size)[0]
+        self.sets, parts, _ = film_sets(whole, ("train", "selection", "calibration"), size)
+        guess = median_by_sex(parts["train"])
+        self.baseline = {split: float((films["months"] - films["sex"].map(guess)).abs().mean())
+                         for split, films in parts.items()}
         self.preprocessing = Preprocessing(size, *measure_intensity(self.sets["train"].films, self.sets["train"].rows))
         self.clock: Callable[[], float] = time.process_time if self.device.type == "cpu" else self._gpu_clock
 
@@ -174,6 +178,7 @@ def bake(args: argparse.Namespace, table: Table) -> None:
             "updates": updates, "epochs": updates * BATCH / len(films), "seconds_per_update": cost[arm],
             "used_seconds": used, "minutes": (time.perf_counter() - wall) / 60, "parameters": count_parameters(net),
             "trained_on": len(films), "measured_on": len(errors), "split": split, "mae": errors.mean(),
+            "baseline": oven.baseline[split],  # the MAE of the median by sex
             "curve": " ".join(f"{part.mean():.2f}" for part in np.array_split(curve, min(POINTS, len(curve)))),
             "errors": " ".join(f"{error:.1f}" for error in errors), "hardware": hardware(), "commit": commit(),
             "torch": torch.__version__.split("+")[0], "timm": timm.__version__, "date": time.strftime("%Y-%m-%d"),
@@ -218,8 +223,8 @@ def compare(table: Table, claims: Path) -> None:
             row = {
                 "claim": f"ConvNeXt converges better than {rival}{told}", "films": a["films"], "a": "ConvNeXt",
                 "b": rival, "mae_a": errors["ConvNeXt"].mean(), "mae_b": errors[rival].mean(),
-                "difference": apart.value, "low": apart.low, "high": apart.high,
-                "verdict": verdict(apart, "ConvNeXt", rival), "trained_on": a["trained_on"],
+                "baseline": a["baseline"], "difference": apart.value, "low": apart.low,
+                "high": apart.high, "verdict": verdict(apart, "ConvNeXt", rival), "trained_on": a["trained_on"],
                 "measured_on": a["measured_on"], "seeds": len(seeds),
                 "backbone": f"{a['backbone']} and {b['backbone']}, whole, "
                             f"{'random' if a['weights'] == 'none' else a['weights']} weights, "

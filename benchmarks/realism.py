@@ -76,6 +76,8 @@ VARIANTS = {
     "one display": Variant(one_display),
     "nothing beside the hand": Variant(
         lambda n: replace(n, marker=False, collimated=0, edges=0, cast=False, ring=False)),
+    "nothing that differs between films": Variant(lambda n: NEUTRAL, {
+        "skeleton.BUILD_SD": 0.0, "tissue.TRABECULAR_CONTRAST": 0.0}),
 }
 
 

@@ -28,12 +28,13 @@ def overlay(ax, film: np.ndarray, map: np.ndarray, outline: np.ndarray | None = 
 @style()
 def attribution_maps(film: np.ndarray, found: list[Attribution], region: np.ndarray | None = None) -> Picture:
     """One film, uint8 (S, S), then each map over it; `region`, bool (S, S), is outlined, e.g. the deciding centres."""
-    figure, axes = new_figure(2.9 * (len(found) + 1), 3.3, 1, len(found) + 1, squeeze=False)
+    figure, axes = new_figure(2.4 * (len(found) + 1), 3.0, 1, len(found) + 1, squeeze=False)
     axes[0, 0].imshow(film, cmap="gray", vmin=0, vmax=255)
     axes[0, 0].set_title("film", loc="center")
     for ax, told in zip(axes[0, 1:], found, strict=True):
         overlay(ax, film, told.map, region)
-        ax.set_title(told.method.replace("_", " "), loc="center")
+        older, younger = (_signed(told.map[side].sum()) for side in (told.map > 0, told.map < 0))
+        ax.set_title(f"{told.method.replace('_', ' ')}\n{older} and {younger} months", loc="center", fontsize=9)
     for ax in axes.flat:
         ax.axis("off")
     figure.supxlabel(COLOURS_SAY, fontsize=9)

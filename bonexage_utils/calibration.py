@@ -111,8 +111,9 @@ def fit_calibration(films: pd.DataFrame, said_by: dict, label_hashes: dict[str, 
                             "others; calibrate on the cohort as it was")
     seen = films["split"].isin(LEARNED_FROM)
     if seen.any():
-        raise BoneXageError(f"{int(seen.sum()):,} of these films are in the splits train and selection, which the "
-                            "network learned from; calibrate on 'predict --split calibration'")
+        splits = " or ".join(films.loc[seen, "split"].unique())
+        raise BoneXageError(f"{int(seen.sum()):,} of these films are of split {splits}, from which the network "
+                            "learned; calibrate on 'predict --split calibration'")
     if (films["told"] != films["sex"]).any():
         raise BoneXageError("films were predicted with another sex than their label's, or none; predict the cohort's "
                             "folder, which knows them")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bonexage_utils.calibration import Coverage
-from bonexage_utils.evaluation import SMALLEST_GROUP, Evaluation, agreement, bootstrap_mean, slope
+from bonexage_utils.evaluation import SMALLEST_GROUP, Evaluation, Interval, agreement, bootstrap_mean, slope
 
 # Okabe & Ito's palette (2008), made for colour-blind readers; girls and boys differ in lightness and marker too.
 GIRLS, BOYS, ACCENT, MUTED = "#E69F00", "#0072B2", "#D55E00", "#777777"
@@ -141,19 +141,21 @@ def error_against_age(films: pd.DataFrame) -> Picture:
         years = films[column] / 12
         _scatter_by_sex(ax, films, films[column], error)
         per_year = slope(years, error)
-        steps = [(year, error[(years >= year) & (years < year + 2)]) for year in range(0, 20, 2)]
-        means = [(12 * (year + 1), bootstrap_mean(part)) for year, part in steps if len(part) >= SMALLEST_GROUP]
-        if means:
-            middle, low, high = np.array([(mean.value, mean.low, mean.high) for _, mean in means]).T
-            ax.errorbar([x for x, _ in means], middle, yerr=[middle - low, high - middle], color="black", fmt="-s",
-                        markersize=4, capsize=3, label="mean of two years")
+        steps = [error[(years >= year) & (years < year + 2)] for year in range(0, 20, 2)]
+        means = [bootstrap_mean(part) if len(part) >= SMALLEST_GROUP else Interval(np.nan, np.nan, np.nan)
+                 for part in steps]  # the line breaks where there are too few films
+        middle, low, high = np.array([(mean.value, mean.low, mean.high) for mean in means]).T
+        ax.errorbar(range(12, 240, 24), middle, yerr=[middle - low, high - middle], color="black", fmt="-s",
+                    markersize=4, capsize=3, label="mean of two years")
         ax.axhline(0, color=MUTED, linewidth=0.8, zorder=0)
-        ax.set(xlabel=f"{name} (months)", title=f"Against the {name}: {per_year.value:+.2f} months per year")
+        ax.set(xlabel=f"{name} (months)", xlim=(0, 240), xticks=range(0, 241, 60),
+               title=f"Against the {name}: {per_year.value:+.2f} months per year")
         told.append(f"against the {name} it changes by {per_year} months per year of age")
     axes[0].set_ylabel("prediction − label (months)")
     axes[0].legend(fontsize=8)
     return Picture(figure, f"""Two scatters of the error, prediction minus label, of {len(films)} films:
-        {" and ".join(told)} (95 % interval). Squares show the mean error of every two years of age.""")
+        {" and ".join(told)} (95 % interval). Squares show the mean error of every two years of age
+        that have {SMALLEST_GROUP} films.""")
 
 
 def _by_group(ax, table: pd.DataFrame, value: str, bounds: bool = True, counts: bool = False) -> str:
@@ -182,8 +184,16 @@ def error_by_group(evaluation: Evaluation) -> Picture:
     told = _by_group(ax, evaluation.groups, "mae", counts=True)
     ax.set(ylabel="MAE (months)", title="Mean absolute error by age and sex, 95 % interval")
     ax.set_ylim(bottom=0)
+    cells = evaluation.groups[evaluation.groups[["sex", "age"]].ne("all").all(axis=1)]
+    silent = cells[cells["mae"].isna()]
+    for place, age in enumerate(dict.fromkeys(cells["age"])):
+        few = [f"{row.sex} n={row.n}" for row in silent[silent["age"] == age].itertuples()]
+        ax.annotate("\n".join([*few, "too few"] if few else ""), (place, 0), (0, 3), textcoords="offset points",
+                    fontsize=7, ha="center", color=MUTED)
     ax.legend()
-    return Picture(figure, f"Mean absolute error in months with 95 % intervals by age band and sex: {told}.")
+    few = "; ".join(f"{row.sex} {row.age}, {row.n} films" for row in silent.itertuples())
+    return Picture(figure, f"Mean absolute error in months with 95 % intervals by age band and sex: {told}."
+                   + f" Too few to speak: {few}." * bool(few))
 
 
 @style()
@@ -192,9 +202,10 @@ def coverage_by_group(coverage: Coverage) -> Picture:
     figure, (left, right) = new_figure(9, 4, 1, 2)
     held = _by_group(left, coverage.table, "coverage")
     wide = _by_group(right, coverage.table, "width", bounds=False)
-    left.axhline(coverage.wanted, color=ACCENT, linestyle="--", label=f"wanted: {coverage.wanted:.0%}")
+    left.axhline(coverage.wanted, color=ACCENT, linestyle="--", label=f"promised: {coverage.wanted:.0%}")
     left.set(ylabel="inside", title="Share of labels inside, and its 95 % interval")
-    left.yaxis.set_major_formatter(PercentFormatter(1))
+    left.set_ylim(min(0.5, left.get_ylim()[0]), 1.02)  # the same for two pictures, so that they can be compared
+    left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     right.set(ylabel="width (months)", title="Mean width of the intervals")
     right.set_ylim(0, 1.1 * max(1.0, coverage.table["width"].max()))  # equal widths leave the top line without room
     left.legend()

@@ -243,6 +243,17 @@ def known_times() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def test_the_interval_of_a_ratio_is_as_wide_as_it_says() -> None:
+    """Of a few rounds, where a bootstrap would hold the truth five times in six only."""
+    rng, held = np.random.default_rng(0), []
+    for _ in range(400):
+        times = known_times()
+        times["seconds"] *= np.exp(rng.normal(0, 0.1, len(times)))
+        ratio = speed.time_ratio(times, ("fp16", "channels-last"))
+        held.append(ratio.low <= 20 * math.sqrt(1.01) <= ratio.high)
+    assert 0.92 < np.mean(held) < 0.98
+
+
 def test_ratios_are_taken_within_rounds() -> None:
     """Steps that get slower and slower, all alike: the ratio is known, and sure."""
     table = speed.time_table(known_times())
@@ -281,13 +292,19 @@ def test_the_ledger_says_what_is_missing(tmp_path) -> None:
     live = table.loc["here, live (processor)"]
     assert live["verdict"].tolist() == ["faster", "leaner", "slower", "leaner"]
     assert (table.loc["recorded: H100", "verdict"] == "not yet measured").all()
+    assert (table.loc["recorded: a processor", "of"] == "bf16, fp16").all()
+    assert "MB a step (kept, counted)" in live["what"].tolist()
     assert precision_ledger.how_measured(tmp_path) == "On a GPU (H100): not yet measured."
 
 
 def test_recorded_rows_are_shown_as_recorded() -> None:
     known = precision_ledger.recorded_precision()
     assert len(known), "benchmarks/precision.py has not been run"
-    told = precision_ledger.how_measured()
+    told, shown = precision_ledger.how_measured(), precision_ledger.ledger(speed.time_table(known_times()), CPU)
+    trained = known.loc[(known["measure"] == precision_ledger.ERROR) & (known["device"] == "cpu"), "arm"]
+    if not trained.str.startswith("fp16").any():
+        missing = shown[(shown["what"] == precision_ledger.ERROR) & (shown["of"] == "fp16")]
+        assert missing["verdict"].tolist() == ["not yet measured"]
     for row in known.to_dict("records"):
         assert row["claim"] == precision_ledger.CLAIM
         assert row["commit"] in told

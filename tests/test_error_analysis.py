@@ -132,6 +132,8 @@ def test_a_control_is_beaten_film_by_film() -> None:
     found = looking.against_controls(table)
     assert found.loc["another child's", ["own minus control", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
     assert found["above"].tolist() == [True, False, False]
+    assert found.loc["another child's", "said"] == "above"
+    assert found["said"].tolist()[-1] == "below"
     told = looking.draw_scores({"last_map": table}).alt
     assert f"last map: the centres that decide {own.mean():.2f}" in told
     assert "over 30 hands" in told
@@ -157,14 +159,15 @@ def test_hands_are_scored_where_their_centres_are(run: Path) -> None:
 
 
 def test_recorded_looks_or_not_yet_measured(tmp_path: Path) -> None:
-    assert "Not yet measured" in looking.draw_looks_by_seed(looking.recorded_looks(tmp_path)).alt
-    rows = [{"network": "frozen backbone", "pooling": pooling, "seed": seed, "centres": 0.2 + 0.1 * (pooling == "GeM"),
-             "area_centres": 0.1} for seed in (0, 1) for pooling in ("GeM", "average")]
+    assert "Not yet measured" in looking.draw_looks_by_hand(looking.recorded_looks(tmp_path)).alt
+    rows = [{"network": "frozen backbone", "pooling": pooling, "seed": seed,
+             "shares": "0.30 0.20 0.40" if pooling == "average" else f"0.3{seed} 0.30 0.3{5 - seed}"}
+            for seed in (0, 2) for pooling in ("GeM", "average")]  # + 0 and 2, + 10 and 10, − 5 and 7 points
     path = tmp_path / looking.LOOKS_FILE
     path.parent.mkdir(parents=True)
     pd.DataFrame(rows).to_csv(path, index=False)
-    told = looking.draw_looks_by_seed(looking.recorded_looks(tmp_path)).alt
-    assert "frozen backbone: seed 0 2.00 and 3.00, seed 1 2.00 and 3.00" in told
+    told = looking.draw_looks_by_hand(looking.recorded_looks(tmp_path)).alt
+    assert "frozen backbone, 2 seeds: 2 of 3 hands lie above zero, from -6.0 to +10.0, mean +1.67" in told
 
 
 # --- the strip ---

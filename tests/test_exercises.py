@@ -153,6 +153,7 @@ LOSSES = {
     "detached": (lambda p, m: (p.reshape(-1).detach() - m).abs().mean(), "no gradient"),
     "a number": (lambda p, m: float((p.reshape(-1) - m).abs().mean()), "no gradient"),
     "NumPy": (lambda p, m: np.abs(p.numpy().ravel() - m.numpy()).mean(), "no gradient"),
+    "NumPy on tensors": (lambda p, m: np.mean(np.abs(p.reshape(-1) - m)), "torch tensors: write x.mean()"),
     "both sorted": (lambda p, m: (p.reshape(-1).sort()[0] - m.sort()[0]).abs().mean(), "sort"),
     "one child's": (lambda p, m: (p.reshape(-1) - m).abs()[0], "by hand it is"),
 }
@@ -339,3 +340,5 @@ def test_the_clinics_are_what_their_figure_shows(course: Course) -> None:
         assert f"{name}, {who}: labels mostly from" in told
         assert ((labels[name] >= low) & (labels[name] < high)).all()
     assert nb06.build(course).clinic.solution_value == "C"
+
+

@@ -32,7 +32,7 @@ def test_memory_may_be_written_in_several_ways(function: object, expected: str) 
     assert expected in said(EXERCISES.memory, function)
 
 
-@pytest.mark.parametrize("answer", ["BE", "eb", "B, E", ["b", "E"], {"B", "E"}])
+@pytest.mark.parametrize("answer", ["BE", "eb", "B, E", "B and E", "B+E", ["b", "E"], {"B", "E"}, ["BE"]])
 def test_letters_may_be_written_in_several_ways(answer: object) -> None:
     assert said(EXERCISES.sentences, answer).startswith("right")
 

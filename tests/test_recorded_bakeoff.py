@@ -25,7 +25,7 @@ def recorded(tmp_path: Path) -> Path:
             rows.append({"films": "phantom", "size_px": 96, "seconds": 40.0, "start": "none", "arm": arm,
                          "matched": "time", "seed": seed, "backbone": "b", "weights": "none", "lr": 1e-3,
                          "updates": 100, "epochs": 2.0, "parameters": 3_500_000, "trained_on": 1800,
-                         "measured_on": FILMS, "mae": off + seed, "curve": "40 30 20",
+                         "measured_on": FILMS, "mae": off + seed, "baseline": 30.0, "curve": "40 30 20",
                          "errors": " ".join([f"{off + seed}.0"] * FILMS), "hardware": "1 cores", "commit": "abc",
                          "date": "2026-11-23"})
     rows.append({**rows[0], "matched": "tuning", "mae": 99.0})
@@ -42,6 +42,8 @@ def test_what_is_recorded_is_told(recorded: Path) -> None:
     assert "40 s of computing a run, 3 seeds, 1800 films at 96 px" in bakeoff.how_baked(recorded)
     told = bakeoff.draw_bakeoff(recorded).alt
     assert "the phantom: ConvNeXt 21.0 (seeds 20.0 to 22.0), ResNet 13.0" in told
+    assert "the median by sex 30.0, a dotted line" in told
+    assert table.loc["median by sex", "MAE, months"] == 30
     assert "real films, 100 px: not yet measured" in told
 
 

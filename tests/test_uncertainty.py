@@ -14,7 +14,6 @@ from bonexage_utils.cohort import Cohort
 from bonexage_utils.course import uncertainty
 from bonexage_utils.course.exercises import nb09
 from bonexage_utils.course.start import PROFILES, Course
-from bonexage_utils.evaluation import Interval
 from bonexage_utils.images import Preprocessing
 
 
@@ -57,13 +56,13 @@ def test_new_films_alike_are_held_and_others_are_not() -> None:
 def test_shares_and_their_verdicts() -> None:
     found = uncertainty.share(np.arange(100) < 90)  # Wilson's interval of 90 in 100
     assert (found.value, round(found.low, 4), round(found.high, 4)) == (0.9, 0.8256, 0.9448)
-    for interval, expected in ((Interval(0.8, 0.7, 0.89), "less"), (Interval(0.97, 0.91, 0.99), "more"),
-                               (found, "as promised")):
-        assert uncertainty.verdict(interval, 0.9).startswith(expected)
+    for inside, expected in ((0.8, "less"), (0.97, "more"), (0.9, "as promised")):
+        assert uncertainty.verdict(inside, (0.85, 0.95)).startswith(expected)
     films = pd.DataFrame({"months": [10.0] * 90 + [50.0] * 10, "low_months": 0.0, "high_months": 20.0})
-    table = uncertainty.shares({"these": films}, 0.9)
+    table = uncertainty.shares({"these": (films, 200), "too many": (pd.concat([films] * 3), 20_000)}, 0.95)
     assert table.loc["these", ["n", "inside", "width"]].tolist() == [100, 0.9, 20]
-    assert "these 90% [83%, 94%]" in uncertainty.draw_shares(table, 0.9).alt
+    assert table["verdict"].str.split(" ").str[0].tolist() == ["as", "less"]  # 200 films may calibrate that badly
+    assert f"these 90% [83%, 94%], luck {table['luck from'].iloc[0]:.0%}" in uncertainty.draw_shares(table, 0.95).alt
 
 
 def test_the_range_of_one_calibration() -> None:
@@ -75,6 +74,12 @@ def test_the_range_of_one_calibration() -> None:
     true = np.array([half_width(rng.uniform(size=60), 0.9) for _ in range(4000)])
     low, high = uncertainty.chance_range(60, 0.9)
     assert ((true >= low) & (true <= high)).mean() == pytest.approx(0.95, abs=0.015)
+    low, high = uncertainty.new_range(60, 0.9, 80)
+    shares = rng.binomial(80, true) / 80
+    assert (shares < low).mean() < 0.03 > (shares > high).mean()
+    assert ((shares >= low) & (shares <= high)).mean() > 0.94
+    low, high = uncertainty.new_range(60, 0.9, 10**6)  # so many new films that only the calibration's luck is left
+    assert (low, high) == pytest.approx(uncertainty.chance_range(60, 0.9), abs=1e-3)
 
 
 @given(st.integers(9, 400))
@@ -102,8 +107,10 @@ def test_under_stress_the_interval_goes_where_the_answer_goes() -> None:
     rows = [films.assign(perturbation="rotation", strength=strength, stressed=(films["predicted"] + move).clip(0, 240))
             for strength, move in ((5.0, 0.0), (180.0, 100.0))]
     table = uncertainty.under_stress(pd.concat(rows), calibration)
-    assert table["inside"][0] == uncertainty.held(uncertainty.with_intervals(films, calibration)).mean()
-    assert table["inside"][1] < 0.3
+    asis = uncertainty.held(uncertainty.with_intervals(films, calibration)).mean()
+    assert table["perturbation"].tolist() == ["none", "rotation", "rotation"]
+    assert table["inside"].tolist()[:2] == [asis, asis]
+    assert table["inside"][2] < 0.3
     assert "rotation" in uncertainty.draw_under_stress(table, 0.9).alt
 
 

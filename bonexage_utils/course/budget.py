@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from bonexage_utils.config import DTYPES
+from bonexage_utils.config import DTYPES, TrainConfig
 from bonexage_utils.course.widgets import with_picture
 from bonexage_utils.model import BoneAgeNet
 from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
 
 # Bytes for each number that a network learns; the package computes with float32 weights in every precision.
 COPIES = {"weights": 4, "their gradient": 4, "AdamW's two moments": 8, "the averaged weights": 4}
+RECIPE = TrainConfig()  # the full recipe
 GB, GPU = 1e9, 16e9
 SPARE = 0.2  # of the GPU, for what is not computed here: scratch space, the driver, gaps between blocks
 THERE_AND_BACK = 3  # forward once, backward twice: for the gradient of the input and for that of the weights
@@ -123,6 +124,9 @@ def draw_memory(laws: dict[str, Law], batches: tuple[int, ...] = TWIN_BATCHES) -
         ax.axhspan(0, copies, color=MUTED, alpha=0.4, linewidth=0, label="weights and their copies")
         ax.axhspan(GPU * (1 - SPARE) / GB, GPU / GB, color=MUTED, alpha=0.15, linewidth=0, label="to be left free")
         ax.axhline(GPU / GB, color="black", linewidth=1, label=f"{GPU / GB:.0f} GB")
+        if films == RECIPE.batch_size:
+            marks = [law.step(films, RECIPE.image_size) / GB for law in laws.values()]
+            ax.plot([RECIPE.image_size] * len(marks), marks, "o", color="black", markersize=5)
         ax.set(xlabel="side of the film (px)", xlim=(SIDES[0], SIDES[-1]), ylim=(0, 24), yticks=range(0, 25, 4),
                xticks=(128, 256, 384, 512, 640, 768), title=f"{films} film{'s' * (films > 1)} a step")
         told.append(f"with {films} films a step it fits {', '.join(fits)}")

@@ -17,6 +17,7 @@ from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.config import TrainConfig
 from bonexage_utils.course.heads import frozen_backbone
 from bonexage_utils.course.start import Course
+from bonexage_utils.course.uncertainty import share
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import (
     RESAMPLES,
@@ -159,12 +160,15 @@ def errors_on(course: Course, table: Path, data: Path) -> pd.DataFrame:
 
 
 def at_home_and_away(places: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """MAE and bias with their 95 % intervals, and the share inside the interval, by place; from `errors_on`."""
+    """MAE, bias and the share inside the interval, each with its 95 % interval, by place; from `errors_on`."""
     rows = {}
     for name, films in places.items():
         mae, bias = bootstrap_mean(films["error"].abs()), bootstrap_mean(films["error"])
+        known = films["inside"].dropna()
+        held = share(known.to_numpy() == 1) if len(known) else Interval(*[float("nan")] * 3)
         rows[name] = {"n": len(films), "mae": mae.value, "low": mae.low, "high": mae.high, "bias": bias.value,
-                      "bias_low": bias.low, "bias_high": bias.high, "inside": films["inside"].mean()}
+                      "bias_low": bias.low, "bias_high": bias.high, "inside": held.value, "inside_low": held.low,
+                      "inside_high": held.high}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -206,6 +210,8 @@ def who_speaks(groups: pd.DataFrame) -> str:
     if loud.empty:
         return said
     worst = loud.loc[loud["mae"].idxmax()]
+    if len(loud) == 1:
+        return f"{said}: {worst.sex}, {worst.age}, {worst.mae:.1f} months, and nobody to compare it with"
     return f"{said}; the worst of them: {worst.sex}, {worst.age}, {worst.mae:.1f} months"
 
 

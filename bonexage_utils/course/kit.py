@@ -46,12 +46,11 @@ DEVICE_DECIDES = "depends on the device, not on the films"
 MASKS_NEEDED = "GeM looks more at ossification centres than average pooling"
 
 # What, and how many minutes; of a notebook None means those of its own first cell.
-HALF_DAY = (("Welcome; does it run on every machine?", 10), ("00", 20), ("01", 35), ("03", 40), ("Break", 15),
-            ("04", 35), ("05", 35), ("08", 40), ("Would you let it read a child's hand?", 10))
+HALF_DAY = (("Welcome; does it run on every machine?", 10), ("00", 25), ("01", 35), ("03", 35), ("Break", 15),
+            ("04", 40), ("05", 30), ("08", 40), ("Would you let it read a child's hand?", 10))
 DAY_ONE = (("Welcome; does it run on every machine?", 15), ("00", None), ("01", None), ("Break", 15), ("02", None),
-           ("03", None), ("Lunch", 60), ("04", None), ("05", None), ("Break", 15), ("06", None),
-           ("What we would claim by now", 15))
-DAY_TWO = (("Questions from yesterday", 15), ("07", None), ("Break", 15), ("08", None), ("Lunch", 60), ("09", None),
+           ("Lunch", 60), ("03", None), ("Break", 15), ("04", None), ("What we would claim by now", 15))
+DAY_TWO = (("Questions from yesterday", 15), ("05", None), ("Break", 15), ("08", None), ("Lunch", 60), ("09", None),
            ("Break", 15), ("10", None), ("Each group presents: would you let it read a child's hand?", 45))
 STARTS_AT, UNWRITTEN = 9 * 60, 60  # o'clock in minutes; minutes planned for a notebook that is not there
 
@@ -191,7 +190,8 @@ def _measured(row: dict | None) -> str:
         return NOT_YET
     both = (f"{row['a']} minus {row['b']}" if pd.isna(row["mae_a"]) else
             f"{row['a']} {row['mae_a']:.1f} against {row['b']} {row['mae_b']:.1f}")
-    return f"{both}: {signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]"
+    guess = f" (median by sex {row['baseline']:.1f})" if pd.notna(row.get("baseline")) else ""
+    return f"{both}{guess}: {signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]"
 
 
 def _verdict(found: dict[str, dict | None]) -> str:

@@ -18,7 +18,7 @@ from bonexage_utils.phantom import read_masks, write_cohort
 from bonexage_utils.phantom.dataset import IMAGE_FOLDER, MASK_FOLDER, TRUTH_FILE
 from bonexage_utils.phantom.evidence import centre_region, deciding_centres, letterbox_mask
 from bonexage_utils.phantom.maturity import CENTRES
-from bonexage_utils.plots import BOYS, MUTED, Picture, new_figure
+from bonexage_utils.plots import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.prediction import Predictor
 
 HANDS, HANDS_SEED = 40, 8  # children drawn for this notebook alone: in no cohort of the course, nor in the pretraining
@@ -54,12 +54,13 @@ def film_and_region(folder: Path, row: pd.Series, size: int) -> tuple[np.ndarray
 
 def against_controls(table: pd.DataFrame) -> pd.DataFrame:
     """Of a table of `evidence.score_on_bones`: for each control the mean of own minus it over films, with its 95 %
-    interval (`low`, `high`), and whether the network scores `above` it, which takes an interval above zero."""
+    interval (`low`, `high`), whether the network scores `above` it, which takes an interval above zero, and `said`."""
     rows = {}
     for control, name in list(SCORES.items())[1:]:
         apart = bootstrap_mean((table["own"] - table[control]).to_numpy())
         rows[name] = {"control": table[control].mean(), "own minus control": apart.value, "low": apart.low,
-                      "high": apart.high, "above": apart.low > 0}
+                      "high": apart.high, "above": apart.low > 0,
+                      "said": "above" if apart.low > 0 else "below" if apart.high < 0 else "not told apart"}
     return pd.DataFrame(rows).T.astype({"above": bool}).infer_objects()
 
 
@@ -116,23 +117,24 @@ def recorded_looks(folder: Path | None = None) -> pd.DataFrame:
     return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["network", "pooling", "seed"])
 
 
-def draw_looks_by_seed(looks: pd.DataFrame) -> Picture:
-    """`recorded_looks`: how many times its area the centres get of the attribution, seed by seed, a panel for each kind
-    of training; the two poolings of a seed are joined."""
+def draw_looks_by_hand(looks: pd.DataFrame) -> Picture:
+    """`recorded_looks`: GeM minus average pooling, the share of attribution on all centres in points of a hundred, a
+    point for each hand (mean of the seeds), in order of size; a panel for each kind of training."""
     kinds = list(dict.fromkeys(looks["network"]))
-    figure, axes = new_figure(1.2 + 2.9 * max(len(kinds), 1), 3.0, 1, max(len(kinds), 1), squeeze=False, sharey=True)
+    figure, axes = new_figure(2.4 + 3.4 * max(len(kinds), 1), 3.2, 1, max(len(kinds), 1), squeeze=False, sharey=True)
     told = []
     for ax, kind in zip(axes[0], kinds, strict=False):
-        mine = looks[looks["network"] == kind]
-        times = mine.assign(times=mine["centres"] / mine["area_centres"]).pivot_table("times", "seed", "pooling")
-        for _, pair in times.iterrows():
-            ax.plot([0, 1], pair[["average", "GeM"]], "o-", color=BOYS, linewidth=1, markersize=5)
-        ax.axhline(1, color="black", linewidth=0.8, linestyle="--")
-        ax.set(xticks=(0, 1), xlim=(-0.4, 1.4), title=kind)
-        ax.set_xticklabels(["average", "GeM"])
-        told.append(f"{kind}: " + ", ".join(f"seed {seed} {pair['average']:.2f} and {pair['GeM']:.2f}"
-                                            for seed, pair in times.iterrows()))
-    axes[0, 0].set(ylabel="attribution / area, centres", ylim=(0, None))
-    return Picture(figure, f"""How many times their share of the area all ossification centres get of the attribution,
-        by a network with average pooling and one with GeM of the same seed, joined by a line. {'; '.join(told)
-        or 'Not yet measured'}.""")
+        mine = looks[looks["network"] == kind].pivot_table("shares", "seed", "pooling", aggfunc="first").dropna()
+        gem, average = (np.stack([np.array(text.split(), float) for text in mine[pooling]])
+                        for pooling in ("GeM", "average"))
+        apart = np.sort(100 * (gem - average).mean(0))
+        ax.plot(np.arange(1, len(apart) + 1), apart, "o", color=BOYS, markersize=4)
+        ax.axhline(0, color="black", linewidth=0.8, linestyle="--")
+        ax.axhline(apart.mean(), color=ACCENT, label=f"mean {apart.mean():+.2f}".replace("-", "−"))
+        ax.set(xlabel="hands, in order", title=kind)
+        ax.legend()
+        told.append(f"{kind}, {len(mine)} seeds: {int((apart > 0).sum())} of {len(apart)} hands lie above zero, from "
+                    f"{apart[0]:+.1f} to {apart[-1]:+.1f}, mean {apart.mean():+.2f}")
+    axes[0, 0].set(ylabel="GeM − average (points of 100)")
+    return Picture(figure, f"""The share of attribution that falls on the ossification centres, GeM minus average
+        pooling, hand by hand. {'; '.join(told) or 'Not yet measured'}.""")

@@ -221,7 +221,7 @@ def draw_from_mean_to_max(rows: dict[str, Tensor]) -> Picture:
     ax.set(xlabel="p", ylabel="GeM / mean", ylim=(0, None), xticks=(ticks := (1, 3, 10, 30, 100)))
     ax.set_xticklabels(map(str, ticks))
     ax.minorticks_off()
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left", frameon=True, framealpha=1, edgecolor="none")
     return Picture(figure, f"""GeM as a multiple of the mean against p, logarithmic, from 1 to {POWERS[-1]:g}.
         {'; '.join(told)}.""")
 

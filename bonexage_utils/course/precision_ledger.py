@@ -36,6 +36,11 @@ def _number(value: float, measure: str) -> str:
     return f"{value:+.2f} months" if measure == ERROR else f"× {value:.2f}"
 
 
+def _measured(measure: str, device: str) -> str:
+    """On a processor the memory is no measurement: what autograd keeps is counted."""
+    return f"{measure} (kept, counted)" if measure == MEMORY and device == "cpu" else measure
+
+
 def ledger(measured: pd.DataFrame, device: torch.device, folder: Path | None = None) -> pd.DataFrame:
     """A row for each comparison: live ones out of `speed.time_table`, then the recorded ones, then what is missing."""
     live, rows = f"here, live ({DEVICES.get(device.type, device.type)})", []
@@ -44,17 +49,20 @@ def ledger(measured: pd.DataFrame, device: torch.device, folder: Path | None = N
             rows.append([live, TIME, _arm(*arm), _arm(*BASE), f"× {row['time']:.2f}",
                          f"[{row['low']:.2f}, {row['high']:.2f}]", row["verdict"]])
             if arm[1] == BASE[1]:
-                rows.append([live, MEMORY, _arm(*arm), _arm(*BASE), f"× {row['memory']:.2f}", "",
-                             memory_verdict(row["memory"])])
+                rows.append([live, _measured(MEMORY, device.type), _arm(*arm), _arm(*BASE), f"× {row['memory']:.2f}",
+                             "", memory_verdict(row["memory"])])
     known = recorded_precision(folder)
     for row in known.to_dict("records"):
         interval = "" if pd.isna(row["low"]) else f"[{row['low']:.2f}, {row['high']:.2f}]"
-        rows.append([f"recorded: {row['hardware']}", row["measure"], row["arm"], row["base"],
+        rows.append([f"recorded: {row['hardware']}", _measured(row["measure"], row["device"]), row["arm"], row["base"],
                      _number(row["compared"], row["measure"]), interval, row["verdict"]])
     for name, there in (("a processor", "cpu"), (MOST_WANTED, "cuda")):
         for measure in (TIME, MEMORY, ERROR):
-            if not ((known["device"] == there) & (known["measure"] == measure)).any():
-                rows.append([f"recorded: {name}", measure, "bf16, fp16", "fp32", "", "", "not yet measured"])
+            arms = known.loc[(known["device"] == there) & (known["measure"] == measure), "arm"] if len(known) else []
+            absent = [kind for kind in ("bf16", "fp16") if not any(arm.startswith(kind) for arm in arms)]
+            if absent:
+                rows.append([f"recorded: {name}", _measured(measure, there), ", ".join(absent), "fp32", "", "",
+                             "not yet measured"])
     return pd.DataFrame(rows, columns=COLUMNS).set_index("where")
 
 

@@ -97,7 +97,8 @@ def _result(metrics: dict) -> pd.DataFrame:
     rows["limits of agreement, months"] = (f"{metrics['agreement']['lower']['value']:.0f} to "
                                            f"{metrics['agreement']['upper']['value']:.0f}")
     if metrics["noise_floor_months"] is not None:
-        rows["labels of these phantoms are off by, months"] = f"{metrics['noise_floor_months']:.2f}"
+        off_by = "labels of these phantoms are off by, months (a reader's habit included)"
+        rows[off_by] = f"{metrics['noise_floor_months']:.2f}"
     return _column(rows)
 
 

@@ -46,7 +46,7 @@ def draw_readers(course: Course) -> Picture:
     for ax in axes[-1]:
         ax.set_xlabel("mean of reading and label (months)")
     for ax in axes[:, 0]:
-        ax.set_ylabel("reading − label")
+        ax.set_ylabel("reading − label (months)")
     return Picture(figure, f"Bland–Altman plots of four readers on {len(labels)} films. {'; '.join(told)}.")
 
 

@@ -64,17 +64,22 @@ def how_baked(folder: Path | None = None) -> str:
 
 
 def made_in_time(films: str, folder: Path | None = None) -> pd.DataFrame:
-    """By arm, what each made of the same time: numbers learned (millions), updates, epochs, MAE over seeds (months)."""
+    """By arm, what each made of the same time: numbers learned (millions), updates, epochs, MAE over seeds (months);
+    last the median by sex, which learned nothing."""
     runs = recorded_runs(folder)
     mine = runs[(runs["films"] == films) & (runs["matched"] == "time")]
     rows = {arm: {"backbone": part["backbone"].iloc[0], "weights": part["weights"].iloc[0].replace("none", "random"),
-                  "millions of numbers": part["parameters"].iloc[0] / 1e6, "peak learning rate": part["lr"].iloc[0],
+                  "millions of numbers": part["parameters"].iloc[0] / 1e6,
+                  "peak learning rate": f"{part['lr'].iloc[0]:g}",
                   "updates": part["updates"].iloc[0], "epochs": part["epochs"].iloc[0],
                   "MAE, months": part["mae"].mean(), "from": part["mae"].min(), "to": part["mae"].max()}
             for arm, part in mine.groupby("arm", sort=False)}
     columns = ["backbone", "weights", "millions of numbers", "peak learning rate", "updates", "epochs", "MAE, months",
                "from", "to"]
-    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
+    table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
+    if len(mine):
+        table.loc["median by sex", ["MAE, months", "from", "to"]] = mine["baseline"].iloc[0]
+    return table
 
 
 def pretraining_gain(films: str, folder: Path | None = None) -> Interval | None:
@@ -126,10 +131,12 @@ def draw_bakeoff(folder: Path | None = None) -> Picture:
             said.append(f"{arm} {part['mae'].mean():.1f} (seeds {part['mae'].min():.1f} to {part['mae'].max():.1f})")
         ax.set_xlim(0, budget * 1.2)
         ax.axvline(budget, color=MUTED, linewidth=0.8)
-        told.append(f"{name}: {', '.join(said)}")
+        guess = mine["baseline"].iloc[0]
+        ax.axhline(guess, color="black", linestyle=(0, (1, 3)), linewidth=1.2, label="median by sex")
+        told.append(f"{name}: {', '.join(said)}; the median by sex {guess:.1f}, a dotted line")
     axes[0].set_ylabel("MAE (months)")
     handles = [ax.get_legend_handles_labels() for ax in axes]
-    figure.legend(*max(handles, key=lambda pair: len(pair[0])), loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(*max(handles, key=lambda pair: len(pair[0])), loc="outside lower center", ncols=5, fontsize=9)
     return Picture(figure, f"""Error of the films in training, in months, against seconds of computing, a line for each
         backbone (mean of the seeds), and right of the end each seed's error on the calibration films. After the same
         time: {'; '.join(told)}.""")

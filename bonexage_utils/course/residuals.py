@@ -20,7 +20,7 @@ from bonexage_utils.plots import ACCENT, BOYS, MUTED, SEX_COLOUR, SEX_MARKER, SE
 from bonexage_utils.prediction import Predictor
 
 NEIGHBOURS = 3
-WORST_COLUMNS = 4  # cases side by side in the figure of the worst
+WORST_COLUMNS = 3  # cases side by side in the figure of the worst
 
 
 def letterboxed(films: pd.DataFrame, size: int) -> np.ndarray:
@@ -174,7 +174,7 @@ def draw_worst(residuals: Residuals, count: int = 12) -> Picture:
     """The `count` films of largest error, worst first, each beside itself under its attribution."""
     rows = residuals.worst(count)
     lines = -(-len(rows) // WORST_COLUMNS)
-    figure, axes = new_figure(1.8 * WORST_COLUMNS, 1.42 * lines + 0.2, lines, 2 * WORST_COLUMNS, squeeze=False)
+    figure, axes = new_figure(2.2 * WORST_COLUMNS, 1.48 * lines + 0.2, lines, 2 * WORST_COLUMNS, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     told = []

@@ -145,12 +145,19 @@ def draw_spread(spread: np.ndarray, error: np.ndarray) -> Picture:
         mine = third == number
         mae, middle = bootstrap_mean(off[mine]), float(np.median(spread[mine]))
         ax.errorbar(middle, mae.value, [[mae.value - mae.low], [mae.high - mae.value]], fmt="s", color="black",
-                    capsize=4, label=None if number else "MAE of a third of the films")
+                    markersize=3, elinewidth=2, capsize=5, zorder=5,
+                    label=None if number else "MAE of a third of the films")
         told.append(f"spread about {middle:.1f}: MAE {mae.value:.1f} [{mae.low:.1f}, {mae.high:.1f}]")
-    ax.set(xlabel="spread of the nine answers (SD, months)", ylabel="|error| (months)", ylim=(0, None), xlim=(0, None))
+    top = 1.5 * float(np.quantile(off, 0.99))  # one film that is far off would flatten all the others
+    beyond = off > top
+    for x, y in zip(spread[beyond], off[beyond], strict=True):
+        ax.annotate(f"{y:.0f}", (x, top), (0, -16), textcoords="offset points", ha="center", fontsize=8, color=ACCENT,
+                    arrowprops={"arrowstyle": "->", "color": ACCENT})
+    ax.set(xlabel="spread of the nine answers (SD, months)", ylabel="|error| (months)", ylim=(0, top), xlim=(0, None))
     ax.legend()
+    outside = f" Above the axis: {', '.join(f'{y:.0f}' for y in np.sort(off[beyond]))} months." if beyond.any() else ""
     return Picture(figure, f"""Scatter of the absolute error against the spread of nine answers about the same film,
-        both in months, {len(off)} films. Thirds by spread: {'; '.join(told)}.""")
+        both in months, {len(off)} films. Thirds by spread: {'; '.join(told)}.{outside}""")
 
 
 # --- perturb and watch ---

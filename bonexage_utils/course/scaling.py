@@ -116,16 +116,19 @@ def draw_scales(table: pd.DataFrame) -> Picture:
     powers = np.log2(table["scale"])
     ax.plot(powers, table["lost"], "o-", color=BOYS, label="lost: zero")
     ax.plot(powers, table["infinite"], "s--", color=ACCENT, label="spoiled: infinite or no number")
+    for power in powers[table["infinite"] > 0]:  # few are too few to see, and one is enough
+        ax.axvspan(power - 2, power + 2, color=ACCENT, alpha=0.12, linewidth=0,
+                   label="this step is skipped" if power == powers[table["infinite"] > 0].min() else None)
     ax.axvline(np.log2(USUAL_SCALE), color=MUTED, linestyle=":", label="where torch's scaler begins")
     ax.set(xlabel="the loss is multiplied by", ylabel="share of the gradients", ylim=(-0.03, 1.03), xticks=powers,
-           title="Too small a scale loses, too large a one spoils")
+           title="Too small a scale loses, too large a scale spoils")
     ax.set_xticklabels([power_text(2, power) for power in powers])
     ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     told = "; ".join(f"2^{np.log2(row.scale):.0f}: {row.lost:.1%} lost, {row.infinite:.2%} spoiled"
                      for row in table.itertuples())
     return Picture(figure, f"""The share of gradients that float16 loses, and the share that it spoils, against the
-        factor that the loss is multiplied by. {told}.""")
+        factor that the loss is multiplied by; shaded where one is spoiled, so that the step is skipped. {told}.""")
 
 
 def draw_scale_history(scales: list[float], skipped: list[bool]) -> Picture:
@@ -172,7 +175,7 @@ def draw_budgets(budgets: dict[str, dict[str, float]], card_gb: float = 16.0) ->
         kept = parts["kept for backward"] / 1e3
         told.append(f"{name}: {start:.1f} GB, of which {kept:.1f} are kept for the backward pass")
     ax.axvline(card_gb, color=ACCENT, linestyle="--")
-    ax.text(card_gb, 0.55, f"{card_gb:g} GB", color=ACCENT, ha="right", fontsize=9)
+    ax.text(card_gb - 0.15, 0.55, f"{card_gb:g} GB", color=ACCENT, ha="right", fontsize=9)
     ax.set(yticks=range(0, -len(budgets), -1), xlabel="GB, computed", xlim=(0, 1.08 * card_gb),
            ylim=(0.9 - len(budgets) - 0.4, 0.9))
     ax.set_yticklabels(budgets)

@@ -58,48 +58,67 @@ def share(inside: np.ndarray) -> Interval:
     return Interval(float(inside.mean()), float(found.low), float(found.high))
 
 
-def verdict(interval: Interval, wanted: float) -> str:
-    """What a share's interval allows to say of the promise `wanted`."""
-    if interval.high < wanted:
+def verdict(inside: float, luck: tuple[float, float]) -> str:
+    """What a share says of the promise, beside what luck alone makes of a kept one (`new_range`)."""
+    if inside < luck[0]:
         return "less than promised"
-    return "more than promised" if interval.low > wanted else "as promised, as far as these films can tell"
+    return "more than promised" if inside > luck[1] else "as promised, as far as these films can tell"
 
 
-def shares(parts: dict[str, pd.DataFrame], wanted: float) -> pd.DataFrame:
-    """By name: `n`, share `inside` with its 95 % interval `low` to `high`, mean `width` (months) and the verdict."""
+def shares(parts: dict[str, tuple[pd.DataFrame, int]], wanted: float) -> pd.DataFrame:
+    """By name, from films with intervals and the number of films that calibrated: `n`, share `inside` with its 95 %
+    interval `low` to `high`, what `luck from` and `luck to` a kept promise may come to, mean `width` (months) and the
+    verdict."""
     rows = {}
-    for name, films in parts.items():
-        found = share(held(films))
+    for name, (films, calibrated_on) in parts.items():
+        found, luck = share(held(films)), new_range(calibrated_on, wanted, len(films))
         rows[name] = {"n": len(films), "inside": found.value, "low": found.low, "high": found.high,
+                      "luck from": luck[0], "luck to": luck[1],
                       "width": (films["high_months"] - films["low_months"]).mean(),
-                      "verdict": verdict(found, wanted)}
+                      "verdict": verdict(found.value, luck)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def draw_shares(table: pd.DataFrame, wanted: float) -> Picture:
-    """`shares`: the share inside with its interval, a row for each name."""
+    """`shares`: the share inside with its interval, a row for each name, on a band of what luck alone may do."""
     figure, ax = new_figure(7.5, 0.9 + 0.45 * len(table))
     where = np.arange(len(table))[::-1]
+    ax.barh(where, table["luck to"] - table["luck from"], left=table["luck from"], height=0.7, color=MUTED, alpha=0.25,
+            label="luck, if it is kept")
     ax.errorbar(table["inside"], where, xerr=[table["inside"] - table["low"], table["high"] - table["inside"]], fmt="o",
                 color=BOYS, capsize=3)
     ax.axvline(wanted, color=ACCENT, linestyle="--", label=f"promised: {wanted:.0%}")
     ax.set(yticks=where, yticklabels=table.index, ylim=(-0.6, len(table) - 0.4), xlabel="share of labels inside",
            xlim=(min(0.7, table["low"].min() - 0.03), 1))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.legend(loc="upper left", bbox_to_anchor=(0, 1.16), borderaxespad=0)
-    told = "; ".join(f"{name} {row.inside:.0%} [{row.low:.0%}, {row.high:.0%}]" for name, row in table.iterrows())
+    ax.legend(loc="upper left", bbox_to_anchor=(0, 1.16), borderaxespad=0, ncols=2)
+    told = "; ".join(f"{name} {row.inside:.0%} [{row.low:.0%}, {row.high:.0%}], luck {row['luck from']:.0%} to "
+                     f"{row['luck to']:.0%}" for name, row in table.iterrows())
     return Picture(figure, f"""Share of labels inside their interval, with 95 % intervals; a dashed line at
-        {wanted:.0%}, which was promised. {told}.""")
+        {wanted:.0%}, which was promised, and a grey band where luck alone may put the share if the promise is kept.
+        {told}.""")
 
 
 def chance_range(n: int, coverage: float) -> tuple[float, float]:
     """Between what shares the coverage of one calibration on `n` films lies 19 times out of 20: the middle of
     Beta(k, n + 1 − k), k = ⌈(n + 1)·coverage⌉ (Vovk 2012). Raises ValueError where n films are too few."""
+    low, high = stats.beta.ppf([0.025, 0.975], *_ranks(n, coverage))
+    return float(low), float(high)
+
+
+def new_range(n: int, coverage: float, new: int) -> tuple[float, float]:
+    """Between what shares of `new` films lie inside 19 times out of 20, for one calibration on `n` films: both kinds of
+    chance, the middle of the beta-binomial of `chance_range`'s Beta. Raises ValueError where n films are too few."""
+    low, high = stats.betabinom.ppf([0.025, 0.975], new, *_ranks(n, coverage)) / new
+    return float(low), float(high)
+
+
+def _ranks(n: int, coverage: float) -> tuple[int, int]:
+    """Both parameters of the Beta."""
     rank = math.ceil(round((n + 1) * coverage, 9))
     if rank > n:
         raise ValueError(f"{n} films are too few for {coverage:.0%}")
-    low, high = stats.beta.ppf([0.025, 0.975], rank, n + 1 - rank)
-    return float(low), float(high)
+    return rank, n + 1 - rank
 
 
 def draw_rank(errors: np.ndarray, coverage: float) -> Picture:
@@ -123,8 +142,8 @@ def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, .
     """A head that learns the maps of `films` training films for more and more epochs, calibrated twice each time.
 
     One row for each of `lengths` (epochs) and for what calibrated, "calibration films" or "its own films": MAE on both
-    and on the `selection` films, which are new here, the `half_width`, and the share of new labels `inside` with its
-    95 % interval `low` to `high`; months.
+    and on the selection films, which are new here, the `half_width`, and the share of these films' labels `inside`
+    with its 95 % interval `low` to `high`; months.
     """
     parts = {name: course.cohort.split(name) for name in ("train", "selection", "calibration")}
     parts["train"] = parts["train"].sample(min(films, len(parts["train"])), random_state=course.seed)
@@ -139,7 +158,7 @@ def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, .
             half = half_width(off[learned], wanted)
             found = share(off["selection"] <= half)
             rows.append({"epochs": epochs, "calibrated on": name, "MAE of these": off[learned].mean(),
-                         "MAE, new films": off["selection"].mean(), "half_width": half, "inside": found.value,
+                         "MAE, selection films": off["selection"].mean(), "half_width": half, "inside": found.value,
                          "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
 
@@ -148,9 +167,10 @@ def draw_by_heart(table: pd.DataFrame, wanted: float) -> Picture:
     """`by_heart`: the share of new labels inside against the epochs, for both calibrations."""
     figure, ax = new_figure(6.8, 3.8)
     told = []
-    for (name, part), colour, marker in zip(table.groupby("calibrated on"), (BOYS, ACCENT), "os", strict=True):
+    for (name, part), colour, marker, shift in zip(table.groupby("calibrated on"), (BOYS, ACCENT), "os", (0.98, 1.02),
+                                                   strict=True):  # a little apart, or one hides the other
         bars = [part["inside"] - part["low"], part["high"] - part["inside"]]
-        ax.errorbar(part["epochs"], part["inside"], bars, fmt=f"{marker}-", color=colour, capsize=3,
+        ax.errorbar(shift * part["epochs"], part["inside"], bars, fmt=f"{marker}-", color=colour, capsize=3,
                     label=f"calibrated on {name}")
         told.append(f"on {name}: " + ", ".join(f"{row.inside:.0%} after {row.epochs} epochs"
                                                for row in part.itertuples()))
@@ -166,7 +186,10 @@ def draw_by_heart(table: pd.DataFrame, wanted: float) -> Picture:
 
 
 def under_stress(stressed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
-    """By condition of `stress.predict_stressed`: `n`, share `inside` with `low` and `high`, and mean `width`."""
+    """By condition of `stress.predict_stressed`: `n`, share `inside` with `low` and `high`, and mean `width`; first the
+    films as they are, with `perturbation` "none"."""
+    untouched = stressed.drop_duplicates("id").assign(perturbation="none", strength=0.0)
+    stressed = pd.concat([untouched.assign(stressed=untouched["predicted"]), stressed], ignore_index=True)
     rows = []
     for (name, strength), part in stressed.groupby(["perturbation", "strength"], sort=False):
         films = with_intervals(part.assign(predicted=part["stressed"]), calibration)
@@ -179,6 +202,8 @@ def under_stress(stressed: pd.DataFrame, calibration: Calibration) -> pd.DataFra
 
 def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
     """`under_stress`, a panel for each perturbation; above each point the mean width of the intervals, months."""
+    asis = table[table["perturbation"] == "none"].iloc[0]
+    table = table[table["perturbation"] != "none"]
     names = list(dict.fromkeys(table["perturbation"]))
     figure, axes = new_figure(10.5, 5, 2, -(-len(names) // 2), sharey=True, squeeze=False)
     told = []
@@ -186,6 +211,7 @@ def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
         part = table[table["perturbation"] == name]
         where = np.arange(len(part))
         ax.axhline(wanted, color=ACCENT, linestyle="--", linewidth=1)
+        ax.axhline(asis["inside"], color=MUTED, linestyle=":", linewidth=1)
         ax.errorbar(where, part["inside"], [part["inside"] - part["low"], part["high"] - part["inside"]], fmt="o",
                     markersize=4, capsize=3, color=BOYS)
         for x, width in zip(where, part["width"], strict=True):
@@ -194,6 +220,7 @@ def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
         ax.set(title=name, xticks=where, xticklabels=labels, xlim=(-0.6, len(part) - 0.4), ylim=(0, 1.12),
                yticks=np.arange(0, 1.01, 0.2))
         ax.set_xlabel(PERTURBATIONS[name].unit, fontsize=8)
+        ax.tick_params(axis="x", labelsize=8)
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         worst = part.loc[part["inside"].idxmin()]
         told.append(f"{name} {worst['inside']:.0%} at {worst['strength']:g}")
@@ -203,6 +230,8 @@ def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
         ax.set_ylabel("share of labels inside")
     figure.suptitle("Share inside, with 95 % interval; the grey numbers are the mean width in months", fontsize=10,
                     x=0.01, ha="left")
+    widths = sorted({round(width) for width in table["width"]})
+    wide = f"{widths[0]} months throughout" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} months"
     return Picture(figure, f"""Share of labels inside intervals that promised {wanted:.0%} (dashed), against the
-        strength of seven perturbations, {table['n'].max()} films each. The lowest share of each: {'; '.join(told)}. The
-        mean width goes from {table['width'].min():.0f} to {table['width'].max():.0f} months.""")
+        strength of seven perturbations, {table['n'].max()} films each; of the films as they are {asis['inside']:.0%}
+        (dotted). The lowest share of each: {'; '.join(told)}. The mean width is {wide}.""")

@@ -17,7 +17,7 @@
 # **You need** Python with lists and functions, and to have met a pandas table. Notebook 00 helps; it need not have
 # been run.
 #
-# **Time:** 50 minutes with the exercises. Measured on two processor cores: 20 seconds of computing (profile `cpu`),
+# **Time:** 70 minutes with the exercises. Measured on two processor cores: 20 seconds of computing (profile `cpu`),
 # 1.3 GB of memory. The first notebook you ever start draws the course's films, once, which takes a minute more.
 
 # %%
@@ -391,7 +391,8 @@ draw_closer(look_at)
 #
 # ### Exercise: the twelve
 #
-# Which films are bad? Your eye and the audit together; a list of ids, as text. Not every note is a bad film.
+# Which films are bad? Your eye and the audit together; a list of ids, as text. A note or two is not a bad film. Of two
+# films that are equal, or nearly, give both: nothing tells which of them is in its place.
 
 # %% tags=["nbval-check-output"]
 my_twelve = ...

@@ -18,7 +18,7 @@
 # **You need** Python with functions and classes, and a first idea of arrays. Notebooks 00 and 01 help; nothing here
 # needs them to have been run.
 #
-# **Time:** 45 minutes with the exercises. Measured, profile `cpu`: about a minute of one processor core's time and
+# **Time:** 70 minutes with the exercises. Measured, profile `cpu`: about a minute of one processor core's time and
 # 1.5 GB of memory, plus another minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%

@@ -18,7 +18,7 @@
 # **You need** Python with functions and classes, and to have seen a PyTorch tensor before. Notebooks 00 to 02 help;
 # nothing here needs them to have been run.
 #
-# **Time:** 45 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
+# **Time:** 65 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
 # computing and 1.5 GB of memory, plus another, once, to draw the 2,400 films if no other notebook has.
 
 # %%
@@ -256,7 +256,8 @@ print("the median for everybody:", round((constant - labels).abs().mean().item()
 #
 # ### Exercise: a loss that cannot broadcast
 #
-# Write `my_loss(predicted, months)`: the mean absolute error for predictions of shape (B, 1) or (B,), labels (B,).
+# Write `my_loss(predicted, months)`: the mean absolute error of two torch tensors, predictions of shape (B, 1) or (B,),
+# labels (B,).
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.exercises import nb03

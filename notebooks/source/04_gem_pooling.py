@@ -18,7 +18,7 @@
 # **You need** Python with functions, and to have seen a PyTorch tensor; logarithms and the chain rule for one section.
 # Notebook 03 helps; nothing here needs it to have been run.
 #
-# **Time:** 50 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
+# **Time:** 75 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
 # computing and 1.9 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
@@ -240,7 +240,8 @@ for name, values in {"without a norm": maps, "after a norm": maps / loudness(map
 # ### Exercise: the slope
 #
 # Take the derivative in p of both sides (on the left: m′/m; p stands in two places on the right; the derivative of
-# $x^p$ is $x^p \log x$). Solve for m′, and write it as `my_slope(x, p)` for a row of positive numbers.
+# $x^p$ is $x^p \log x$). Solve for m′, and write it as `my_slope(x, p)` for a row of positive numbers, a torch tensor
+# (`x.log()`, `x.mean()`).
 
 # %% tags=["nbval-check-output"]
 my_slope = ...  # a function: def my_slope(x, p): ...

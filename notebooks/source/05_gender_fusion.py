@@ -19,7 +19,7 @@
 # **You need** Python with functions and classes, and a little PyTorch. Notebooks 00 to 04 help; nothing here needs
 # them to have been run.
 #
-# **Time:** 45 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 1.5 minutes of
+# **Time:** 70 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 1.5 minutes of
 # computing and 1.6 GB of memory, plus about a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
@@ -392,7 +392,8 @@ print(f"sex named right on {hits.value:.0%} [{hits.low:.0%}, {hits.high:.0%}] of
 # ### Exercise: the size of a gain
 #
 # Write `my_gain(told, not_told)`: from the errors (films,) of two readers on the same films to three numbers, the
-# months by which the MAE is smaller when told, and the ends of its 95 % interval.
+# months by which the MAE is smaller when told, and the ends of its 95 % interval. (`bootstrap_mean` gives the interval
+# of a mean, `paired_difference` that of two readers; both are in `bonexage_utils.evaluation`.)
 
 # %% tags=["nbval-check-output"]
 my_gain = ...  # a function: def my_gain(told, not_told): ... return gain, low, high

@@ -19,7 +19,7 @@
 # **You need** Python with functions, to have seen a PyTorch tensor, and the chain rule for one section. Notebooks 03
 # and 05 help; nothing here needs them to have been run.
 #
-# **Time:** 40 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
+# **Time:** 65 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of
 # computing and 1.7 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
@@ -643,7 +643,7 @@ print(f"- Impossible answers: {impossible['linear', 'as they are']:.1%} of the l
 # - **Other ways to bound.** A softmax over months whose mean is the answer, an ordinal scale, a soft clamp with leaking
 #   ends. Each has an arch of its own; you can now derive it.
 # - **Other optimisers.** Adam rescales gradients, plain gradient descent does not. There the arch would weigh more.
-# - **Sixteen bits.** The package computes the score and the bound in float32 whatever the rest runs in; why, is a
+# - **Sixteen bits.** The package turns the score into float32 before the bound, whatever the rest runs in; why, is a
 #   matter for 07.
 # - **How sure an answer is**, near a wall as elsewhere: 09.
 #

@@ -11,7 +11,7 @@
 # **After this notebook you can**
 #
 # - say what float16 and bfloat16 keep of a number, and which numbers of a network each of them breaks;
-# - write autocast and a gradient scaler by hand, and put unscale, clip and step in their order;
+# - cast a convolution as autocast does, write a gradient scaler, and put unscale, clip and step in their order;
 # - make one large batch out of small ones, and say for which networks that is not the same;
 # - find in a profile what a step waits for, and compute what it needs in memory;
 # - judge "AMP is faster and leaner" on your own machine, with an interval;
@@ -20,10 +20,8 @@
 # **You need** Python with functions, and to have seen a training loop: notebook 03 has one. Nothing here needs other
 # notebooks to have been run, nor a GPU: all of it works on a processor as well.
 #
-# **Time:** 60 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of computing
+# **Time:** 80 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of computing
 # and 3.9 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
-#
-# Notebooks marked *(planned)* are still to come; this one needs none of them.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -49,8 +47,9 @@ course = start()
 #
 # A computer writes numbers as we write very large and very small ones: 2.004 × 10², only with powers of two. One bit is
 # for the sign. Some say the power of two, the **exponent**: how far the numbers reach. The rest say the digits, the
-# **fraction**: how close together they lie. Whoever has sixteen bits must choose. *float16* takes 5 bits for the
-# exponent and 10 for the fraction; *bfloat16* takes 8, as many as float32, and has 7 left for the digits.
+# **fraction**: how close together they lie. float32, PyTorch's usual format, has 8 bits for the exponent and 23 for the
+# fraction. Whoever has sixteen must choose. *float16* takes 5 for the exponent and 10 for the fraction; *bfloat16*
+# takes 8, as many as float32, and has 7 left for the digits.
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.formats import bit_parts, stored
@@ -60,9 +59,11 @@ for kind in ("float32", "bfloat16", "float16"):
     print(f"{kind:9} {sign} {exponent:8} {fraction:23} is {stored(200.4, kind):.9g}")
 
 # %% [markdown]
-# The same age in three formats, 200.4 months. float16 keeps it to a fraction of a month. bfloat16 says 200. To see
-# that there is no magic in it, read the bits by hand: the fraction counts in halves, quarters, eighths and so on, the
-# exponent counts powers of two, shifted by half its range so that it can be negative.
+# The same age in three formats, 200.4 months. float16 keeps it to a fraction of a month. bfloat16 says 200. To see that
+# there is no magic in it, read the bits by hand. Take the last line. The exponent, 10110, is 22 as a whole number; half
+# of what five bits can say, 15, is taken off, so that it can also be negative: 22 − 15 = 7, and 2⁷ = 128. The fraction
+# 1001000011 counts halves, quarters, eighths and so on: 1/2 + 1/16 + 1/512 + 1/1024 = 0.565. A one stands before it
+# unwritten, and 128 × 1.565 = 200.375. The same in a function:
 
 # %% tags=["nbval-check-output"]
 def by_hand(exponent, fraction):
@@ -98,6 +99,7 @@ draw_bits()
 # ### Exercise: how fine is an age?
 #
 # How far apart are neighbouring numbers at 200 months, in float32, bfloat16 and float16? Give a list of three numbers.
+# (The gap doubles at every power of two, and is the same in between.)
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.exercises import nb07
@@ -113,8 +115,9 @@ ex.gap.check(my_gaps)
 # %% [markdown]
 # ## Where the digits run out
 #
-# One step of training changes a weight by a thousandth of itself, or by less. Take a weight of 1 and a thousand steps
-# of 0.001. The answer should be 2:
+# One step of training often changes a weight by a thousandth of itself or less: AdamW moves all weights by about the
+# same, so the large ones, such as a norm's 1, move least. Take a weight of 1 and a thousand steps of 0.001. The answer
+# should be 2:
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -126,8 +129,8 @@ for kind in (torch.float32, torch.bfloat16, torch.float16):
     print(f"{str(kind)[6:]:9} 1 + 1000 × 0.001 = {weight.item():.3f}")
 
 # %% [markdown]
-# bfloat16 stays at 1. Its next number after 1 is 1.0078, and 1.001 is rounded back to 1, a thousand times. This network
-# would never learn, and no error would be raised. float16 arrives near 2, with a rounding error added up. So
+# bfloat16 stays at 1. Its next number after 1 is 1.0078, and 1.001 is rounded back to 1, a thousand times. A weight
+# like this would never move, and no error would be raised. float16 arrives near 2, with a rounding error added up. So
 # *weights* are not kept in sixteen bits. **Mixed** precision means: weights, and what is added up for long, stay in
 # float32; the large multiplications in between, convolutions and matrices, are done in sixteen bits.
 #
@@ -228,7 +231,9 @@ for hook in hooks:
 # as a whole hands on float32: its layer scale is a weight, weights are float32, and whoever multiplies both kinds gets
 # the wider one. The pooling is in float32 on purpose: GeM raises to powers, and 50³ is already beyond float16. The head
 # (`Sequential`) ends in a matrix, so the *score* is in float16. Then the package writes `.float()`, and the age is made
-# of it in float32. The exercise above says why: in bfloat16 an age of more than 128 months comes in whole months.
+# of it in float32. The exercise above says why: in bfloat16 an age of more than 128 months comes in whole months. (What
+# the score has lost stays lost. In bfloat16 it moves in steps that are worth up to a third of a month, in float16 up to
+# a twentieth. Still far better than whole months.)
 #
 # ## Underflow, and its rescue
 #
@@ -247,7 +252,7 @@ print(f"lost without help: {lost:.0%} of the ConvNeXt's gradients")
 # called the scale:
 
 # %%
-scale = 2.0**16
+scale = 2.0**12
 rescued = gradients(nets["ConvNeXt"], batch, "fp16", scale) / scale
 print(f"lost with a scale of {scale:,.0f}: {float((rescued[there] == 0).float().mean()):.1%}")
 
@@ -271,8 +276,10 @@ draw_scales(sweep)
 # %% [markdown]
 # Horizontal axis: the scale, each tick sixteen times the one before. Blue: gradients lost to zero. Orange: gradients
 # spoiled, because somewhere on the way back a number went beyond 65,504 and became infinite, and infinity minus
-# infinity is no number at all. There is a window between the two, and it is not wide. It also moves while the network
-# learns. So the scale cannot be chosen once; it has to be looked for all the time.
+# infinity is no number at all. Mind the shade. Where a single gradient is spoiled, the whole step is useless and has to
+# be skipped, and a few dozen of 230,000 are too few to see on this axis: look at 2¹⁶, where torch begins. There is a
+# window between losing and spoiling, and it is not wide. It also moves while the network learns. So the scale cannot be
+# chosen once; it has to be looked for all the time.
 #
 # ## A scaler by hand
 #
@@ -358,10 +365,11 @@ draw_scale_history(scales, skipped)
 # %% [markdown]
 # Horizontal axis: the step. Vertical axis: the scale. A cross is a step that was skipped. The scaler feels its way down
 # until the gradients hold; after four steps in a row without trouble it tries double, and where that was too much, it
-# loses one step and goes back. torch's own begins at 2¹⁶ and waits 2,000 steps before it tries, so a skipped step is
-# rare. Two things follow. A step skipped now and then is *no* error. And a scale that falls and falls, down to
-# 1 and beyond, is one: then something goes beyond 65,504 already on the way
-# forward, and no scale will mend that.
+# loses one step and goes back. A step may also fail at a scale that held a step before: other films, other gradients.
+# Count the crosses. So many are lost because we began 64 times too high and try double after only four. torch's own
+# begins at 2¹⁶ and waits 2,000 steps before it tries, so a skipped step is rare. Two things follow. A step skipped now
+# and then is *no* error. And a scale that falls and falls, down to 1 and below, is one: then something goes beyond
+# 65,504 already on the way forward, and no scale will mend that.
 #
 # ## The package does the same
 #
@@ -386,7 +394,9 @@ print("and the same weights:", all(torch.allclose(mine, theirs, atol=1e-6) for m
 # ## Unscale, then clip
 #
 # Clipping cuts the gradient to a length of 5 where it is longer, so that one odd film cannot throw the network off. *5*
-# is meant for gradients of their true size. What if somebody clips first and unscales then?
+# is meant for gradients of their true size. What if somebody clips first and unscales then? What comes out goes to
+# AdamW. For each weight it keeps two running means, its *moments*: of the gradient and of its square. It moves the
+# weight by the first over the root of the second plus 1e-8; so we also count gradients below that.
 
 # %%
 def length(gradient):
@@ -397,6 +407,7 @@ def clipped(gradient, limit=5.0):
     return gradient * min(1.0, limit / length(gradient))
 
 
+scale = 2.0**16
 true = gradients(nets["ResNet"], batch, "fp16", 1024.0) / 1024
 orders = {"not clipped": true, "unscale, then clip": clipped(true * scale / scale),
           "clip, then unscale": clipped(true * scale) / scale}
@@ -407,7 +418,8 @@ for name, gradient in orders.items():
 # %% [markdown]
 # *Length* is what reaches the optimizer. In the wrong order the limit is held against gradients 65,536 times too long.
 # All of them are cut, and what comes out is tens of thousands of times too short. Would you notice? The ConvNeXt learns
-# our eight films by heart, in both orders, once with plain gradient descent (SGD) and once with AdamW:
+# our eight films by heart, in both orders, once with plain gradient descent (SGD) and once with AdamW. (In float32,
+# with the same factor, so that nothing but the order differs.)
 
 # %%
 from bonexage_utils.course.scaling import learn_in_order
@@ -421,10 +433,11 @@ by_heart.round(1).rename_axis("MAE on the eight, months")
 
 # %% [markdown]
 # With SGD the wrong order stands still: the right column is where everybody begins. One would look for a bug. AdamW
-# divides each gradient by its usual size, and so it *hides* the mistake: it learns all the same. But the limit of 5 is
-# gone. Every step is cut to one length, odd film or not; and where gradients fall below the 1e-8 that AdamW adds in its
-# division, their weights move by a fraction of what they should. A bug that raises no error and still learns is the
-# worst kind.
+# divides each gradient by its usual size, and so it *hides* the mistake: it learns all the same. (Which of its two
+# numbers is smaller is chance: one run each, and with other first weights it is the other way round about as often.)
+# But the limit of 5 is gone. Every step is cut to one length, odd film or not; and where gradients fall below the 1e-8
+# that AdamW adds in its division, their weights move by a fraction of what they should. A bug that raises no error and
+# still learns is the worst kind.
 #
 # ### Exercise: the order
 #
@@ -484,7 +497,7 @@ ex.shares.check(my_shares)
 # %% [markdown]
 # ## What fills the memory
 #
-# A training step keeps five things. The weights; a gradient for each; AdamW's two memories of earlier gradients; the
+# A training step keeps five things. The weights; a gradient for each; AdamW's two moments; the
 # averaged weights, which are the ones used in the end. And, most of all, what the forward pass must keep for the
 # backward pass: the map after every layer, for every film of the batch. We can compute that without having the memory:
 # it grows with films and pixels, so one small film and then two of them tell. The full recipe, ConvNeXt-Tiny at 512 px:
@@ -499,10 +512,11 @@ budgets = {name: budget("convnext_tiny", 512, *recipe) for name, recipe in recip
 draw_budgets(budgets)
 
 # %% [markdown]
-# One bar for each way to run it; the dashed line is a card of 16 GB. The small stripes at the left are the network,
-# and the same in all: weights and what belongs to them stay in float32. The blue part shrinks. Sixteen bits make
-# it about half, and half the batch halves it again: the full recipe's 32 films an update then come as four times 8. All
-# of this is *computed*, not measured. Working space for the kernels comes on top.
+# One bar for each way to run it; the dashed line is a card of 16 GB. The small stripes at the left are the network, and
+# the same in all: weights and what belongs to them stay in float32. The blue part shrinks. Sixteen bits make it about
+# half, and half the batch halves it again: the full recipe's 32 films an update then come as four times 8. All of this
+# is *computed*, not measured. On paper even the first bar fits. But what the operations need to work in comes on top,
+# and so does what the allocator wastes between blocks; leave a wide margin.
 #
 # Is AMP leaner, then? Not always. The shipped ResNet, on films of two sizes:
 
@@ -527,7 +541,7 @@ kept.assign(ratio=kept["16 bits, MB"] / kept["float32, MB"]).round(2)
 # %%
 from bonexage_utils.course.speed import draw_profile, part_shares, profile_steps
 
-spans, operators = profile_steps(sets["train"], preprocessing, BACKBONE, "phantom", 16, course.device)
+spans, operators = profile_steps(sets["train"], preprocessing, BACKBONE, "phantom", 16, course.device, precision="fp32")
 
 # %%
 draw_profile(spans, operators)
@@ -537,9 +551,11 @@ part_shares(spans).map("{:.0%}".format).to_frame("share of the time").T
 
 # %% [markdown]
 # On the left, time runs to the right, and each line is one part of a step; on the right, which operations took most
-# time of their own. In the table, what share each part has. Where *films* and *augment* are small, as they are from the
-# course's cache, the network itself is what takes the time, and a quicker number format can help. Where *films* is the
-# longest, no format will.
+# time of their own. In the table, what share each part has. All of it in float32, before any help. *forward* and
+# *backward* are what a quicker format can shorten. *update* it cannot: clipping and AdamW work on weights in float32
+# (and much of `copy_` is AdamW's). *films* and *augment* it cannot either; from the course's cache they are small. So
+# add up forward and backward: if they are two thirds of a step, halving them makes it half again as fast, and no more.
+# (Three steps are few; another time they come out otherwise.)
 #
 # ### Exercise: a decision
 #
@@ -575,13 +591,13 @@ print("from one column, row, channel to the next, in numbers:", maps.stride()[:0
 
 # %% [markdown]
 # In every round each of five takes one whole training step, in an order that is drawn anew (float16 in one layout
-# only, since it can be slow). What slows the machine
-# down slows all of them, so we compare within rounds, and the interval is over rounds.
+# only, since it can be slow). A slow minute slows all of them, so we compare within rounds, and the interval is over
+# rounds. (A hiccup of a twentieth of a second hits one step only; such a step will lie alone, on the right.)
 
 # %%
 from bonexage_utils.course.speed import draw_race, race, time_table
 
-films, rounds = {"fast": (4, 3), "cpu": (8, 6), "gpu": (64, 30)}[course.profile.name]
+films, rounds = {"fast": (4, 3), "cpu": (8, 12), "gpu": (64, 30)}[course.profile.name]
 racing = first_batch(sets["train"], films, preprocessing, course.device)
 pairs = (("fp32", "plain"), ("fp32", "channels-last"), ("bf16", "plain"), ("bf16", "channels-last"),
          ("fp16", "channels-last"))
@@ -601,21 +617,23 @@ pd.DataFrame({"your guess": [guess_quickest], "measured": [quickest(measured)]},
              index=["the quickest format here"]).replace({...: "no guess"})
 
 # %% [markdown]
-# Left in the picture, each point is a step; mind the scale, which is logarithmic. In the
-# table, *time* is the ratio to `fp32, channels-last`, with its 95 % interval from *low* to *high*; below 1 is faster.
-# *MB* is what a step needs beside the network, and *memory* its ratio.
+# Left in the picture, each point is a step; mind the scale, which is logarithmic. In the table, *time* is the ratio to
+# `fp32, channels-last`, with its 95 % interval from *low* to *high*; below 1 is faster. It is the typical ratio (the
+# geometric mean) *within a round*, and so not the quotient of two medians in the first column: a lone slow step moves
+# the one and not the other. *MB*, and its ratio *memory*: on a GPU the measured peak of a step; on a processor nothing
+# is measured, it is the *count* of what autograd keeps for the way back.
 #
 # What you see depends on the machine more than on anything else. A processor that multiplies bfloat16 natively (the
 # server kind since about 2020: AVX512-BF16 or AMX) can be quicker in it; one that does not has to convert to and fro.
-# float16 is seldom native on a processor, and where it is not, a step takes many times as long. On GPUs, both are
-# native from 2020 on, and on those before, such as a T4, only float16 is. That is what `precision="auto"` looks up:
-# bfloat16 where it is native, else float16 on a GPU and float32 on a processor.
+# float16 is seldom native on x86 processors (ARM ones often have it), and where it is not, a step takes many times as
+# long. On GPUs, both are native from 2020 on; on those of 2017 to 2019, such as a T4, only float16 is. That is what
+# `precision="auto"` looks up: bfloat16 where it is native, else float16 on a GPU and float32 on a processor.
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.config import choose_precision
 
 for wanted in ("fp32", "bf16", "fp16"):
-    print(wanted, "is", choose_precision(wanted, torch.device("cpu")), "whatever the machine")
+    print(wanted, "is", choose_precision(wanted, torch.device("cpu")), "on any processor")
 
 # %%
 print("and auto, here, is", choose_precision("auto", course.device))
@@ -624,8 +642,8 @@ print("and auto, here, is", choose_precision("auto", course.device))
 # ## The ledger
 #
 # Beside the race, what `benchmarks/precision.py` has recorded: the same race on larger films, the memory of larger
-# batches, and networks trained in each format, several seeds each, because a quick step is worth nothing if the
-# network is worse for it.
+# batches, and networks trained in float32 and bfloat16, several seeds each, because a quick step is worth nothing if
+# the network is worse for it. (In float16 only on a GPU; on a processor it would take fifteen times as long.)
 
 # %%
 from bonexage_utils.course.precision_ledger import how_measured, ledger
@@ -683,16 +701,17 @@ from bonexage_utils.course.drill import state_parts
 state_parts(runs / "killed").round(2)
 
 # %% [markdown]
-# Four groups of tensors. AdamW's is the largest: two memories for every weight. `ema` are the averaged weights.
-# `random` is where the stream of random numbers stands, from which dropout draws. With them, as text, are counts of
-# epochs and updates, the best score so far, the scaler's scale and the settings. The file was written aside, flushed
+# Four groups of tensors. AdamW's is the largest: two moments for every weight. `ema` are the averaged weights. `random`
+# is where the stream of random numbers stands, from which dropout draws. With them, as text, are counts of epochs and
+# updates, the best score so far, the settings and, in float16, the scaler's scale. The file was written aside, flushed
 # to the disk and then renamed, so that there is always a whole one, the old or the new.
 #
 # ### Exercise: what must be in it?
 #
 # A the weights, B the averaged weights, C AdamW's moments and step counts, D the scaler's scale, E how many epochs and
 # updates are done, F where the random stream stands, G the gradients, H the films in the cache, I the learning rate.
-# **Which of them must be in the file**, if the resumed run is to end as if it had never stopped? Give the letters.
+# **Which of them must be in the file**, if a run *in float16* is to end, resumed, as if it had never stopped? Give the
+# letters.
 
 # %% tags=["nbval-check-output"]
 my_letters = ...  # such as "AB"
@@ -732,9 +751,10 @@ print("the killed run ends in the same weights:", same)
 print("largest difference between the two runs:", apart)
 
 # %% [markdown]
-# On a processor it is zero: not one bit of one weight differs. That is so because everything that is random (order,
-# augmentation, dropout) is drawn from a seed, the epoch and the film, or from a stream whose state was saved. On a
-# GPU, sums may be taken in another order each time, so look at the size of the number instead.
+# *model* is the file that one would use, *state* everything in the file to resume from; the largest difference of any
+# number. On a processor it is zero: not one bit of one weight differs. That is so because everything that is random
+# (order, augmentation, dropout) is drawn from a seed, the epoch and the film, or from a stream whose state was saved.
+# On a GPU, sums may be taken in another order each time, so look at the size of the number instead.
 #
 # A gentler stop loses not even the half epoch. At Ctrl-C, or at SIGTERM, which most systems send first, the package
 # finishes the update at hand and saves. And the one call that does all of this from Python:
@@ -822,9 +842,12 @@ for (kind, layout), row in arms.iterrows():
     print(f"- {kind}, {layout}: {row.verdict}; takes {row.time:.2f} [{row.low:.2f}, {row.high:.2f}] times as long as "
           "fp32, channels-last.")
 print(f"- In float16 without a scaler, {lost:.0%} of a small ConvNeXt's gradients are lost; with one, hardly any.")
-print(f"- Computed, the full recipe keeps {sum(budgets['float32, 16 films'].values()) / 1e3:.1f} GB in float32 and "
-      f"{sum(budgets['16 bits, 16 films'].values()) / 1e3:.1f} GB in sixteen bits.")
-print(f"- A training killed in epoch {killed.after + 1} went on; the end differs by {max(apart.values()):g}.")
+few, many = (kept.iloc[row]["16 bits, MB"] / kept.iloc[row]["float32, MB"] for row in (0, -1))
+print(f"- What a step keeps, 16 bits against 32: × {few:.2f} for {kept.index[0]}, × {many:.2f} for {kept.index[-1]}.")
+wide, half = (sum(budgets[name].values()) / 1e3 for name in ("float32, 16 films", "16 bits, 16 films"))
+print(f"- Computed, the full recipe, 16 films at once: {wide:.1f} GB in float32 and {half:.1f} GB in sixteen bits.")
+print(f"- A training killed in epoch {killed.after + 1} went on; no number of its end differs by more than "
+      f"{max(apart.values()):g}.")
 
 # %% [markdown]
 # ## What we left out
@@ -833,7 +856,7 @@ print(f"- A training killed in epoch {killed.after + 1} went on; the end differs
 # - **TF32.** GPUs since 2020 may shorten the digits of float32 products on their own; torch has a switch for it.
 # - **Compiling the network** (`torch.compile`), which joins small operations into large ones.
 # - **Checkpointing of activations**: forget the maps and compute them again on the way back, time for memory.
-# - **The real training**, on a GPU, with ConvNeXt-Tiny: 10 (planned).
+# - **The real training**, on a GPU, with ConvNeXt-Tiny: notebook 10.
 #
 # ## Sources
 #

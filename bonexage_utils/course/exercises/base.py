@@ -69,6 +69,8 @@ class Exercise:
         try:
             return self.judge(answer)
         except Exception as error:  # a learner's function may do anything
+            if isinstance(error, TypeError) and "axis" in str(error):  # what np.mean makes of a tensor
+                return wrong("These are torch tensors: write x.mean() and x.log(), not np.mean(x) and np.log(x).")
             if callable(answer):
                 return wrong(f"Your function stopped with {type(error).__name__}: {error}. Try it alone in a cell.")
             return wrong(f"That is not the kind of answer asked for. {self.question}")

@@ -157,7 +157,7 @@ def _ahead() -> Exercise:
         question=f"A girl of {format_age(age)} has a bone age of {format_age(reading)}. Is that 'usual', 'unusual' "
                  "or 'a wrong reading'?",
         judge=choice(options, truth),
-        hints=("How far are healthy children of the same age apart? The line above prints the standard deviation.",
+        hints=("How far are healthy children of the same age apart? The text above names the standard deviation.",
                "Count in standard deviations: up to two is usual."),
         solution_value=truth,
         explanation=f"{truth!r}: {away:+.1f} standard deviations.",

@@ -142,7 +142,8 @@ def _twelve() -> Exercise:
                          "hand that is small, dark or bent is not a bad film.")
         left = planted[~planted["id"].isin(said)]
         if len(left) > 1:
-            return wrong(f"{len(hits)} of {len(truth)}. Still missing, among others: {left['fault'].iloc[0]}.")
+            twins = " Of two films that are equal or nearly, give both." if left["source"].isin(said).any() else ""
+            return wrong(f"{len(hits)} of {len(truth)}. Still missing, among others: {left['fault'].iloc[0]}.{twins}")
         if said & right_hands:
             return wrong(f"{len(hits)} of {len(truth)}. You also list {', '.join(sorted(said & right_hands))}: "
                          "unusual, not spoiled. Read the letter on the film. Would you drop a right hand?")

@@ -150,7 +150,7 @@ def _slope() -> Exercise:
     x, p = torch.tensor([0.3, 1.7, 0.6, 2.4, 0.9], dtype=torch.float64), 3.0
     power = x**p
     m, w = power.mean() ** (1 / p), power / power.sum()
-    inside = (w * x.log()).sum()
+    inside, total = (w * x.log()).sum(), power.sum() ** (1 / p)
 
     def judge(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
         if not callable(answer):
@@ -165,6 +165,8 @@ def _slope() -> Exercise:
             (-m / p * m.log(), other_p + "Each x^p inside the logarithm changes, too: that gives the w · log x."),
             (m / p * (inside + m.log()), "The second term has the wrong sign: the derivative of 1/p is −1/p²."),
             ((power * x.log()).mean(), "That is the slope of the mean of x^p. The root is still to come."),
+            (total / p * (inside - total.log()), "Inside the logarithm stands the mean of x^p, not the sum."),
+            (m / p * (inside - total.log()), "Inside the logarithm stands the mean of x^p, not the sum."),
             (m * (inside - m.log()), "Nearly: the factor 1/p in front is missing."),
         ]
         if np.isclose(found, float(slope_in_p(x, p)), rtol=1e-3):
@@ -191,6 +193,8 @@ def _slope() -> Exercise:
         likely_mistakes={
             "sign": lambda x, p: -slope_in_p(x, p),
             "slope of the logarithm": lambda x, p: slope_in_p(x, p) / (x**p).mean() ** (1 / p),
+            "sum, not mean": lambda x, p: (x**p).sum() ** (1 / p) / p * (
+                ((x**p) * x.log()).sum() / (x**p).sum() - (x**p).sum().log() / p),
             "one p of two": lambda x, p: (x**p).mean() ** (1 / p) / p * ((x**p) * x.log()).sum() / (x**p).sum(),
             "the other p of two": lambda x, p: -(x**p).mean() ** (1 / p) / p**2 * (x**p).mean().log(),
             "always 3": lambda x, p: slope_in_p(x, 3.0),

@@ -162,7 +162,10 @@ def _gain(course: Course) -> Exercise:
         if not callable(answer):
             return wrong("Give the function itself, without brackets: ex.gain.check(my_gain).")
         made = answer(told.copy(), not_told.copy())
-        value, low, high = (made.value, made.low, made.high) if isinstance(made, Interval) else map(float, made)
+        made = (made.value, made.low, made.high) if isinstance(made, Interval) else np.atleast_1d(made)
+        if len(made) != 3:
+            return wrong(f"Three numbers, please: gain, low, high. You gave {len(made)}.")
+        value, low, high = map(float, made)
         if np.isclose(value, -truth.value, rtol=1e-3):
             return wrong("The sign: that is the MAE of the told reader minus the other's. It is right in its way, as "
                          "paired_difference counts, but a *gain* is what the MAE loses by being told: turn it round.")
@@ -211,6 +214,7 @@ def _gain(course: Course) -> Exercise:
         explanation=f"paired_difference(not_told, told), which gives {truth} months. The two MAEs alone are "
                     f"{each[0].value:.1f} and {each[1].value:.1f}.",
         likely_mistakes={
+            "one number": lambda a, b: paired_difference(b, a).value,
             "the other way round": lambda a, b: paired_difference(a, b),
             "with their signs": lambda a, b: spread_of(b - a, 1.96 / np.sqrt(len(a))),
             "two separate resamplings": separately,

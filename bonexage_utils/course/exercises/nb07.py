@@ -15,7 +15,7 @@ from bonexage_utils.course.start import Course
 from bonexage_utils.plots import Picture, new_figure
 
 AGE = 200.0  # months
-CLOSE = 0.01
+CLOSE = 0.05
 # Milliseconds of each part of one step, made up for the exercise.
 RUNS = {"A": {"films": 4, "augment": 6, "forward": 60, "backward": 115, "update": 15},
         "B": {"films": 150, "augment": 6, "forward": 14, "backward": 24, "update": 6},
@@ -278,11 +278,13 @@ def _resume() -> Exercise:
         for letter in sorted(letters - NEEDED):
             return wrong(f"{letter}, {THINGS[letter]}, can be left out. {NEEDLESS[letter]}")
         return right("Everything that the next update depends on and that cannot be computed again, and nothing else. "
-                     "The table above has A, B, C and F; D and E are in the same file as text.")
+                     "The table above has A, B, C and F; E is in the same file as text, and so is D where there is a "
+                     "scaler.")
 
     everything = "".join(sorted(NEEDED))
     return Exercise(
-        question="Which must be in the file, so that the run ends as if it had never stopped? Letters, such as 'AB'.",
+        question="Which must be in the file, so that a run in float16 ends as if it had never stopped? Letters, such "
+                 "as 'AB'.",
         judge=judge,
         hints=("Which of them could be computed again from the rest, or from the films?",
                "Three can be left out.",

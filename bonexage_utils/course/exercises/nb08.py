@@ -79,7 +79,7 @@ def _limits() -> Exercise:
         made = answer(predicted.copy(), labels.copy())
         if isinstance(made, Agreement):
             made = (made.bias.value, made.lower.value, made.upper.value)
-        found = np.asarray([float(value) for value in made])
+        found = np.asarray([float(value) for value in np.atleast_1d(made)])
         if found.shape != (3,):
             return wrong(f"Three numbers, please: bias, lower limit, upper limit. You gave {found.size}.")
         if is_(found, *truth):
@@ -129,6 +129,7 @@ def _limits() -> Exercise:
                     "off.mean() + reach",
         likely_mistakes={
             "sign": lambda p, m: limits(m, p),
+            "one number": lambda p, m: (p - m).mean(),
             "order": lambda p, m: limits(p, m)[::-1],
             "standard error": lambda p, m: around((p - m).mean(), 1.96 * (p - m).std() / np.sqrt(len(p))),
             "around zero": lambda p, m: around(0.0, 1.96 * (p - m).std(), (p - m).mean()),
@@ -177,7 +178,7 @@ def _readers(course: Course) -> Exercise:
 def _enrich() -> Exercise:
     rng = np.random.default_rng(7)
     map, region = rng.normal(0, 1, (12, 12)), np.zeros((12, 12), bool)
-    region[2:5, 3:7] = True
+    region[2:5, 3:8] = True
     map[region] *= 4
     map[2:5, 5:7] = -np.abs(map[2:5, 5:7])
     weight, area = np.abs(map), region.mean()
@@ -274,7 +275,8 @@ def _pairs() -> Exercise:
                 "films; the question is how sure the *difference* is, on the same ones. Read the lower row."}
     return Exercise(
         question="In which comparison may you say that Y is better: '1', '2', '3' or 'none'?",
-        judge=lambda answer: choice(options, truth)(str(answer) if isinstance(answer, int) else answer),
+        judge=lambda answer: choice(options, truth, {f"comparison {name}": name for name in options})(
+            str(answer) if isinstance(answer, int) else answer),
         hints=("Which row of panels answers a question about the difference?",
                "Where does an interval lie wholly on one side of zero?"),
         solution_value=truth,

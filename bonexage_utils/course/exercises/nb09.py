@@ -102,8 +102,9 @@ def _explain(errors: np.ndarray, coverage: float, truth: float, found: float) ->
         (np.sort(errors)[rank - 1], "You sorted the errors with their signs. A film read five months too low is as far "
                                     "off as one read five too high: take np.abs first."),
         (at(math.ceil(round(n * coverage, 9)) - 1), "Your rank is ⌈n · coverage⌉. The new film is one more, and may "
-                                                    "rank anywhere among the n: take ⌈(n + 1) · coverage⌉."),
-        (at(rank), "One too far: Python counts from 0, so the film of that rank is at [rank - 1]."),
+                                                    "rank anywhere among the n: (n + 1) · coverage, rounded up."),
+        (at(rank), "One place too far. If you index: Python counts from 0, so the film of that rank is at [rank - 1]. "
+                   "If you use np.quantile(…, method='higher'): it counts n - 1 gaps; 'inverted_cdf' gives the rank."),
         (float(np.quantile(off, coverage)), "np.quantile interpolates between two errors and counts n - 1 gaps. The "
                                             "promise is one of the errors itself, the one of that rank."),
         (1.645 * float(np.std(errors)), "1.645 SD is right where errors are normal and have no bias. Nobody promised "
@@ -187,7 +188,7 @@ def _group() -> Exercise:
     (truth,) = short
     edge = {name: f"[{interval.low:.0%}, {interval.high:.0%}]" for name, interval in found.items()}
     return Exercise(
-        question="In which group has the promise been broken beyond what chance explains: 'A', 'B', 'C' or 'D'?",
+        question="In which group are too few labels inside, beyond what chance explains: 'A', 'B', 'C' or 'D'?",
         judge=choice({
             "A": f"The lowest point, and the weakest evidence: nine films. Their interval, {edge['A']}, reaches well "
                  "above the line. Such a group gets more films, not a verdict.",
@@ -255,10 +256,13 @@ def _since() -> Exercise:
             return wrong("By then it is plain. But the month before belongs to it: its bar, too, is below the line.")
         if month > SINCE:
             return wrong("Later than that nothing changes any more. Go left until the low months end.")
-        return wrong("After that month the bars still reach the line, several times. Look for the month from which on "
-                     "they do not.")
+        if month == SINCE - 1:
+            return wrong("Nearly. But the bar of that month still reaches the line: go one bar to the right.")
+        return wrong("Later than that there are still bars that reach the line. Look for the month from which on none "
+                     "does.")
 
-    mistakes = {"a dip": dip, "the month after": SINCE + 1, "the first": 1, "the last": MONTHS, "no month": 0}
+    mistakes = {"a dip": dip, "the month after": SINCE + 1, "the month before": SINCE - 1, "the first": 1,
+                "the last": MONTHS, "no month": 0}
     if low not in mistakes.values() and low != SINCE:
         mistakes["the lowest"] = low
     return Exercise(
