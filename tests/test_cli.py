@@ -145,7 +145,7 @@ def test_calibrate_then_predict_with_intervals(run: Path, cohort, tmp_path: Path
         done = bonexage("predict", model, cohort.root, "--split", split, "--out", tmp_path / f"{split}.csv")
         assert done.returncode == 0, done.stderr
     common = ("--calibrate", model, "--coverage", 0.5)
-    for table, labels, words in (("train", cohort.root, "learned from"),
+    for table, labels, words in (("train", cohort.root, "of split train, from which the network learned"),
                                  ("calibration", cohort.root / "boneage-training-dataset.csv", "folder")):
         refused = bonexage("evaluate", tmp_path / f"{table}.csv", labels, "--out", tmp_path / "report", *common)
         assert refused.returncode == 1
