@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from bonexage_utils.course import kit
+from bonexage_utils.course import build, kit
 from bonexage_utils.course.bootstrap import ADDRESS
 from bonexage_utils.course.ledger import Row
 from bonexage_utils.errors import BoneXageError
@@ -115,6 +115,11 @@ def test_times_are_taken_over_from_a_whole_run(course: Path) -> None:
     kit.record_times([Row("00_start", "cpu", "ok", 130.0, 2048, 20), Row("03_net", "cpu", "ok", 1, 1, 1)], course)
     assert kit.recorded_times(course)["notebook"].tolist() == ["00_start", "03_net"]
     assert "| 40 min | 2.2 min | 2.0 GB |" in kit.times_table(course)
+
+
+def test_a_folder_without_a_run_is_refused(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main(["kit", "--notebooks", str(course / "notebooks"), "--ledger", str(course)]) == 2
+    assert "no ledger.json there" in capsys.readouterr().err
 
 
 def test_the_clock_of_a_day(course: Path) -> None:

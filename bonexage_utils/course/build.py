@@ -66,7 +66,10 @@ def kit(options: argparse.Namespace) -> int:
 
     folder = options.notebooks.resolve().parent
     if options.ledger:
-        record_times(ledger.read(options.ledger), folder)
+        rows = ledger.read(options.ledger)
+        if not rows:
+            raise BoneXageError(f"{options.ledger}: no ledger.json there; name the folder that a run has written into")
+        record_times(rows, folder)
     for path in write_pages(folder):
         print(f"{path.name}: tables written anew")
     return 0

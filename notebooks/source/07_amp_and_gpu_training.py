@@ -21,7 +21,7 @@
 # notebooks to have been run, nor a GPU: all of it works on a processor as well.
 #
 # **Time:** 80 minutes with the exercises. Measured on two processor cores, profile `cpu`: about a minute of computing
-# and 3.9 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
+# and 4.2 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

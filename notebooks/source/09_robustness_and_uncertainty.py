@@ -19,8 +19,8 @@
 # **You need** Python with functions. Notebooks 01 (splits) and 03 (a training) help; nothing here needs any notebook
 # to have been run.
 #
-# **Time:** 75 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 3 minutes of computing
-# and 1.9 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
+# **Time:** 75 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 3.5 minutes of
+# computing and 1.9 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
