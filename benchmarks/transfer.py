@@ -126,9 +126,10 @@ def over_seeds(values: pd.Series) -> Interval:
 
 
 def gains(table: pd.DataFrame) -> dict[int, Interval]:
-    """For each number of real films: months that the phantom's weights save, paired by seed."""
+    """For each number of real films: months that the phantom's weights save, paired by seed (whole pairs only)."""
     wide = table.pivot_table(index="seed", columns=["films", "weights"], values="mae")
-    return {films: over_seeds(wide[films]["none"] - wide[films]["phantom"]) for films in sorted(set(table["films"]))}
+    saved = {films: (wide[films]["none"] - wide[films]["phantom"]).dropna() for films in sorted(set(table["films"]))}
+    return {films: over_seeds(pairs) for films, pairs in saved.items()}
 
 
 def draw(folder: Path) -> Picture:
