@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
-CHAIN  := $(PY) -m bonexage_utils.course.build
+CHAIN  := $(PY) -m tools.build
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -40,7 +40,7 @@ lab: $(STAMP)  ## open JupyterLab in notebooks/
 
 notebooks: $(STAMP)  ## execute the sources and save the notebooks with their outputs, and the cover
 	@$(CHAIN) execute --profile cpu --save --ledger build/notebooks
-	@$(PY) -c "from pathlib import Path; from bonexage_utils.course.widgets import draw_growth; \
+	@$(PY) -c "from pathlib import Path; from bonexage_utils.course.nb00.figures import draw_growth; \
 	  Path('notebooks/cover.png').write_bytes(draw_growth().png)"
 	@$(CHAIN) check
 

@@ -86,7 +86,7 @@ def check(
 
     Example: bonexage check data/rsna --out findings
     """
-    from bonexage_utils import audit
+    from bonexage_utils.checks import audit
     from bonexage_utils.cohort import balance, load_cohort
     from bonexage_utils.labels import KNOWN_LABELS
 
@@ -138,7 +138,7 @@ def train(
     Example: bonexage train data/rsna --out checkpoints/tiny --backbone convnext_tiny --image-size 512
     """
     from bonexage_utils.cohort import load_cohort
-    from bonexage_utils.training import TrainConfig
+    from bonexage_utils.settings import TrainConfig
     from bonexage_utils.training import train as run
 
     config = TrainConfig(
@@ -214,10 +214,35 @@ def evaluate(
 
     Example: bonexage evaluate predictions.csv data/rsna --out report --calibrate checkpoints/tiny/model.safetensors
     """
-    from bonexage_utils.report import evaluate_files
+    from bonexage_utils import calibration as intervals
+    from bonexage_utils import evaluation
+    from bonexage_utils.phantom.dataset import read_noise_floor
+    from bonexage_utils.report import headline, write_report
+    from bonexage_utils.statistics import SMALLEST_GROUP
 
-    for line in evaluate_files(predictions, labels, out, against, calibrate, coverage):
-        typer.echo(line)
+    provenance = evaluation.Provenance.beside(predictions)
+    truth = evaluation.read_truth(labels)
+    result = evaluation.evaluate(evaluation.read_predictions(predictions), truth.table, provenance.medians,
+                                 read_noise_floor(labels))
+    comparison = None
+    if against:
+        other = evaluation.evaluate(evaluation.read_predictions(against), truth.table)
+        comparison = evaluation.compare(result, other)
+    if calibrate:
+        fitted = intervals.calibrate_checkpoint(calibrate, result.films, provenance.description, truth.label_hashes,
+                                                coverage)
+        held = intervals.cross_validated(result.films, fitted)
+    else:
+        fitted = intervals.Calibration.from_description(provenance.description)
+        held = intervals.measured(result.films, fitted)
+    page = write_report(result, out, provenance, held, fitted, comparison)
+    typer.echo(headline(result))
+    if comparison:
+        typer.echo(f"MAE minus that of {against}: {comparison.difference} months on {comparison.n:,} films")
+    if held and held.table["n"].iloc[-1] >= SMALLEST_GROUP:
+        share = held.table["coverage"].iloc[-1]
+        typer.echo(f"{share:.1%} of labels inside their {held.wanted:.0%} interval ({held.films})")
+    typer.echo(f"{page}")
 
 
 @app.command()
@@ -233,9 +258,9 @@ def stress(
 
     Example: bonexage stress checkpoints/tiny/model.safetensors data/rsna --out report
     """
+    from bonexage_utils.checks.stress import stress as run
     from bonexage_utils.cohort import load_cohort
     from bonexage_utils.prediction import Predictor
-    from bonexage_utils.stress import stress as run
 
     cohort = load_cohort(data)
     table, told = run(Predictor(checkpoint, tta=tta), cohort, out, split.value if split else None, batch_size)

@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from bonexage_utils.checkpoints import set_calibration
+from bonexage_utils.cohort import UNKNOWN_SPLIT
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.evaluation import AGE_BANDS, SMALLEST_GROUP, groups_of
+from bonexage_utils.evaluation import AGE_BANDS, groups_of
+from bonexage_utils.statistics import SMALLEST_GROUP
 
 COVERAGE = 0.9
 # Films a group needs for a half-width of its own. Coverage over new films of one calibration on n films is itself
@@ -97,7 +101,7 @@ def _band(months: pd.Series, edges: tuple | list) -> np.ndarray:
 
 def fit_calibration(films: pd.DataFrame, said_by: dict, label_hashes: dict[str, str],
                     coverage: float = COVERAGE) -> Calibration:
-    """Fit intervals to the `films` of an evaluation; `checkpoints.set_calibration` writes them into the checkpoint.
+    """Fit intervals to the `films` of an evaluation; `calibrate_checkpoint` also writes them into the checkpoint.
 
     `said_by` is what predictions.json says of the predictions, `label_hashes` those of the films' cohort. Raises
     BoneXageError if `said_by` is empty, if the network was trained on a film or selected by it or that cannot be told,
@@ -109,6 +113,8 @@ def fit_calibration(films: pd.DataFrame, said_by: dict, label_hashes: dict[str, 
     if trained & given and trained != given:
         raise BoneXageError("the cohort's label tables are not all those of the training, so that its splits may be "
                             "others; calibrate on the cohort as it was")
+    if films["split"].eq(UNKNOWN_SPLIT).any():
+        raise BoneXageError("the labels came as a table alone, which tells no splits; give the cohort's folder")
     seen = films["split"].isin(LEARNED_FROM)
     if seen.any():
         splits = " or ".join(films.loc[seen, "split"].unique())
@@ -120,9 +126,20 @@ def fit_calibration(films: pd.DataFrame, said_by: dict, label_hashes: dict[str, 
     return Calibration.fit(films, coverage, said_by["tta"], said_by["model"]["max_age"])
 
 
+def calibrate_checkpoint(checkpoint: Path | str, films: pd.DataFrame, said_by: dict, label_hashes: dict[str, str],
+                         coverage: float = COVERAGE) -> Calibration:
+    """Fit intervals as `fit_calibration` does and write them into the checkpoint that made the predictions.
+
+    Raises BoneXageError, with nothing written, for what `fit_calibration` and `checkpoints.set_calibration` refuse.
+    """
+    fitted = fit_calibration(films, said_by, label_hashes, coverage)
+    set_calibration(checkpoint, said_by["network_sha256"], fitted.to_dict())
+    return fitted
+
+
 @dataclass(frozen=True)
 class Coverage:
-    """How often intervals that want `wanted` held, by labelled sex and age (`coverage_table`), and on which films."""
+    """How often intervals that want `wanted` held on `films`, by labelled sex and age (`coverage_by_sex_and_age`)."""
 
     wanted: float
     table: pd.DataFrame
@@ -134,7 +151,7 @@ class Coverage:
         return [f"{row.sex} {row.age}" for row in self.table.itertuples() if row.high < self.wanted]
 
 
-def coverage_table(films: pd.DataFrame) -> pd.DataFrame:
+def coverage_by_sex_and_age(films: pd.DataFrame) -> pd.DataFrame:
     """Share of `films` inside their interval with its 95 % interval (Wilson 1927) and mean width, months, by group.
 
     `films` has `sex`, `months` (label), `low_months`, `high_months`. Groups under `SMALLEST_GROUP` give n alone.
@@ -166,7 +183,7 @@ def cross_validated(films: pd.DataFrame, calibration: Calibration) -> Coverage |
         others = Calibration.fit(films[fold != number], calibration.coverage, max_age=calibration.max_age)
         part = films[fold == number]
         parts.append(part.assign(**others.intervals(part["sex"], part["predicted"])))
-    return Coverage(calibration.coverage, coverage_table(pd.concat(parts)),
+    return Coverage(calibration.coverage, coverage_by_sex_and_age(pd.concat(parts)),
                     f"the {len(films):,} films that calibrate, by tenfold cross-validation")
 
 
@@ -174,8 +191,8 @@ def measured(films: pd.DataFrame, calibration: Calibration | None) -> Coverage |
     """Coverage of the intervals that `films` came with, on those of other splits than calibrated them; None if none."""
     if calibration is None:
         return None
-    new = films[films["low_months"].notna() & ~films["split"].isin([*calibration.splits, *LEARNED_FROM])]
+    new = films[films["low_months"].notna() & ~films["split"].isin([*calibration.splits, *LEARNED_FROM, UNKNOWN_SPLIT])]
     if new.empty:
         return None
-    return Coverage(calibration.coverage, coverage_table(new),
+    return Coverage(calibration.coverage, coverage_by_sex_and_age(new),
                     f"{len(new):,} films of splits that neither trained, selected nor calibrated the network")

@@ -14,6 +14,7 @@ from bonexage_utils.errors import BoneXageError
 from bonexage_utils.labels import label_hash, read_labels
 
 SPLITS = ("train", "selection", "calibration", "test")
+UNKNOWN_SPLIT = "unknown"  # of films in a label table alone: only its folder tells which official sets go with it
 
 # The salt makes our splits ours: a hash of the bare id would agree with anybody else's.
 SPLIT_SALT = "bonexage-1"
@@ -37,7 +38,7 @@ class Cohort:
     """A folder of radiographs and what is known of each.
 
     `table` has one row per film: `id` (str), `image` (path, str), `months` (float, 0–240, NaN if unlabelled),
-    `sex` ("M" or "F") and `split` ("train", "selection", "calibration", "test", or "unlabelled").
+    `sex` ("M" or "F") and `split` ("train", "selection", "calibration", "test", "unlabelled", or `UNKNOWN_SPLIT`).
     `label_hashes` maps each label file's name to the SHA-256 of its text with LF line ends.
     """
 

@@ -1,81 +1,31 @@
 """How wrong a model is, for whom, and how sure one can be of that."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from bonexage_utils.cohort import load_cohort, split_of
+from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort, load_cohort
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.labels import read_labels
+from bonexage_utils.files import file_hash
+from bonexage_utils.labels import label_hash, read_labels
+from bonexage_utils.statistics import (
+    SMALLEST_GROUP,
+    Agreement,
+    Interval,
+    agreement,
+    bootstrap_mean,
+    paired_difference,
+    slope,
+)
 
 # Bands of five years: childhood, the years the carpals fill, puberty, closing plates. Months, right edge excluded.
 AGE_BANDS = (0, 60, 120, 180, 241)
 BAND_NAMES = tuple(f"{low // 12}–{high // 12} y" for low, high in pairwise(AGE_BANDS))
-# Below this many films a group gives its number alone. At 20, the 95 % interval of an MAE held in 91–92 % of 1,500
-# samples of normal or Laplace errors, and reached a third of the MAE or more to each side; at 10, in 88 %.
-SMALLEST_GROUP = 20
-RESAMPLES = 2000
-WITHIN_LIMITS = 1.96  # limits of agreement, in standard deviations (Bland & Altman 1986)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with a 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-
-def _bootstrap(statistic: Callable, seed: int, *samples: np.ndarray) -> Interval:
-    """95 % percentile-bootstrap interval over films, which are resampled whole: all their `samples` (n,) together."""
-    # In batches: 2,000 resamples of 12,000 films at once would take 200 MB.
-    found = stats.bootstrap(samples, statistic, paired=len(samples) > 1, vectorized=True, n_resamples=RESAMPLES,
-                            method="percentile", batch=100, rng=np.random.default_rng(seed)).confidence_interval
-    return Interval(float(statistic(*samples)), float(found.low), float(found.high))
-
-
-def bootstrap_mean(values: np.ndarray, seed: int = 0) -> Interval:
-    """The mean of `values` (n,) with its 95 % percentile-bootstrap interval over films; NaN bounds for n < 2."""
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return Interval(float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan"))
-    return _bootstrap(np.mean, seed, values)
-
-
-def paired_difference(errors_a: np.ndarray, errors_b: np.ndarray, seed: int = 0) -> Interval:
-    """MAE of a minus MAE of b on the same films in the same order, months, with a paired bootstrap interval.
-
-    Negative: a is better. Raises ValueError if the lengths differ.
-    """
-    errors_a, errors_b = np.asarray(errors_a, float), np.asarray(errors_b, float)
-    if errors_a.shape != errors_b.shape:
-        raise ValueError(f"not the same films: {errors_a.shape} against {errors_b.shape}")
-    return bootstrap_mean(np.abs(errors_a) - np.abs(errors_b), seed)
-
-
-def _least_squares(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
-    x = x - x.mean(axis, keepdims=True)
-    with np.errstate(invalid="ignore"):  # a resample of one film over and over has no slope
-        return (x * y).sum(axis) / (x**2).sum(axis)
-
-
-def slope(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Interval:
-    """Least-squares slope of y on x, both (n,), with a 95 % percentile-bootstrap interval over films, which holds
-    where the scatter changes along x; all NaN below `SMALLEST_GROUP` films or where x does not vary."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if len(x) < SMALLEST_GROUP or np.ptp(x) == 0:
-        return Interval(float("nan"), float("nan"), float("nan"))
-    return _bootstrap(_least_squares, seed, x, y)
 
 
 @dataclass(frozen=True)
@@ -110,38 +60,6 @@ def score(predicted: np.ndarray, truth: np.ndarray) -> Scores:
         bias=bootstrap_mean(error),
         within={limit: float((np.abs(error) <= limit).mean()) for limit in (6, 12, 24)},
     )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Bland and Altman's bias and 95 % limits of agreement, months; `outside` is the share of films beyond them."""
-
-    bias: Interval
-    lower: Interval
-    upper: Interval
-    outside: float
-
-
-def agreement(predicted: np.ndarray, truth: np.ndarray) -> Agreement:
-    """Bias and limits of agreement of predictions with labels, both (n,), months, each with its 95 % interval.
-
-    The limits are bias ± 1.96 s, where s is the standard deviation of the differences. Standard errors: s/√n of the
-    bias, s·√(1/n + 1.96²/(2(n − 1))) of a limit; intervals by Student's t with n − 1 degrees of freedom (Bland & Altman
-    1999, Stat Methods Med Res 8:135). They suppose normal differences, and are a little narrow below 40 films (Carkeet
-    & Goh 2018, Stat Methods Med Res 27:1559). NaN bounds for n < 2.
-    """
-    error = np.asarray(predicted, float) - np.asarray(truth, float)
-    n, bias = len(error), float(error.mean())
-    spread = float(error.std(ddof=1)) if n > 1 else float("nan")
-    t = stats.t.ppf(0.975, n - 1) if n > 1 else float("nan")
-
-    def around(value: float, variance: float) -> Interval:
-        half = float(t * spread * np.sqrt(variance))
-        return Interval(value, value - half, value + half)
-
-    reach, variance = WITHIN_LIMITS * spread, 1 / n + WITHIN_LIMITS**2 / (2 * max(n - 1, 1))
-    return Agreement(around(bias, 1 / n), around(bias - reach, variance), around(bias + reach, variance),
-                     float((np.abs(error - bias) > reach).mean()))
 
 
 def groups_of(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -203,23 +121,13 @@ class Evaluation:
     noise_floor: float | None
 
 
-def read_truth(path: Path | str) -> pd.DataFrame:
-    """Labels from a cohort folder or one label table: `id`, `months`, `sex`, `split`."""
+def read_truth(path: Path | str) -> Cohort:
+    """The labels to compare with: of a cohort's folder, or of one label table, whose films have `UNKNOWN_SPLIT`."""
     path = Path(path)
     if path.is_dir():
-        table = load_cohort(path).table
-    else:
-        table = read_labels(path)
-        table["split"] = [split_of(film) for film in table["id"]]
-    return table[["id", "months", "sex", "split"]]
-
-
-def read_noise_floor(path: Path | str) -> float | None:
-    """The MAE, months, of a phantom cohort's true bone ages against its labels; None for any other cohort or table."""
-    try:
-        return float(json.loads((Path(path) / "cohort.json").read_text(encoding="utf-8"))["noise_floor_months"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return load_cohort(path)
+    table = read_labels(path).assign(image="", split=UNKNOWN_SPLIT)
+    return Cohort(path, table, {path.name: label_hash(path)})
 
 
 def read_predictions(path: Path | str) -> pd.DataFrame:
@@ -237,6 +145,31 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
         twice = table.loc[table["id"].duplicated(), "id"].iloc[0]
         raise BoneXageError(f"{path}: film {twice} stands there twice; predict each film once")
     return table
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What predictions.json says of the checkpoint that made the table beside it; empty when the file is absent."""
+
+    description: dict
+
+    @classmethod
+    def beside(cls, predictions: Path) -> "Provenance":
+        path = predictions.with_suffix(".json")
+        if not path.is_file():
+            return cls({})
+        try:
+            description = json.loads(path.read_text(encoding="utf-8"))
+            if description["table_sha256"] != file_hash(predictions):
+                raise ValueError("it describes another table, or this one was changed since")
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            raise BoneXageError(f"{path}: not usable ({error}); predict again, or remove it") from None
+        return cls(description)
+
+    @property
+    def medians(self) -> dict[str, float] | None:
+        """The median label of each sex that the network was trained on, months."""
+        return self.description.get("training", {}).get("median_months_by_sex")
 
 
 def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, float] | None = None,

@@ -1,13 +1,16 @@
-"""Writing files so that a half-written one never stands under its final name, and no two runs write to one place."""
+"""Whole files or none, one writer at a time, and being asked to stop in the middle."""
 
 import glob
 import hashlib
 import os
 import shutil
+import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -101,3 +104,30 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
         with suppress(OSError):
             os.unlink(lock.lock_file)
         lock.release()
+
+
+class StopRequest:
+    """Being asked to stop: Ctrl-C, the stop button of a notebook, or a machine that is about to go down.
+
+    Inside its `with` block the first SIGINT or SIGTERM only sets `asked`; a second does what it always did. Outside the
+    main thread, where Python lets nobody catch signals, it changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, object] = {}
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
+        signal.signal(number, self._before[number])
+
+    def __enter__(self) -> "StopRequest":
+        self.asked = False
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

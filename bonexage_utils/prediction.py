@@ -17,12 +17,11 @@ from tqdm import tqdm
 from bonexage_utils.batches import SEX_CODE, standardise, to_unit
 from bonexage_utils.calibration import Calibration
 from bonexage_utils.checkpoints import load_model
-from bonexage_utils.config import out_of_memory
 from bonexage_utils.decoding import read_gray
+from bonexage_utils.devices import out_of_memory
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_file, file_hash, only_writer
+from bonexage_utils.files import StopRequest, atomic_file, file_hash, only_writer
 from bonexage_utils.images import letterbox
-from bonexage_utils.stopping import StopRequest
 
 PART = 512  # films put aside at a time
 AHEAD = 64  # films read before they are needed

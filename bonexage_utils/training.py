@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from bonexage_utils.batches import augment, eval_loader, film_sets, standardise, to_unit, train_loader
+from bonexage_utils.augment import augment
+from bonexage_utils.batches import eval_loader, film_sets, standardise, to_unit, train_loader
 from bonexage_utils.checkpoints import (
     count_parameters,
     load_state,
@@ -29,12 +30,12 @@ from bonexage_utils.checkpoints import (
     save_state,
 )
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.config import DTYPES, TrainConfig, choose_precision, fit_in_memory, lr_factor, out_of_memory
+from bonexage_utils.devices import DTYPES, choose_precision, fit_in_memory, out_of_memory
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_file, only_writer
+from bonexage_utils.files import StopRequest, atomic_file, only_writer
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
-from bonexage_utils.stopping import StopRequest
+from bonexage_utils.settings import TrainConfig
 
 
 @torch.inference_mode()
@@ -297,3 +298,12 @@ def _write_settings(trainer: Trainer, cohort: Cohort) -> None:
     if trainer.dropped:
         with atomic_file(trainer.out / "dropped.csv") as temporary:
             pd.DataFrame(trainer.dropped.items(), columns=["id", "reason"]).to_csv(temporary, index=False)
+
+
+def lr_factor(update: int, updates: int, warmup: float) -> float:
+    """Linear warm-up over the first share of all updates, then half a cosine to zero. A function, so that a resumed
+    run cannot disagree with an uninterrupted one."""
+    first = max(1, round(warmup * updates))
+    if update < first:
+        return (update + 1) / first
+    return 0.5 * (1.0 + math.cos(math.pi * (update - first) / max(1, updates - first)))

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, settings
 
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.phantom import write_cohort
-from bonexage_utils.training import TrainConfig, train
+from bonexage_utils.settings import TrainConfig
+from bonexage_utils.training import train
 
 ROOT = Path(__file__).resolve().parent.parent
 RADIOGRAPHS = ROOT.parent / "shared" / "radiographs"

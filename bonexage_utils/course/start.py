@@ -15,9 +15,9 @@ import torch
 import bonexage_utils
 from bonexage_utils.cohort import LABEL_FILES, Cohort, load_cohort, sample_cohort
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.figures import use_style
 from bonexage_utils.phantom import write_cohort
 from bonexage_utils.phantom.dataset import VERSION
-from bonexage_utils.plots import use_style
 
 SEED = 0
 

@@ -206,3 +206,11 @@ def write_cohort(
             f"phantom: could not write {out}: {error.strerror or error}; check free space and permissions"
         ) from error
     return out
+
+
+def read_noise_floor(path: Path | str) -> float | None:
+    """The MAE, months, of a phantom cohort's true bone ages against its labels; None for any other cohort or table."""
+    try:
+        return float(json.loads((Path(path) / "cohort.json").read_text(encoding="utf-8"))["noise_floor_months"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -61,9 +61,9 @@ course = start()
 # Which torch runs here? Replace the `...` with the first two numbers of its version.
 
 # %%
-from bonexage_utils.course.exercises import nb00
+from bonexage_utils.course.nb00 import exercises
 
-ex = nb00.build(course)
+ex = exercises.build(course)
 my_torch = ...  # such as (2, 9)
 ex.version.check(my_torch)
 
@@ -113,8 +113,8 @@ for months in (126.5, 119.99):
 # Now to the films. Twelve of them, a girl and a boy side by side, the label over each:
 
 # %%
-from bonexage_utils.images import read_gray
-from bonexage_utils.plots import montage
+from bonexage_utils.decoding import read_gray
+from bonexage_utils.figures import montage
 
 train_films = course.cohort.split("train")
 wanted = [(sex, age) for age in (24, 48, 84, 120, 156, 192) for sex in "FM"]
@@ -140,7 +140,7 @@ bottom, first at the fingertips.""", columns=4, side=2.2)
 # The hand always fills the film; watch the 2 cm bar to see how much it grows.
 
 # %%
-from bonexage_utils.course.widgets import draw_growth, grow_a_hand
+from bonexage_utils.course.nb00.figures import draw_growth, grow_a_hand
 
 grow_a_hand()
 
@@ -171,7 +171,7 @@ my_first = ...  # such as ("boy", 3)
 
 # %% tags=["nbval-check-output"]
 import numpy as np
-from bonexage_utils.course.widgets import centres_present
+from bonexage_utils.course.nb00.figures import centres_present
 from bonexage_utils.phantom import grow
 
 
@@ -187,7 +187,7 @@ print("same as the package:", all(count(s, m) == centres_present(s, m) for s in 
 # Now for every month from one to eighteen years, your guess beside the answer:
 
 # %%
-from bonexage_utils.course.widgets import draw_centres
+from bonexage_utils.course.nb00.figures import draw_centres
 
 draw_centres(my_first)
 
@@ -320,7 +320,8 @@ print({sex: format_age(months) for sex, months in medians.items()})
 # later notebooks.
 
 # %%
-from bonexage_utils.training import TrainConfig, train
+from bonexage_utils.settings import TrainConfig
+from bonexage_utils.training import train
 
 epochs = 20 if course.profile.name == "fast" else 10  # fewer films take more passes
 toy = TrainConfig(backbone="test_resnet", image_size=96, epochs=epochs, batch_size=32, grad_accum=1, lr=3e-3,
@@ -336,7 +337,7 @@ with tempfile.TemporaryDirectory() as folder:
     log = pd.read_csv(f"{folder}/log.csv")
 
 # %%
-from bonexage_utils.plots import learning_curve
+from bonexage_utils.figures import learning_curve
 
 selection = course.cohort.split("selection")
 learning_curve(log, score(selection["sex"].map(medians), selection["months"]).mae.value)
@@ -381,7 +382,7 @@ assert not course.embedded or 6 < network.mae.value < highest, f"MAE {network.ma
 # ### Who came closer?
 
 # %%
-from bonexage_utils.course.widgets import draw_game, tidy_guesses
+from bonexage_utils.course.nb00.figures import draw_game, tidy_guesses
 
 game = game.merge(others[["id", "model", "median"]], on="id").assign(you=tidy_guesses(my_guesses, 6))
 draw_game(game)
@@ -423,7 +424,7 @@ off.describe().loc[["count", "mean", "max"]].set_axis(["films guessed", "MAE (mo
 # differences has an interval, too; if all of it lies below zero, the network is better.
 
 # %%
-from bonexage_utils.evaluation import paired_difference
+from bonexage_utils.statistics import paired_difference
 
 gain = paired_difference(others["model"] - others["months"], others["median"] - others["months"])
 verdict = "better" if gain.high < 0 else "worse" if gain.low > 0 else "not clearly different"

@@ -106,7 +106,7 @@ for name, text in mails.items():
 # All these labels, counted in bins of half a year. Move the slider: wider bins, then narrower ones, down to a month.
 
 # %%
-from bonexage_utils.course.widgets import choose_bins, draw_bins
+from bonexage_utils.course.nb01.exploration import choose_bins, draw_bins
 
 choose_bins(table)
 
@@ -143,9 +143,9 @@ my_guess = ...  # per cent, such as 30
 # %%
 import numpy as np
 
-from bonexage_utils.course.exercises import nb01
+from bonexage_utils.course.nb01 import exercises
 
-ex = nb01.build(course)  # takes some seconds: it draws the films of an exercise further down
+ex = exercises.build(course)  # takes some seconds: it draws the films of an exercise further down
 
 # %% tags=["nbval-check-output"]
 my_share = ...  # a function: def my_share(months, step): ...
@@ -159,7 +159,7 @@ ex.comb.check(my_share)
 # By hand, and with the course's function, on ten labels you can count on your fingers:
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.exploration import share_of_multiples
+from bonexage_utils.course.nb01.exploration import share_of_multiples
 
 ten = np.array([6, 7, 12, 18, 21, 24, 25, 36, 38, 48.0])
 by_hand = sum(label % 6 == 0 for label in ten) / len(ten)
@@ -201,7 +201,7 @@ print(f"on a plate of the atlas for their sex: {np.mean(on_plate):.0%} of all la
 # so here, and only here, one can count it (with real films the next output is empty):
 
 # %%
-from bonexage_utils.course.exploration import label_costs
+from bonexage_utils.course.nb01.exploration import label_costs
 
 label_costs(course.cohort).round(1).to_frame("here")
 
@@ -217,7 +217,7 @@ label_costs(course.cohort).round(1).to_frame("here")
 # Four clinics send tables. Two of the four differ from yours without being wrong, one is yours, and one you send back.
 
 # %%
-from bonexage_utils.course.exploration import draw_four_tables
+from bonexage_utils.course.nb01.exploration import draw_four_tables
 
 draw_four_tables(table["months"])
 
@@ -239,8 +239,8 @@ ex.table.check(my_table)
 # Labels alone are numbers. Here are two girls (rows 1 and 2) and two boys (rows 3 and 4) for each of five labels:
 
 # %%
-from bonexage_utils.images import read_gray
-from bonexage_utils.plots import montage
+from bonexage_utils.decoding import read_gray
+from bonexage_utils.figures import montage
 
 
 def pick(sex, age, place):
@@ -280,7 +280,7 @@ sample = sample.assign(height=[height for height, _ in shapes], width=[width for
 sample[["width", "height"]].describe().loc[["min", "50%", "max"]].astype(int)
 
 # %%
-from bonexage_utils.course.exploration import draw_sizes, rank_correlation
+from bonexage_utils.course.nb01.exploration import draw_sizes, rank_correlation
 
 draw_sizes(sample)
 
@@ -309,7 +309,7 @@ for side in ("width", "height"):
 
 # %%
 from bonexage_utils.cohort import load_cohort
-from bonexage_utils.course.exploration import HOSPITAL_FILMS, draw_closer, hospital, sheet_film, tell_sheet
+from bonexage_utils.course.nb01.exploration import HOSPITAL_FILMS, draw_closer, hospital, sheet_film, tell_sheet
 
 folder = hospital()
 bad = load_cohort(folder)
@@ -345,7 +345,7 @@ twice_by_hand = sorted(film for films in films_with.values() if len(films) > 1 f
 # The package's `audit` does that and much more, reading each film once. The same two come out:
 
 # %%
-from bonexage_utils.audit import audit, summary
+from bonexage_utils.checks.audit import audit, summary
 
 findings = audit(bad)
 
@@ -364,7 +364,7 @@ summary(findings)
 # The details, first three of each kind. Read a few and ask yourself each time: *could I have seen that?*
 
 # %%
-from bonexage_utils.audit import first_findings
+from bonexage_utils.checks.audit import first_findings
 
 first_findings(findings)
 
@@ -445,7 +445,7 @@ assert sum(found) >= 9, "the audit misses more of the planted faults than it sho
 # drawn film by film, or child by child, so that both exports stay together.
 
 # %%
-from bonexage_utils.course.exploration import draw_leak, leak
+from bonexage_utils.course.nb01.exploration import draw_leak, leak
 
 leaked = leak(course.cohort)
 draw_leak(leaked)

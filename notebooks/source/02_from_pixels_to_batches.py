@@ -46,7 +46,8 @@ course = start()
 # Three films of the training split, as they come from the disk:
 
 # %%
-from bonexage_utils.images import letterbox, read_gray
+from bonexage_utils.decoding import read_gray
+from bonexage_utils.images import letterbox
 
 train_films = course.cohort.split("train")
 three = [read_gray(path) for path in train_films["image"].head(3)]
@@ -78,7 +79,7 @@ import tempfile
 from pathlib import Path
 
 import cv2
-from bonexage_utils.course.pixels import deep_film
+from bonexage_utils.course.nb02.pixels import deep_film
 
 deep = deep_film(three[0])  # the same picture, 0 to 4095
 with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +89,7 @@ with tempfile.TemporaryDirectory() as folder:
 ways = {"cut off at 255": np.minimum(deep, 255), "upper byte of 16 bits": deep >> 8, "stretched (package)": stretched}
 
 # %%
-from bonexage_utils.plots import montage
+from bonexage_utils.figures import montage
 
 titles = [f"{way}\n{len(np.unique(film))} shades, {(film == 255).mean():.0%} white" for way, film in ways.items()]
 montage([np.asarray(film) for film in ways.values()], titles, f"""The same 12-bit film brought to 8 bits in three ways:
@@ -145,7 +146,7 @@ print("same as the package:", all(np.array_equal(by_hand(film, 128), letterbox(f
 # know how.) A bar of 100 × 20 pixels, on a film of 400 × 300:
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.pixels import slimness, squash
+from bonexage_utils.course.nb02.pixels import slimness, squash
 
 
 def by_spread(mask):
@@ -166,7 +167,7 @@ for way, made in {"film": bar, "squashed": squash(bar, 300), "letterboxed": lett
 # Now a hand. Move the slider: the girl stays the same, only her film gets narrower or wider.
 
 # %%
-from bonexage_utils.course.pixels import choose_width, draw_squares
+from bonexage_utils.course.nb02.pixels import choose_width, draw_squares
 
 choose_width()
 
@@ -191,7 +192,7 @@ draw_squares()
 # knows where each bone lies, so nothing has to be guessed:
 
 # %%
-from bonexage_utils.course.pixels import bones, draw_bones
+from bonexage_utils.course.nb02.pixels import bones, draw_bones
 
 table = bones()
 draw_bones(table)
@@ -207,7 +208,8 @@ draw_bones(table)
 # In months: someone reads the age from this one number, having learned a curve on every second child.
 
 # %%
-from bonexage_utils.evaluation import paired_difference, score
+from bonexage_utils.evaluation import score
+from bonexage_utils.statistics import paired_difference
 
 known, new = table[::2], table[1::2]
 truth = new["months"].to_numpy()
@@ -241,7 +243,7 @@ print(f"squashed minus letterboxed, child by child: {cost} months")
 
 # %%
 import pandas as pd
-from bonexage_utils.course.pixels import film_and_bone
+from bonexage_utils.course.nb02.pixels import film_and_bone
 
 
 def looks_like(number):  # years: the median bone age of the twenty children whose bone is nearest
@@ -271,9 +273,9 @@ pd.Series(answers, name="she looks (years)").to_frame()
 # is the film's `(height, width)`, `size` the side of the square.
 
 # %%
-from bonexage_utils.course.exercises import nb02
+from bonexage_utils.course.nb02 import exercises
 
-ex = nb02.build(course)
+ex = exercises.build(course)
 
 # %% tags=["nbval-check-output"]
 my_place = ...  # a function: def my_place(row, column, shape, size): ...
@@ -290,7 +292,7 @@ ex.back.check(my_place)
 # ten, at five sizes:
 
 # %%
-from bonexage_utils.course.pixels import draw_sides
+from bonexage_utils.course.nb02.pixels import draw_sides
 
 draw_sides()
 
@@ -333,7 +335,7 @@ print(f"as 32-bit numbers, grey copied into 3 channels: {12_611 * 512 * 512 * 4 
 # enlarged), our small files, and the cache. Measured now, in time of one processor core:
 
 # %%
-from bonexage_utils.course.pixels import draw_rates, rates
+from bonexage_utils.course.nb02.pixels import draw_rates, rates
 
 measured = rates(films["image"].head(16).tolist())
 
@@ -378,7 +380,9 @@ for name, value in batch.items():
 # **augmentation**. Six films, and what became of them in three epochs:
 
 # %%
-from bonexage_utils.batches import Augmentation, augment, to_unit
+from bonexage_utils.augment import augment
+from bonexage_utils.batches import to_unit
+from bonexage_utils.settings import Augmentation
 
 six, keys = to_unit(batch["image"][:6]), batch["key"][:6]
 looks = {"as cached": six} | {f"epoch {epoch}": augment(six, keys, epoch, course.seed, Augmentation())
@@ -442,7 +446,7 @@ print("the same in another epoch:", torch.allclose(together, augment(six, keys, 
 # A colleague has more ideas. A film of a ten-year-old boy, changed in six ways:
 
 # %%
-from bonexage_utils.course.pixels import draw_six_changes
+from bonexage_utils.course.nb02.pixels import draw_six_changes
 
 draw_six_changes()
 
@@ -542,7 +546,8 @@ print("transforms in the set:", attributes, "| a film looks the same twice:", st
 from dataclasses import replace
 
 from bonexage_utils.prediction import Predictor
-from bonexage_utils.training import TrainConfig, train
+from bonexage_utils.settings import TrainConfig
+from bonexage_utils.training import train
 
 some = course.cohort.split("train").head(200)
 few = replace(course.cohort, table=pd.concat([some, course.cohort.split("selection")], ignore_index=True))
@@ -559,7 +564,7 @@ for name, setting in settings.items():
         logs[name] = pd.read_csv(f"{folder}/log.csv")
 
 # %%
-from bonexage_utils.plots import BOYS, MUTED, Picture, new_figure
+from bonexage_utils.figures import BOYS, MUTED, Picture, new_figure
 
 figure, axes = new_figure(9, 3.5, 1, 2, sharey=True)
 for ax, (name, log) in zip(axes, logs.items(), strict=True):
@@ -583,7 +588,7 @@ Picture(figure, f"Two learning curves, mean absolute error in months against the
 # in notebook 03.) Now compare the best network of each run, film by film:
 
 # %%
-from bonexage_utils.course.heads import verdict
+from bonexage_utils.statistics import verdict
 
 judged, selection = cache.array[rows["selection"]], films.iloc[rows["selection"]]
 labels, sexes = selection["months"].to_numpy(), selection["sex"].tolist()

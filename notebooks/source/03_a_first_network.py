@@ -98,7 +98,9 @@ for name, value in sets["train"][0].items():
 import torch
 from torch import nn
 
-from bonexage_utils.batches import Augmentation, augment, eval_loader, standardise, to_unit, train_loader
+from bonexage_utils.augment import augment
+from bonexage_utils.batches import eval_loader, standardise, to_unit, train_loader
+from bonexage_utils.settings import Augmentation
 
 
 def to_network(batch, epoch=None):
@@ -110,7 +112,7 @@ def to_network(batch, epoch=None):
 
 
 # %%
-from bonexage_utils.plots import montage
+from bonexage_utils.figures import montage
 
 batch = next(iter(train_loader(sets["train"], course.profile.batch_size, course.seed)))
 images, months = to_network(batch, epoch=0)
@@ -260,9 +262,9 @@ print("the median for everybody:", round((constant - labels).abs().mean().item()
 # labels (B,).
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.exercises import nb03
+from bonexage_utils.course.nb03 import exercises
 
-ex = nb03.build(course)
+ex = exercises.build(course)
 my_loss = ...  # a function: def my_loss(predicted, months): ...
 ex.shapes.check(my_loss)
 
@@ -278,7 +280,7 @@ ex.shapes.check(my_loss)
 # follows it.
 
 # %%
-from bonexage_utils.course.widgets import best_guess, draw_slips, slip_a_label
+from bonexage_utils.course.nb03.losses import best_guess, draw_slips, slip_a_label
 
 slip_a_label()
 
@@ -311,7 +313,7 @@ for name, loss in losses.items():
 # a ten-year-old's film were labelled fifteen.
 
 # %% tags=["nbval-check-output"]
-print(nb03.typical_miss().round(2).rename(index="{:.0%} slipped".format).rename_axis(None).to_string())
+print(exercises.typical_miss().round(2).rename(index="{:.0%} slipped".format).rename_axis(None).to_string())
 
 # %% [markdown]
 # Each row is a kind of registry. Each number is how many months (root mean square) the guess that this loss likes
@@ -390,7 +392,7 @@ for kind, errors in memorised.items():
     print(f"{kind:8} begins at {errors[0]:.0f} months; first step under 3 months: {under[kind]}")
 
 # %%
-from bonexage_utils.plots import ACCENT, BOYS, Picture, new_figure
+from bonexage_utils.figures import ACCENT, BOYS, Picture, new_figure
 
 LOOK = {"ResNet": {"color": BOYS, "marker": "^"}, "ConvNeXt": {"color": "black", "marker": "o", "linestyle": "--"}}
 
@@ -495,7 +497,7 @@ resnet, resnet_log = fit("ResNet", resnets)
 # %%
 import pandas as pd
 
-from bonexage_utils.plots import learning_curve
+from bonexage_utils.figures import learning_curve
 
 learning_curve(pd.DataFrame(resnet_log), baseline.mae.value)
 
@@ -585,7 +587,7 @@ pd.DataFrame({"your guess": [guess_steps, guess_mae, guess_winner],
 # the labels (B,).
 
 # %%
-nb03.draw_four_runs()
+exercises.draw_four_runs()
 
 # %% [markdown]
 # Horizontal axes: the step. Vertical axis: the MAE in months; lower is better. Which run has the bug? Answer `"A"`,
@@ -609,7 +611,8 @@ ex.curves.check(my_run)
 # %%
 import tempfile
 
-from bonexage_utils.training import TrainConfig, train
+from bonexage_utils.settings import TrainConfig
+from bonexage_utils.training import train
 
 config = TrainConfig(backbone=names["ResNet"], image_size=size, epochs=2, batch_size=course.profile.batch_size,
                      grad_accum=1, lr=lr["ResNet"], weights="none", pooling="avg", sex=False, output="linear",
@@ -628,7 +631,7 @@ pd.DataFrame(log)[["epoch", "train_mae_months", "selection_mae_months"]].round(1
 # ## Predicted against true
 
 # %%
-from bonexage_utils.plots import predicted_against_true
+from bonexage_utils.report.figures import predicted_against_true
 
 predicted = selection.assign(predicted=predict(resnet))
 predicted_against_true(predicted)
@@ -647,7 +650,7 @@ predicted_against_true(predicted)
 # median's. The mean of these differences gets an interval, and the interval gives the verdict.
 
 # %%
-from bonexage_utils.evaluation import paired_difference
+from bonexage_utils.statistics import paired_difference
 
 truth = selection["months"].to_numpy()
 errors = {"ResNet": predict(resnet) - truth, "ConvNeXt": predict(convnext) - truth, "median": median_guess - truth}

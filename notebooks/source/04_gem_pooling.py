@@ -47,7 +47,7 @@ course = start()
 # start with one that has learned something about hands already, a small ResNet (ResNet-10-T). The course ships it:
 
 # %%
-from bonexage_utils.course.heads import BACKBONE
+from bonexage_utils.course.frozen import BACKBONE
 from bonexage_utils.weights import read_record
 
 record = read_record(BACKBONE)
@@ -68,7 +68,7 @@ for state in ("width", "fusion"):
 # alone, with the place of every bone known. Their films are 320 pixels wide today, so that the map is not too coarse.
 
 # %%
-from bonexage_utils.course.pooling import hands_and_maps
+from bonexage_utils.course.nb04.pooling import hands_and_maps
 
 hands, maps = hands_and_maps()  # draws forty hands and reads their maps: some seconds
 
@@ -110,9 +110,9 @@ for p in (1, 2, 3, 10, 100):
 # even if the map comes in float16 (why, further down).
 
 # %%
-from bonexage_utils.course.exercises import nb04
+from bonexage_utils.course.nb04 import exercises
 
-ex = nb04.build(course)  # takes some seconds
+ex = exercises.build(course)  # takes some seconds
 
 # %% tags=["nbval-check-output"]
 my_gem = ...  # a function: def my_gem(x, p): ...
@@ -153,7 +153,7 @@ print("p = 10,000 within a tenth of a per cent:", short[10_000] < 0.001)
 # And between the ends. Three rows: our four numbers, four that are nearly equal, and one channel of a hand's own map:
 
 # %%
-from bonexage_utils.course.pooling import draw_from_mean_to_max
+from bonexage_utils.course.nb04.pooling import draw_from_mean_to_max
 
 row = hands.nearest(108)  # a hand of about nine years
 draw_from_mean_to_max({"0.2, 0.4, 0.5, 3.0": torch.tensor(quiet_but_one), "nearly equal": torch.tensor(
@@ -171,7 +171,7 @@ draw_from_mean_to_max({"0.2, 0.4, 0.5, 3.0": torch.tensor(quiet_but_one), "nearl
 
 # %%
 from bonexage_utils.batches import standardise, to_unit
-from bonexage_utils.course.pooling import draw_signed
+from bonexage_utils.course.nb04.pooling import draw_signed
 from bonexage_utils.model import Features
 
 torch.manual_seed(course.seed)
@@ -348,7 +348,7 @@ for dtype in (torch.float16, torch.float32):
 # a thousandth, nothing counts):
 
 # %%
-from bonexage_utils.course.pooling import draw_precision
+from bonexage_utils.course.nb04.pooling import draw_precision
 
 draw_precision(maps)
 
@@ -377,7 +377,7 @@ ex.bits.check(my_bits)
 # louder, the pooled value rises by $w_i$ per cent. A share is the say that a place has. Is that so?
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.pooling import shares
+from bonexage_utils.course.nb04.pooling import shares
 
 louder = x * torch.tensor([1.0, 1.0, 1.01, 1.0])  # the third place, by one per cent
 for p in (1.0, 3.0):
@@ -394,7 +394,7 @@ for p in (1.0, 3.0):
 # which the phantom knows.
 
 # %%
-from bonexage_utils.course.pooling import choose_p, draw_shares
+from bonexage_utils.course.nb04.pooling import choose_p, draw_shares
 
 choose_p(hands.films[row], maps[row], hands.centres[row])
 
@@ -422,7 +422,7 @@ draw_shares(hands.films[row], maps[row], hands.centres[row])
 # **Which is the largest p at which half of a channel's sum is still spread over at least three places?**
 
 # %%
-nb04.draw_powers()
+exercises.draw_powers()
 
 # %% tags=["nbval-check-output"]
 my_power = ...  # 1, 2, 3 or 10
@@ -452,7 +452,7 @@ guess_gain = ...  # months, such as 0.5
 
 # %%
 from bonexage_utils.batches import film_sets
-from bonexage_utils.course.heads import frozen_backbone
+from bonexage_utils.course.frozen import frozen_backbone
 from bonexage_utils.images import Preprocessing, measure_intensity
 
 backbone, weights, size = frozen_backbone(course.profile)
@@ -461,7 +461,7 @@ preprocessing = Preprocessing(size, *measure_intensity(sets["train"].films, sets
 print(f"{backbone}, weights '{weights}', {size} px")
 
 # %%
-from bonexage_utils.course.heads import frozen_maps
+from bonexage_utils.course.frozen import frozen_maps
 
 train, judged = (frozen_maps(backbone, weights, films, preprocessing, course.device) for films in sets.values())
 
@@ -475,7 +475,7 @@ print(f"each {tuple(train.maps.shape[1:])}")
 # order of the films, and the dropout; the same seed means the same in each of the three.
 
 # %%
-from bonexage_utils.course.heads import fit_head, head_errors
+from bonexage_utils.course.frozen import fit_head, head_errors
 from tqdm import tqdm
 
 seeds, epochs = {"fast": (2, 4), "cpu": (5, 20), "gpu": (5, 20)}[course.profile.name]
@@ -497,7 +497,7 @@ nets |= {"average": heads("avg"), "maximum": heads("max")}
 # have a reader's slips in them, so even somebody who knew every child's true bone age would be off by this much.
 
 # %%
-from bonexage_utils.course.heads import yardsticks
+from bonexage_utils.course.frozen import yardsticks
 
 marks = yardsticks(course.cohort, course.cohort.split("calibration"))
 for name, months in marks.items():
@@ -527,14 +527,14 @@ print("learned p, seed by seed:", [round(net.pool.p.item(), 2) for net in nets["
 # interval knows nothing.)
 
 # %%
-from bonexage_utils.course.heads import paired_over_seeds, verdict
+from bonexage_utils.statistics import paired_over_seeds, verdict
 
 apart = {other: paired_over_seeds(off["GeM"], off[other]) for other in ("average", "maximum")}
 for other, difference in apart.items():
     print(f"GeM minus {other}: {difference} months → {verdict(difference, 'GeM', other)}")
 
 # %%
-from bonexage_utils.plots import BOYS, MUTED, Picture, new_figure
+from bonexage_utils.figures import BOYS, MUTED, Picture, new_figure
 
 figure, ax = new_figure(6.5, 2.4)
 for place, (other, difference) in enumerate(apart.items()):
@@ -568,7 +568,7 @@ pd.DataFrame({"your guess": [guess_winner, guess_gain], "measured": [best, f"{-a
 # script that anyone can run, and is read from the course's records.
 
 # %%
-from bonexage_utils.course.claims import how_recorded, two_rows
+from bonexage_utils.course.records import how_recorded, two_rows
 
 claim = "GeM beats average pooling"
 live = "phantom, live" if course.embedded else "your films, live"
@@ -598,7 +598,7 @@ rows.T
 # At the learned p, averaged over the seeds, or at 3 where the network in hand is another one:
 
 # %%
-from bonexage_utils.course.pooling import draw_looks, looks
+from bonexage_utils.course.nb04.pooling import draw_looks, looks
 
 learned = [net.pool.p.item() for net in nets["GeM"]]
 p = float(np.mean(learned)) if weights == "phantom" else 3.0
@@ -611,7 +611,7 @@ draw_looks(area, seen)
 # Thin lines: 95 % intervals over the hands. Film by film, GeM minus average, in points of a hundred:
 
 # %%
-from bonexage_utils.evaluation import bootstrap_mean
+from bonexage_utils.statistics import bootstrap_mean
 
 average, by_gem = (100 * seen[name] for name in list(seen)[:2])
 more = bootstrap_mean(by_gem["centres"] - average["centres"])
@@ -625,7 +625,7 @@ print("verdict:", looks_more)
 
 # %%
 torch.manual_seed(course.seed)
-from bonexage_utils.course.pooling import maps_of
+from bonexage_utils.course.nb04.pooling import maps_of
 
 untrained = maps_of(Features(BACKBONE), hands.films, hands.preprocessing)
 

@@ -48,7 +48,7 @@ course = start()
 # table for girls and one for boys, after published ones. Who is first, and how often?
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.same_hand import centre_ages
+from bonexage_utils.course.nb05.same_hand import centre_ages
 
 ages = centre_ages()  # bone ages in months, of the average girl (F) and boy (M)
 for event in ("appears", "fused"):
@@ -56,7 +56,7 @@ for event in ("appears", "fused"):
     print(f"{event}: girls first in {(lead > 0).sum()} of {len(lead)}, by {lead.min():.0f} to {lead.max():.0f} months")
 
 # %%
-from bonexage_utils.course.same_hand import draw_centre_ages
+from bonexage_utils.course.nb05.same_hand import draw_centre_ages
 
 draw_centre_ages()
 
@@ -78,7 +78,7 @@ draw_centre_ages()
 # %% tags=["nbval-check-output"]
 import numpy as np
 
-from bonexage_utils.course.same_hand import as_other_sex, hand_maturity
+from bonexage_utils.course.nb05.same_hand import as_other_sex, hand_maturity
 
 her = hand_maturity("F", 96)
 months = np.arange(12, 229)
@@ -100,7 +100,7 @@ guess_months = ...  # such as 4
 guess_band = ...  # such as "10 to 15"
 
 # %%
-from bonexage_utils.course.same_hand import draw_same_hand, untold_by_band, worst
+from bonexage_utils.course.nb05.same_hand import draw_same_hand, untold_by_band, worst
 
 draw_same_hand()
 
@@ -128,7 +128,7 @@ print("mean by band, months:", untold_by_band().round(1).to_dict())
 # *unusual*.
 
 # %%
-from bonexage_utils.course.same_hand import draw_in_spreads
+from bonexage_utils.course.nb05.same_hand import draw_in_spreads
 
 draw_in_spreads()
 
@@ -138,9 +138,9 @@ draw_in_spreads()
 # `"below 5"`, `"5 to 10"`, `"above 10"` (years) or `"nowhere"`.
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.exercises import nb05
+from bonexage_utils.course.nb05 import exercises
 
-ex = nb05.build(course)
+ex = exercises.build(course)
 my_ages = ...
 ex.spread.check(my_ages)
 
@@ -191,7 +191,7 @@ class OpenHead(nn.Module):
 # numbers, and they should say the same:
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.heads import BACKBONE, head_only
+from bonexage_utils.course.frozen import BACKBONE, head_only
 
 package = head_only(BACKBONE, torch.tensor([60.0, 120.0, 180.0])).eval()
 mine = OpenHead(512).eval()  # so many channels has this backbone's map
@@ -286,7 +286,7 @@ ex.encode.check(my_encode)
 # the cells run: two short epochs on few films. Its numbers mean nothing.)
 
 # %%
-from bonexage_utils.course.heads import frozen_backbone
+from bonexage_utils.course.frozen import frozen_backbone
 from bonexage_utils.weights import read_record
 
 backbone, weights, size = frozen_backbone(course.profile)
@@ -299,8 +299,8 @@ for name in ("task", "read_by", "films_trained_on", "size_px", "minutes") if wei
 
 # %%
 from bonexage_utils.batches import film_sets
-from bonexage_utils.course.fusion import joined
-from bonexage_utils.course.heads import fit_head, frozen_maps, head_errors, yardsticks
+from bonexage_utils.course.frozen import joined
+from bonexage_utils.course.frozen import fit_head, frozen_maps, head_errors, yardsticks
 from bonexage_utils.images import Preprocessing, measure_intensity
 
 seeds, epochs = {"fast": (2, 4), "cpu": (5, 20), "gpu": (5, 20)}[course.profile.name]
@@ -347,7 +347,7 @@ for arm, off in errors.items():
 # Take the heads that were *not* told, and look at the errors with their signs, girls and boys apart.
 
 # %%
-from bonexage_utils.course.fusion import draw_residuals
+from bonexage_utils.course.nb05.fusion import draw_residuals
 
 draw_residuals(table.assign(error=errors["without sex"].mean(0)))
 
@@ -369,7 +369,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bonexage_utils.evaluation import bootstrap_mean
+from bonexage_utils.statistics import bootstrap_mean
 
 pooled = {name: part.maps.float().mean((-2, -1)).numpy() for name, part in {**maps, "unseen": unseen}.items()}
 guesser = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
@@ -410,7 +410,7 @@ ex.gain.check(my_gain)
 # beforehand, where it is not. Negative numbers are in favour of the first, the head with the sex.
 
 # %%
-from bonexage_utils.course.claims import how_recorded, two_rows
+from bonexage_utils.course.records import how_recorded, two_rows
 
 claim, live = "sex improves accuracy", "phantom, live" if course.embedded else "your films, live"
 absolute = {arm: np.abs(off) for arm, off in errors.items()}
@@ -430,7 +430,7 @@ print(how_recorded(claim))
 # ## At which age?
 
 # %%
-from bonexage_utils.course.fusion import draw_gains, gain_by_band, within_reach
+from bonexage_utils.course.nb05.fusion import draw_gains, gain_by_band, within_reach
 
 gains = gain_by_band(errors["with sex"], errors["without sex"], unseen.months.numpy())
 reach = within_reach(errors["with sex"], table)
@@ -471,7 +471,7 @@ def read_as(code):
 said = table.assign(girl=read_as(0), boy=read_as(1))
 
 # %%
-from bonexage_utils.course.fusion import draw_films_switched, draw_switch, switch_the_sex
+from bonexage_utils.course.nb05.fusion import draw_films_switched, draw_switch, switch_the_sex
 
 switch_the_sex(said)
 
@@ -497,7 +497,7 @@ draw_switch(said)
 # by band of the middle, the median change:
 
 # %%
-from bonexage_utils.course.fusion import switch_by_band
+from bonexage_utils.course.nb05.fusion import switch_by_band
 
 switched = switch_by_band(said)
 switched.round(1)
@@ -530,7 +530,7 @@ with torch.no_grad():
 # First a reader who errs in nothing but the sex, on the films in hand:
 
 # %%
-from bonexage_utils.course.fusion import draw_policies, policy_errors, tables_reader
+from bonexage_utils.course.nb05.fusion import draw_policies, policy_errors, tables_reader
 
 draw_policies({"by the tables": policy_errors(tables_reader(table))})
 
@@ -613,7 +613,7 @@ assert not course.embedded or low < mae < high, f"MAE {mae:.1f} months, expected
 # ## What you can now say
 
 # %%
-from bonexage_utils.course.heads import paired_over_seeds, verdict
+from bonexage_utils.statistics import paired_over_seeds, verdict
 
 difference = paired_over_seeds(absolute["with sex"], absolute["without sex"])
 kind_of = "simulated " if course.embedded else ""

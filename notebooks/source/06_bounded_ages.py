@@ -91,7 +91,7 @@ for score in (-100.0, -3.0, -1.0, 0.0, 1.0, 3.0, 100.0):
 # %% tags=["nbval-check-output"]
 import torch
 
-from bonexage_utils.course.heads import BACKBONE, head_only
+from bonexage_utils.course.frozen import BACKBONE, head_only
 from bonexage_utils.model import BoundedAge
 
 net = head_only(BACKBONE, torch.tensor([60.0, 120.0, 180.0])).eval()
@@ -109,9 +109,9 @@ print("and so does BoundedAge:", np.allclose(bounded(scores.numpy()), BoundedAge
 # finite score says 0 or 240; let the function give a finite one for them, too: hold the share between 0.01 and 0.99.
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.exercises import nb06
+from bonexage_utils.course.nb06 import exercises
 
-ex = nb06.build(course)
+ex = exercises.build(course)
 my_score = ...  # a function: def my_score(months): ...
 ex.score.check(my_score)
 
@@ -174,7 +174,7 @@ ex.slope.check(my_slopes)
 # the right and shows how far up that is:
 
 # %%
-from bonexage_utils.course.bounds import choose_age, draw_tangents
+from bonexage_utils.course.nb06.bounds import choose_age, draw_tangents
 
 choose_age()
 
@@ -190,7 +190,7 @@ draw_tangents()
 # you made one:
 
 # %%
-from bonexage_utils.course.bounds import draw_slopes
+from bonexage_utils.course.nb06.bounds import draw_slopes
 
 draw_slopes(labels.std(), guess_slope)
 
@@ -244,7 +244,7 @@ cases
 # the arch's. The grey bars say how many children are of which age; only their heights among each other mean anything.
 
 # %%
-nb06.draw_clinics(course)
+exercises.draw_clinics(course)
 
 # %% [markdown]
 # In which clinic does one step of the score move the bounded head's answers **least**, on average: `"A"`, `"B"`, `"C"`
@@ -266,7 +266,7 @@ ex.clinic.check(my_clinic)
 # worth:
 
 # %%
-from bonexage_utils.course.bounds import draw_outputs
+from bonexage_utils.course.nb06.bounds import draw_outputs
 
 draw_outputs(labels.std())
 
@@ -355,7 +355,7 @@ for what in ("backbone", "task", "read_by", "films_trained_on", "size_px", "minu
 
 # %%
 from bonexage_utils.batches import film_sets
-from bonexage_utils.course.bounds import PARTS, draw_tails, inverted
+from bonexage_utils.course.nb06.bounds import PARTS, draw_tails, inverted
 from bonexage_utils.images import Preprocessing, measure_intensity
 
 size, epochs, seeds, each = {"fast": (64, 2, 2, 20), "cpu": (160, 20, 5, 80), "gpu": (224, 20, 5, 80)}[
@@ -380,8 +380,8 @@ if course.embedded:
 sets["inverted"] = inverted(sets["calibration"])  # for later
 
 # %%
-from bonexage_utils.course.fusion import joined
-from bonexage_utils.course.heads import fit_head, frozen_maps, head_errors
+from bonexage_utils.course.frozen import joined
+from bonexage_utils.course.frozen import fit_head, frozen_maps, head_errors
 
 maps = {name: frozen_maps(BACKBONE, "phantom", part, preprocessing, course.device) for name, part in sets.items()}
 unseen = joined(maps["selection"], maps["calibration"])
@@ -397,7 +397,7 @@ print(f"{len(maps['train']):,} films to learn from, {len(unseen)} to measure on,
 # the course's recipe has: a rate that climbs over the first steps, and gradients cut to a length of 5.
 
 # %%
-from bonexage_utils.course.bounds import HOT, draw_hot_starts, hot_starts
+from bonexage_utils.course.nb06.bounds import HOT, draw_hot_starts, hot_starts
 
 hot = hot_starts(BACKBONE, maps["train"], seeds, pooling="avg")
 
@@ -430,7 +430,7 @@ hot[hot["step"] > 40].groupby(["start", "head"])[["mae", "wall"]].mean().round(2
 # the same order. All heads pool by the average: it is quickest, and nothing here is about pooling.
 
 # %%
-from bonexage_utils.course.heads import LR
+from bonexage_utils.course.frozen import LR
 from tqdm import tqdm
 
 
@@ -491,7 +491,7 @@ for arm, trained in (nets | hot_nets).items():
 # "Stabilises" is measured as the error after a hot training. Negative numbers are in favour of the bound.
 
 # %%
-from bonexage_utils.course.claims import how_recorded, recorded_claim, two_rows
+from bonexage_utils.course.records import how_recorded, recorded_claim, two_rows
 
 live = "phantom, live" if course.embedded else "your films, live"
 usual = {arm: absolute[arm] for arm in ("bounded", "linear")}
@@ -510,7 +510,7 @@ if again:
           f"[{again['low']:.1f}, {again['high']:.1f}] months")
 
 # %%
-from bonexage_utils.course.heads import paired_over_seeds, verdict
+from bonexage_utils.statistics import paired_over_seeds, verdict
 
 apart = {name: paired_over_seeds(*arms.values()) for name, arms in {"usual": usual, "hot": hottest}.items()}
 answers = {name: verdict(difference, "bounded", "linear") for name, difference in apart.items()}
@@ -536,7 +536,7 @@ pd.DataFrame({"your guess": [guess_hot], "measured": [answers["hot"]]},
 # The overall MAE is made in the middle, where most films are. The arch is flat at the ends:
 
 # %%
-from bonexage_utils.course.bounds import by_part, draw_parts
+from bonexage_utils.course.nb06.bounds import by_part, draw_parts
 
 both = {arm: errors[arm] for arm in ("bounded", "linear")}
 draw_parts(both, everyone.months.numpy())

@@ -52,7 +52,7 @@ course = start()
 # takes 8, as many as float32, and has 7 left for the digits.
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.formats import bit_parts, stored
+from bonexage_utils.course.nb07.formats import bit_parts, stored
 
 for kind in ("float32", "bfloat16", "float16"):
     sign, exponent, fraction = bit_parts(200.4, kind)
@@ -80,7 +80,7 @@ for kind in ("float32", "bfloat16", "float16"):
 # 0.00000001, then 70000:
 
 # %%
-from bonexage_utils.course.formats import draw_bits, type_a_number
+from bonexage_utils.course.nb07.formats import draw_bits, type_a_number
 
 type_a_number()
 
@@ -102,9 +102,9 @@ draw_bits()
 # (The gap doubles at every power of two, and is the same in between.)
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.exercises import nb07
+from bonexage_utils.course.nb07 import exercises
 
-ex = nb07.build(course)
+ex = exercises.build(course)
 my_gaps = ...  # such as [0.1, 0.1, 0.1]
 ex.gap.check(my_gaps)
 
@@ -153,8 +153,8 @@ guess_quickest = ...  # such as "fp16"
 
 # %%
 from bonexage_utils.batches import film_sets
-from bonexage_utils.course.heads import BACKBONE
-from bonexage_utils.course.scaling import first_batch
+from bonexage_utils.course.frozen import BACKBONE
+from bonexage_utils.course.nb07.scaling import first_batch
 from bonexage_utils.images import Preprocessing, measure_intensity
 
 SIZE = 64  # px; small, because some processors compute float16 very slowly
@@ -164,8 +164,8 @@ batch = first_batch(sets["train"], 8, preprocessing, course.device)
 print(f"{len(sets['train']):,} films to learn from; the first {len(batch)} are our batch")
 
 # %%
-from bonexage_utils.course.formats import draw_number_lines
-from bonexage_utils.course.scaling import gradients
+from bonexage_utils.course.nb07.formats import draw_number_lines
+from bonexage_utils.course.nb07.scaling import gradients
 from bonexage_utils.model import BoneAgeNet
 
 
@@ -266,7 +266,7 @@ pd.DataFrame({"your guess": [guess_lost], "measured": [f"{100 * lost:.0f}"]},
 # So why not a scale of a billion? Try them all:
 
 # %%
-from bonexage_utils.course.scaling import draw_scales, sweep_scales
+from bonexage_utils.course.nb07.scaling import draw_scales, sweep_scales
 
 sweep = sweep_scales(nets["ConvNeXt"], batch)
 
@@ -313,7 +313,8 @@ import tempfile
 
 from bonexage_utils.checkpoints import random_state, restore_random
 from bonexage_utils.cohort import sample_cohort
-from bonexage_utils.training import TrainConfig, Trainer
+from bonexage_utils.settings import TrainConfig
+from bonexage_utils.training import Trainer
 
 config = TrainConfig(backbone="test_convnext", image_size=SIZE, epochs=1, batch_size=8, grad_accum=1, lr=1e-3,
                      weights="none", precision="fp16", seed=course.seed)
@@ -324,7 +325,8 @@ before = random_state(course.device)  # dropout will draw from here, in our loop
 # %%
 import copy
 
-from bonexage_utils.batches import augment, standardise, to_unit
+from bonexage_utils.augment import augment
+from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.model import age_loss, parameter_groups
 from bonexage_utils.training import lr_factor
 
@@ -357,7 +359,7 @@ for step, part in enumerate(trainer.loader):
     scaler.update()
 
 # %%
-from bonexage_utils.course.scaling import draw_scale_history
+from bonexage_utils.course.nb07.scaling import draw_scale_history
 
 scales, skipped = map(list, zip(*history, strict=True))
 draw_scale_history(scales, skipped)
@@ -422,7 +424,7 @@ for name, gradient in orders.items():
 # with the same factor, so that nothing but the order differs.)
 
 # %%
-from bonexage_utils.course.scaling import learn_in_order
+from bonexage_utils.course.nb07.scaling import learn_in_order
 
 steps = 10 if course.profile.name == "fast" else 40
 rows = {optimizer: {name: learn_in_order(nets["ConvNeXt"], batch, optimizer, first, steps)
@@ -503,7 +505,7 @@ ex.shares.check(my_shares)
 # it grows with films and pixels, so one small film and then two of them tell. The full recipe, ConvNeXt-Tiny at 512 px:
 
 # %%
-from bonexage_utils.course.scaling import budget, draw_budgets
+from bonexage_utils.course.nb07.scaling import budget, draw_budgets
 
 recipes = {"float32, 16 films": (16, "fp32"), "16 bits, 16 films": (16, "bf16"), "16 bits, 8 films": (8, "bf16")}
 budgets = {name: budget("convnext_tiny", 512, *recipe) for name, recipe in recipes.items()}
@@ -539,7 +541,7 @@ kept.assign(ratio=kept["16 bits, MB"] / kept["float32, MB"]).round(2)
 # whatever waits first, such as printing the loss, would get the blame.)
 
 # %%
-from bonexage_utils.course.speed import draw_profile, part_shares, profile_steps
+from bonexage_utils.course.nb07.speed import draw_profile, part_shares, profile_steps
 
 spans, operators = profile_steps(sets["train"], preprocessing, BACKBONE, "phantom", 16, course.device, precision="fp32")
 
@@ -562,7 +564,7 @@ part_shares(spans).map("{:.0%}".format).to_frame("share of the time").T
 # Four runs, two steps each (these times are made up):
 
 # %%
-nb07.draw_four_profiles()
+exercises.draw_four_profiles()
 
 # %% [markdown]
 # Suppose that sixteen bits halve *forward* and *backward*, and nothing else. Which run gains **least**: `"A"`, `"B"`,
@@ -595,7 +597,7 @@ print("from one column, row, channel to the next, in numbers:", maps.stride()[:0
 # rounds. (A hiccup of a twentieth of a second hits one step only; such a step will lie alone, on the right.)
 
 # %%
-from bonexage_utils.course.speed import draw_race, race, time_table
+from bonexage_utils.course.nb07.speed import draw_race, race, time_table
 
 films, rounds = {"fast": (4, 3), "cpu": (8, 12), "gpu": (64, 30)}[course.profile.name]
 racing = first_batch(sets["train"], films, preprocessing, course.device)
@@ -611,7 +613,7 @@ measured = time_table(times)
 measured.round({"step, ms": 1, "time": 2, "low": 2, "high": 2, "MB": 1, "memory": 2})
 
 # %%
-from bonexage_utils.course.speed import quickest
+from bonexage_utils.course.nb07.speed import quickest
 
 pd.DataFrame({"your guess": [guess_quickest], "measured": [quickest(measured)]},
              index=["the quickest format here"]).replace({...: "no guess"})
@@ -630,7 +632,7 @@ pd.DataFrame({"your guess": [guess_quickest], "measured": [quickest(measured)]},
 # `precision="auto"` looks up: bfloat16 where it is native, else float16 on a GPU and float32 on a processor.
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.config import choose_precision
+from bonexage_utils.devices import choose_precision
 
 for wanted in ("fp32", "bf16", "fp16"):
     print(wanted, "is", choose_precision(wanted, torch.device("cpu")), "on any processor")
@@ -641,12 +643,13 @@ print("and auto, here, is", choose_precision("auto", course.device))
 # %% [markdown]
 # ## The ledger
 #
-# Beside the race, what `benchmarks/precision.py` has recorded: the same race on larger films, the memory of larger
-# batches, and networks trained in float32 and bfloat16, several seeds each, because a quick step is worth nothing if
-# the network is worse for it. (In float16 only on a GPU; on a processor it would take fifteen times as long.)
+# Beside the race, what `tools/benchmarks/precision.py` has recorded: the same race on larger films, the memory of
+# larger batches, and networks trained in float32 and bfloat16, several seeds each, because a quick step is worth
+# nothing if the network is worse for it. (In float16 only on a GPU; on a processor it would take fifteen times as
+# long.)
 
 # %%
-from bonexage_utils.course.precision_ledger import how_measured, ledger
+from bonexage_utils.course.nb07.ledger import how_measured, ledger
 
 ledger(measured, course.device)
 
@@ -668,7 +671,7 @@ print(how_measured())
 # %%
 from pathlib import Path
 
-from bonexage_utils.course.drill import kill_within, start_training, train_command, wait
+from bonexage_utils.course.nb07.drill import kill_within, start_training, train_command, wait
 from bonexage_utils.phantom import write_cohort
 
 runs = Path(folder.name)
@@ -696,7 +699,7 @@ print(f"in its log: {len(killed.log)} of {settings['epochs']} epochs")
 # What is in it?
 
 # %%
-from bonexage_utils.course.drill import state_parts
+from bonexage_utils.course.nb07.drill import state_parts
 
 state_parts(runs / "killed").round(2)
 
@@ -730,7 +733,7 @@ ex.resume.check(my_letters)
 resumed = wait(start_training(data, runs / "killed", settings, resume=True), runs / "killed")
 
 # %%
-from bonexage_utils.course.drill import draw_drill
+from bonexage_utils.course.nb07.drill import draw_drill
 
 draw_drill(whole, killed, resumed)
 
@@ -741,7 +744,7 @@ draw_drill(whole, killed, resumed)
 # compare every number in both files:
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.drill import largest_difference
+from bonexage_utils.course.nb07.drill import largest_difference
 
 apart = largest_difference(runs / "whole", runs / "killed")
 same = max(apart.values()) <= (1e-3 if course.device.type == "cuda" else 0.0)  # a GPU may add in another order
@@ -783,7 +786,8 @@ import tempfile
 
 from accelerate import notebook_launcher
 
-from bonexage_utils.training import TrainConfig, train
+from bonexage_utils.settings import TrainConfig
+from bonexage_utils.training import train
 
 
 def train_on_several(gpus):

@@ -53,8 +53,9 @@ course = start()
 import tempfile
 from pathlib import Path
 
-from bonexage_utils.course.heads import frozen_backbone
-from bonexage_utils.training import TrainConfig, train
+from bonexage_utils.course.frozen import frozen_backbone
+from bonexage_utils.settings import TrainConfig
+from bonexage_utils.training import train
 
 epochs = {"fast": 2, "cpu": 5, "gpu": 8}[course.profile.name]
 backbone, weights, size = frozen_backbone(course.profile)
@@ -127,9 +128,9 @@ print(f"one of them: {mae.mean():.2f} months | the one that looks best of 20: {m
 # - **D**: subtract the bias that the test films show from all predictions, and report the MAE after that.
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.exercises import nb08
+from bonexage_utils.course.nb08 import exercises
 
-ex = nb08.build(course)
+ex = exercises.build(course)
 my_use = ...  # "A", "B", "C" or "D"
 ex.lock.check(my_use)
 
@@ -153,8 +154,9 @@ guess_labels = ...  # 0 to 12
 # ## The envelope
 
 # %%
-from bonexage_utils.evaluation import evaluate, read_noise_floor
-from bonexage_utils.report import headline
+from bonexage_utils.evaluation import evaluate
+from bonexage_utils.phantom.dataset import read_noise_floor
+from bonexage_utils.report.page import headline
 
 test = course.cohort.split("test")
 predictions = candidate.predict(test, batch_size=64)
@@ -171,7 +173,7 @@ print(headline(opened))
 # with replacement, 2,000 times: the **bootstrap**. In the open, and then the package's:
 
 # %%
-from bonexage_utils.evaluation import bootstrap_mean
+from bonexage_utils.statistics import bootstrap_mean
 
 absolute = (films["predicted"] - films["months"]).abs().to_numpy()
 drawn = np.random.default_rng(1).integers(0, len(absolute), (2000, len(absolute)))  # rows: other samples of children
@@ -188,7 +190,7 @@ print("the same within a twentieth of the MAE:", apart < 0.05 * package.value)
 # must beat and what nobody can beat:
 
 # %%
-from bonexage_utils.course.residuals import draw_yardsticks
+from bonexage_utils.course.nb08.residuals import draw_yardsticks
 
 marks = {"median by sex, test": opened.baseline.mae, "network, test": opened.scores.mae,
          "network, selection": chosen["selection_mae_months"]}
@@ -197,7 +199,7 @@ if opened.noise_floor:
 draw_yardsticks(marks)
 
 # %%
-from bonexage_utils.report import score_table
+from bonexage_utils.report.page import score_table
 
 score_table(opened)
 
@@ -218,12 +220,12 @@ score_table(opened)
 # ## For whom?
 
 # %%
-from bonexage_utils.plots import error_by_group
+from bonexage_utils.report.figures import error_by_group
 
 error_by_group(opened)
 
 # %%
-from bonexage_utils.report import group_table
+from bonexage_utils.report.page import group_table
 
 group_table(opened)
 
@@ -249,7 +251,8 @@ group_table(opened)
 import pandas as pd
 from scipy import stats
 
-from bonexage_utils.evaluation import AGE_BANDS, BAND_NAMES, SMALLEST_GROUP
+from bonexage_utils.evaluation import AGE_BANDS, BAND_NAMES
+from bonexage_utils.statistics import SMALLEST_GROUP
 
 error, sexes = films["predicted"] - films["months"], films["sex"]
 band_of = pd.cut(films["months"], AGE_BANDS, right=False, labels=list(BAND_NAMES))
@@ -302,7 +305,7 @@ ex.limits.check(my_limits)
 # ex.limits.solution()
 
 # %%
-from bonexage_utils.plots import bland_altman
+from bonexage_utils.report.figures import bland_altman
 
 bland_altman(films)
 
@@ -318,7 +321,7 @@ bland_altman(films)
 # the mean its artefact is halved; it vanishes only where both scatter alike.) Watch what happens against the label:
 
 # %%
-from bonexage_utils.plots import error_against_age
+from bonexage_utils.report.figures import error_against_age
 
 error_against_age(films)
 
@@ -340,7 +343,7 @@ error_against_age(films)
 # in months.
 
 # %%
-from bonexage_utils.course.readers import draw_readers
+from bonexage_utils.course.nb08.readers import draw_readers
 
 draw_readers(course)
 
@@ -364,7 +367,7 @@ ex.readers.check(my_reader)
 
 # %%
 from bonexage_utils.batches import film_sets
-from bonexage_utils.course.residuals import Residuals, draw_worst, letterboxed
+from bonexage_utils.course.nb08.residuals import Residuals, draw_worst, letterboxed
 
 library = film_sets(course.cohort, ("train", "selection"), size)[0]["train"]
 most = min(600, len(library))  # training films to look for look-alikes among
@@ -383,7 +386,7 @@ draw_worst(residuals)
 # right?* Here, and only here, that can be looked up. A simulated film was drawn at a bone age that nobody had to read:
 
 # %%
-from bonexage_utils.course.residuals import blame, draw_blame
+from bonexage_utils.course.nb08.residuals import blame, draw_blame
 
 judged = blame(course.cohort, films)
 known = judged["true"].notna().all()
@@ -416,7 +419,7 @@ pd.DataFrame({"your guess": [guess_mae, band, guess_labels],
 # network*: their pooled features point in nearly the same direction.
 
 # %%
-from bonexage_utils.course.residuals import draw_three_cases, explore
+from bonexage_utils.course.nb08.residuals import draw_three_cases, explore
 
 explore(residuals)
 
@@ -444,8 +447,8 @@ draw_three_cases(residuals)
 # %%
 import torch
 
-from bonexage_utils.attribution import attribute, baseline_film
-from bonexage_utils.course.looking import film_and_region, hands_with_masks
+from bonexage_utils.checks.attribution import attribute, baseline_film
+from bonexage_utils.course.bones import film_and_region, hands_with_masks
 
 count = {"fast": 6, "cpu": 40, "gpu": 40}[course.profile.name]
 hands, facts = hands_with_masks(count)
@@ -476,7 +479,7 @@ print("adds up to prediction − baseline within 2 months:", abs(told.unexplaine
 # square after the other (**occlusion**), or stop at the last feature map.
 
 # %%
-from bonexage_utils.attribution_plots import attribution_maps
+from bonexage_utils.checks.attribution import attribution_maps
 
 methods = ("integrated_gradients", "occlusion", "last_map")
 attribution_maps(film, [attribute(candidate, film, child["sex"], method) for method in methods], region)
@@ -521,13 +524,13 @@ ex.enrich.check(my_enrichment)
 # - the child's **other centres**, which do not decide at this age: does it know *which* bones matter?
 
 # %%
-from bonexage_utils.phantom.evidence import score_on_bones
+from bonexage_utils.course.bones import score_on_bones
 
 ids = facts["id"].tolist()
 scored = {"integrated_gradients": score_on_bones(candidate, hands, ids, seeds=1)}
 
 # %%
-from bonexage_utils.course.looking import against_controls, draw_scores
+from bonexage_utils.course.nb08.looking import against_controls, draw_scores
 
 scored["last_map"] = score_on_bones(candidate, hands, ids, "last_map", seeds=1)
 draw_scores(scored)
@@ -569,8 +572,8 @@ for name in ("another child's", "untrained network") if course.profile.name != "
 # lesson, so it was recorded by a script that anyone can run.
 
 # %%
-from bonexage_utils.course.claims import recorded_claims
-from bonexage_utils.course.looking import CLAIM, draw_looks_by_hand, recorded_looks
+from bonexage_utils.course.records import recorded_claims
+from bonexage_utils.course.nb08.looking import CLAIM, draw_looks_by_hand, recorded_looks
 
 recorded = recorded_claims().query("claim == @CLAIM")
 for row in recorded.to_dict("records"):
@@ -605,7 +608,7 @@ draw_looks_by_hand(recorded_looks())
 # %%
 from dataclasses import replace
 
-from bonexage_utils.course.trap import marked_cohort
+from bonexage_utils.course.nb08.trap import marked_cohort
 
 how_many = {"fast": (96, 16), "cpu": (400, 60), "gpu": (400, 60)}[course.profile.name]
 marked = marked_cohort(course.cohort, folder / "marked", *how_many)
@@ -631,7 +634,7 @@ honest = Predictor(train(unmarked, folder / "honest", hurried, on_epoch=tell_las
 # came and once with a strip:
 
 # %%
-from bonexage_utils.course.trap import draw_two_by_two, two_by_two
+from bonexage_utils.course.nb08.trap import draw_two_by_two, two_by_two
 from bonexage_utils.evaluation import median_by_sex
 
 calibration = course.cohort.split("calibration")
@@ -657,7 +660,7 @@ draw_two_by_two(four, floor | {"median by sex": (calibration["months"] - guess).
 # The other alarm is to look:
 
 # %%
-from bonexage_utils.course.trap import draw_strip, strip_shares
+from bonexage_utils.course.nb08.trap import draw_strip, strip_shares
 
 some = calibration.head(4 if course.profile.name == "fast" else 16)
 draw_strip(networks, some.sort_values("months", ascending=False))
@@ -693,7 +696,7 @@ if course.profile.name != "fast" and course.embedded:
 # The head is trained on all training films, as in notebooks 04 to 06:
 
 # %%
-from bonexage_utils.course.heads import fit_head, frozen_maps, head_errors
+from bonexage_utils.course.frozen import fit_head, frozen_maps, head_errors
 
 maps = frozen_maps(backbone, weights, library, candidate.preprocessing, course.device)
 head = fit_head(backbone, maps, course.seed, epochs=4 if course.profile.name == "fast" else 20)
@@ -708,8 +711,8 @@ for name, off in {"whole": whole_off, "frozen": frozen_off}.items():
     print(f"{name:7} MAE {bootstrap_mean(np.abs(off))} months")
 
 # %%
-from bonexage_utils.course.heads import verdict
-from bonexage_utils.evaluation import paired_difference
+from bonexage_utils.statistics import verdict
+from bonexage_utils.statistics import paired_difference
 
 apart = paired_difference(whole_off, frozen_off)
 rng = np.random.default_rng(0)
@@ -737,7 +740,7 @@ print(f"absolute errors of the two, film by film, correlation {np.corrcoef(abs(w
 # row: the difference, film by film.
 
 # %%
-from bonexage_utils.course.readers import draw_comparisons
+from bonexage_utils.course.nb08.readers import draw_comparisons
 
 draw_comparisons()
 

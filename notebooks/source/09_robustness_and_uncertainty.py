@@ -53,8 +53,9 @@ course = start()
 import tempfile
 from pathlib import Path
 
-from bonexage_utils.course.heads import BACKBONE
-from bonexage_utils.training import TrainConfig, train
+from bonexage_utils.course.frozen import BACKBONE
+from bonexage_utils.settings import TrainConfig
+from bonexage_utils.training import train
 
 size, epochs, children, stressed_films = {
     "fast": (64, 2, 120, 24), "cpu": (160, 4, 400, 120), "gpu": (224, 20, 1000, 400)}[course.profile.name]
@@ -84,7 +85,7 @@ pd.DataFrame(log)[["epoch", "train_mae_months", "selection_mae_months"]].round(1
 # second film of the calibration split plays the new ones.)
 
 # %%
-from bonexage_utils.course.robustness import draw_films
+from bonexage_utils.course.nb09.robustness import draw_films
 from bonexage_utils.prediction import Predictor
 
 tables = draw_films(course, room.name, children)
@@ -102,7 +103,7 @@ def ask(films, predictor=predictor):
 films = {kind: ask(table) for kind, table in tables.items()}
 
 # %%
-from bonexage_utils.course.robustness import draw_pairs
+from bonexage_utils.course.nb09.robustness import draw_pairs
 
 draw_pairs(films["new"], films["B"])
 
@@ -132,7 +133,7 @@ guess_bright = ...  # months, such as 2
 # the same children, the films of one can be judged by the reader of the other, too:
 
 # %%
-from bonexage_utils.course.robustness import by_hospital, draw_hospitals
+from bonexage_utils.course.nb09.robustness import by_hospital, draw_hospitals
 
 hospitals = by_hospital(films["new"], films["B"])
 draw_hospitals(hospitals)
@@ -148,7 +149,7 @@ hospitals.round(1)
 # differences:
 
 # %%
-from bonexage_utils.evaluation import paired_difference
+from bonexage_utils.statistics import paired_difference
 
 
 def off(film, reader):
@@ -180,7 +181,7 @@ import numpy as np
 
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.images import letterbox
-from bonexage_utils.stress import perturb
+from bonexage_utils.checks.stress import perturb
 
 row = films["new"].iloc[0]
 film = read_gray(row.image)
@@ -192,12 +193,12 @@ print("by hand and package agree:", np.array_equal(letterbox(brighter, size), pe
 # several strengths. Every film is asked about as it is and in all versions:
 
 # %%
-from bonexage_utils.stress import SIGNIFICANT_MONTHS, predict_stressed, summarise
+from bonexage_utils.checks.stress import SIGNIFICANT_MONTHS, predict_stressed, summarise
 
 stressed, unreadable = predict_stressed(predictor, films["new"].head(stressed_films), batch_size=32)
 
 # %%
-from bonexage_utils.plots import error_under_stress
+from bonexage_utils.checks.stress import error_under_stress
 
 stress = summarise(stressed)
 error_under_stress(stress, SIGNIFICANT_MONTHS)
@@ -254,12 +255,12 @@ print("views:", len(nine), "| mean of nine and package agree:",
       np.allclose(np.mean(nine), steady.months(square[0].numpy(), [row.sex])[0], atol=1e-2))
 
 # %%
-from bonexage_utils.course.robustness import nine_answers
+from bonexage_utils.course.nb09.robustness import nine_answers
 
 answers = nine_answers(predictor, films["new"])  # (films, 9); the first is the film as it is
 
 # %%
-from bonexage_utils.course.heads import verdict
+from bonexage_utils.statistics import verdict
 
 label = films["new"]["months"].to_numpy()
 gain = paired_difference(answers.mean(1) - label, answers[:, 0] - label)
@@ -274,7 +275,7 @@ print(f"difference, film by film: {gain} months: {verdict(gain, 'the mean of nin
 # Where the network is unsure of a film, they should differ more. Do they?
 
 # %%
-from bonexage_utils.course.robustness import draw_spread, spread_and_error
+from bonexage_utils.course.nb09.robustness import draw_spread, spread_and_error
 
 spread, error = answers.std(1), answers.mean(1) - label
 draw_spread(spread, error)
@@ -317,9 +318,9 @@ print("rank correlation of spread and |error|:", spread_and_error(spread, error)
 # errors, `np.inf`.
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.exercises import nb09
+from bonexage_utils.course.nb09 import exercises
 
-ex = nb09.build(course)
+ex = exercises.build(course)
 my_half_width = ...  # a function: def my_half_width(errors, coverage): ...
 ex.half.check(my_half_width)
 
@@ -331,7 +332,7 @@ ex.half.check(my_half_width)
 # On our calibration films, as a picture and then by the package:
 
 # %%
-from bonexage_utils.course.uncertainty import draw_rank
+from bonexage_utils.course.nb09.uncertainty import draw_rank
 
 PROMISE = 0.9
 errors = (films["calibration"]["predicted"] - films["calibration"]["months"]).to_numpy()
@@ -377,7 +378,8 @@ print(f"inside: {((low_end <= new['months']) & (new['months'] <= high_end)).mean
 # The same with the course's helpers, which cut intervals off at 0 and 240 months, and beside it what luck may do:
 
 # %%
-from bonexage_utils.course.uncertainty import chance_range, held, new_range, one_width, share, with_intervals
+from bonexage_utils.course.nb09.uncertainty import chance_range, held, new_range, one_width, with_intervals
+from bonexage_utils.statistics import share
 
 everybody = one_width(calibration)
 at_home = with_intervals(films["new"], everybody)
@@ -402,13 +404,13 @@ print(f"of {len(at_home)} new films, they hold {low:.1%} to {high:.1%}")
 # and calibrate ten times, each time on nine tenths, for the tenth that is left:
 
 # %%
-from bonexage_utils.calibration import Coverage, coverage_table
-from bonexage_utils.course.uncertainty import tenfold
-from bonexage_utils.plots import coverage_by_group
+from bonexage_utils.calibration import Coverage, coverage_by_sex_and_age
+from bonexage_utils.course.nb09.uncertainty import tenfold
+from bonexage_utils.report.figures import coverage_by_group
 
 pool = pd.concat([films["calibration"], films["new"]], ignore_index=True)
 same_for_all = tenfold(pool, lambda nine_tenths: one_width(Calibration.fit(nine_tenths, PROMISE)))
-coverage_by_group(Coverage(PROMISE, coverage_table(same_for_all), "the pool"))
+coverage_by_group(Coverage(PROMISE, coverage_by_sex_and_age(same_for_all), "the pool"))
 
 # %% [markdown]
 # Left, the share of labels inside (vertical) by age, girls and boys, with 95 % intervals; dashed, the promise. Right,
@@ -424,11 +426,11 @@ coverage_by_group(Coverage(PROMISE, coverage_table(same_for_all), "the pool"))
 
 # %%
 by_band = tenfold(pool, lambda nine_tenths: Calibration.fit(nine_tenths, PROMISE))
-coverage_by_group(Coverage(PROMISE, coverage_table(by_band), "the pool"))
+coverage_by_group(Coverage(PROMISE, coverage_by_sex_and_age(by_band), "the pool"))
 
 # %%
 def inside_and_width(films):
-    table = coverage_table(films).query("age != 'all' and sex != 'all'")
+    table = coverage_by_sex_and_age(films).query("age != 'all' and sex != 'all'")
     return {"inside, all": held(films).mean(), "inside, lowest group": table["coverage"].min(),
             "inside, highest group": table["coverage"].max(),
             "width, all": (films["high_months"] - films["low_months"]).mean(),
@@ -466,7 +468,7 @@ for sex, bias in (old["predicted"] - old["months"]).groupby(old["sex"]).mean().i
 from bonexage_utils.calibration import cross_validated
 
 package = cross_validated(pool, Calibration.fit(pool, PROMISE))
-print("ten calibrations and package agree:", package.table.equals(coverage_table(by_band)))
+print("ten calibrations and package agree:", package.table.equals(coverage_by_sex_and_age(by_band)))
 
 # %% [markdown]
 # ### Exercise: a decision
@@ -474,7 +476,7 @@ print("ten calibrations and package agree:", package.table.equals(coverage_table
 # The coverage of somebody else's model, calibrated on 20,000 films, in four groups of children:
 
 # %%
-nb09.draw_groups()
+exercises.draw_groups()
 
 # %% [markdown]
 # In which group are *too few* labels inside, beyond what chance explains: `"A"`, `"B"`, `"C"` or `"D"`?
@@ -513,7 +515,7 @@ for name, part in {"calibration": errors, "training": learned}.items():
 # and on the calibration films; the selection films are new to it (nothing was chosen by them here).
 
 # %%
-from bonexage_utils.course.uncertainty import by_heart, draw_by_heart
+from bonexage_utils.course.nb09.uncertainty import by_heart, draw_by_heart
 
 lengths = {"fast": (4, 12)}.get(course.profile.name, (10, 30, 100, 300))
 heart = by_heart(course, predictor.preprocessing, lengths, PROMISE)
@@ -560,7 +562,7 @@ def calibrated(learns, measures):
 
 
 # %%
-from bonexage_utils.course.uncertainty import draw_shares, shares
+from bonexage_utils.course.nb09.uncertainty import draw_shares, shares
 
 trials = shares({"here, calibrated here": (at_home, len(errors)),
                  "B, calibrated here": (with_intervals(measures, everybody), len(errors)),
@@ -612,7 +614,7 @@ pd.DataFrame({"your guess": [guess_b, guess_nine, guess_bright],
 # And the seven tests: intervals learned on films as they are, asked about the same films spoilt.
 
 # %%
-from bonexage_utils.course.uncertainty import draw_under_stress, under_stress
+from bonexage_utils.course.nb09.uncertainty import draw_under_stress, under_stress
 
 inside_stressed = under_stress(stressed, everybody)
 draw_under_stress(inside_stressed, PROMISE)
@@ -628,7 +630,7 @@ draw_under_stress(inside_stressed, PROMISE)
 # (blue line) and the interval (band) at every strength, the label (dashed), and where you are (black):
 
 # %%
-from bonexage_utils.course.robustness import Watch, draw_watched, perturb_and_watch
+from bonexage_utils.course.nb09.robustness import Watch, draw_watched, perturb_and_watch
 
 ten_years_old = films["new"].iloc[(films["new"]["months"] - 120).abs().argmin()]
 watch = Watch(predictor, ten_years_old, everybody)
@@ -650,7 +652,7 @@ draw_watched(watch)
 # inside is noted. In one of the months a new scanner was installed.
 
 # %%
-nb09.draw_months()
+exercises.draw_months()
 
 # %% [markdown]
 # From which month on did the new scanner take the films? Give its number.

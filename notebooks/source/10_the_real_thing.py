@@ -54,7 +54,7 @@ course = start()
 # %% tags=["nbval-check-output"]
 from functools import partial
 
-from bonexage_utils.course import field
+from bonexage_utils.course.nb10 import field
 
 bonexage = partial(field.bonexage, course)  # bonexage("check", "data") is `bonexage check data` in a terminal
 bonexage("download", "--out", "data", without="kagglehub")
@@ -105,7 +105,7 @@ guess_family = ...  # such as "ConvNeXt"
 import pandas as pd
 from dataclasses import asdict
 
-from bonexage_utils.config import TrainConfig
+from bonexage_utils.settings import TrainConfig
 
 full, today = TrainConfig(), field.recipe(course)
 shown = ["backbone", "weights", "image_size", "batch_size", "grad_accum", "epochs", "lr", "precision", "pooling", "sex",
@@ -157,7 +157,7 @@ print(*[f"{shape}: {size:,} bytes" for shape, size in kept.values()], sep="\n")
 # for a whole network:
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.budget import COPIES, kept_bytes
+from bonexage_utils.course.memory import COPIES, kept_bytes
 
 by_hand = sum(size for _, size in kept.values())
 print("by hand and package agree:", kept_bytes(net, torch.zeros(2, 1, 64, 64)) == by_hand)
@@ -171,9 +171,9 @@ print("bytes for each number learned:", sum(COPIES.values()), COPIES)
 # and the films of a step.
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.course.exercises import nb10
+from bonexage_utils.course.nb10 import exercises
 
-ex = nb10.build(course)
+ex = exercises.build(course)
 my_memory = ...  # a function: def my_memory(parameters, kept_per_film, films): ...
 ex.memory.check(my_memory)
 
@@ -187,7 +187,7 @@ ex.memory.check(my_memory)
 # px give the law for any size:
 
 # %%
-from bonexage_utils.course.budget import compare_costs
+from bonexage_utils.course.memory import compare_costs
 
 costs, laws = compare_costs(films=full.batch_size, side=full.image_size)
 costs.round(1)
@@ -210,7 +210,7 @@ pd.DataFrame({"your guess": [guess_memory], "computed": [f"{needed:.1f}"]},
 # what we did not compute, the libraries' scratch space and the gaps between blocks of memory:
 
 # %%
-from bonexage_utils.course.budget import choose_batch, draw_memory
+from bonexage_utils.course.memory import choose_batch, draw_memory
 
 choose_batch(laws["ConvNeXt"])
 
@@ -266,7 +266,7 @@ pd.DataFrame({"operations": whole.map("{:.1e}".format), "minutes, at least, on a
 # comparisons. The numbers are invented:
 
 # %%
-nb10.draw_comparisons()
+exercises.draw_comparisons()
 
 # %% [markdown]
 # Vertical axis: the MAE, the same films in all panels; each point is a seed. Under each name stand the hours it was
@@ -285,15 +285,15 @@ ex.fair.check(my_comparison)
 # ex.fair.solution()
 
 # %% [markdown]
-# Ours takes longer than a notebook may, so it is recorded: `benchmarks/bakeoff.py` runs it, and what it has not run
-# yet says so below. Three backbones of three to five million numbers, whole and **from random weights**. Time is that
-# of the processor and not of the clock on the wall, so that what else runs there matters little; a quicker network
+# Ours takes longer than a notebook may, so it is recorded: `tools/benchmarks/bakeoff.py` runs it, and what it has not
+# run yet says so below. Three backbones of three to five million numbers, whole and **from random weights**. Time is
+# that of the processor and not of the clock on the wall, so that what else runs there matters little; a quicker network
 # makes more updates of it. Each gets the best of three learning rates, chosen on the selection films with a seed of its
 # own, in a third of the time. Beside them runs a fourth: the same ResNet with the weights that the course ships,
 # pretrained on phantoms.
 
 # %%
-from bonexage_utils.course.recorded_bakeoff import claim_table, draw_bakeoff, gains_told, how_baked, made_in_time
+from bonexage_utils.course.nb10.bakeoff import claim_table, draw_bakeoff, gains_told, how_baked, made_in_time
 
 draw_bakeoff()
 
@@ -403,10 +403,11 @@ bonexage("stress", model, data, "--out", report)
 bonexage("evaluate", run / "test.csv", data, "--out", report)
 
 # %%
-from bonexage_utils.evaluation import evaluate, read_noise_floor, read_predictions, read_truth
+from bonexage_utils.evaluation import evaluate, read_predictions, read_truth
+from bonexage_utils.phantom.dataset import read_noise_floor
 
 folder, said = course.folder / data, read_predictions(course.folder / run / "test.csv")
-result = evaluate(said, read_truth(folder), noise_floor=read_noise_floor(folder))
+result = evaluate(said, read_truth(folder).table, noise_floor=read_noise_floor(folder))
 mae = result.scores.mae
 pd.DataFrame({"your guess": [guess_mae], "measured": [str(mae)]}, index=["MAE, months"]).replace({...: "no guess"})
 
@@ -437,8 +438,8 @@ print(field.who_speaks(groups))
 # The table of `stress` as a picture:
 
 # %%
-from bonexage_utils.plots import error_under_stress
-from bonexage_utils.stress import SIGNIFICANT_MONTHS
+from bonexage_utils.checks.stress import error_under_stress
+from bonexage_utils.checks.stress import SIGNIFICANT_MONTHS
 
 stressed = pd.read_csv(course.folder / report / "stress.csv")
 error_under_stress(stressed, SIGNIFICANT_MONTHS)
@@ -527,7 +528,7 @@ print("says that it is not a medical device:", "Not a medical device" in card)
 # Six sentences that were said about models like this one:
 
 # %% tags=["nbval-check-output"]
-print(*[f"{letter}: {sentence}" for letter, sentence in nb10.SENTENCES.items()], sep="\n")
+print(*[f"{letter}: {sentence}" for letter, sentence in exercises.SENTENCES.items()], sep="\n")
 
 # %% [markdown]
 # Which of them do the files of this run allow? Look again at the tables above if you are in doubt. Give letters, such
@@ -550,7 +551,7 @@ ex.sentences.check(my_sentences)
 # it.")
 
 # %%
-from bonexage_utils.course.presentation import final_report
+from bonexage_utils.course.nb10.presentation import final_report
 
 page = final_report(course.folder / run, course.folder / report, title="Our bone-age model")
 Markdown(page.read_text(encoding="utf-8").replace("\n# ", "\n").replace("\n## ", "\n#### ").lstrip("# "))

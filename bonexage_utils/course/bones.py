@@ -1,0 +1,165 @@
+"""Which centres tell the age at an age, where they lie on a film, and how much of a network's attribution they get.
+
+What decides is derived, not chosen: the centres whose state changes fastest at that bone age in the tables. One that
+is not there yet decides as well, by its absence, so the place where it will show counts as much as a centre.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+from tqdm import tqdm
+
+from bonexage_utils.checks.attribution import attribute, enrichment, untrained
+from bonexage_utils.decoding import read_gray
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.images import letterbox
+from bonexage_utils.phantom import maturity, write_cohort
+from bonexage_utils.phantom.dataset import IMAGE_FOLDER, MASK_FOLDER, TRUTH_FILE, read_masks
+from bonexage_utils.phantom.maturity import CENTRES, Sex
+from bonexage_utils.prediction import Predictor
+
+PARTS = ("present", "emr", "cap", "fusion", "scar", "detail")  # of a centre's state, each from 0 to about 1
+CHILDREN = 21  # whose shifts lie like the population's
+HALF_YEAR = 6
+DECIDING_SHARE = 0.5  # of all change at an age
+MARGIN_MM = 2.0  # around a centre: its growth plate and the edge of the shaft that its width is read against
+UNTRAINED_FILMS = 32  # to measure an untrained network's BatchNorm statistics on
+
+
+@lru_cache(maxsize=512)
+def _mean_state(month: int, sex: Sex) -> dict[str, np.ndarray]:
+    """Of each centre the mean over children of one bone age of `PARTS`, shape (6,)."""
+    # Quantiles of the normal distribution; the late shifts are the early ones in another order, as good as independent.
+    early = np.clip(norm.ppf((np.arange(CHILDREN) + 0.5) / CHILDREN), -maturity.SHIFT_LIMIT, maturity.SHIFT_LIMIT)
+    late = early[np.arange(CHILDREN) * 8 % CHILDREN]
+    means = {}
+    for name in CENTRES:
+        clocks = [maturity.clock(name, sex, *shifts) for shifts in zip(early, late, strict=True)]
+        states = [maturity.state(name, sex, month, events) for events in clocks]
+        means[name] = np.mean([[getattr(state, part) for part in PARTS] for state in states], axis=0)
+    return means
+
+
+def change_per_month(bone_age_months: float, sex: Sex) -> dict[str, float]:
+    """How fast each of the 30 centres changes at a bone age: the change of the mean child over the year around it, of
+    presence, width, cap, fusion, scar and shape (each 0 to 1) together, per month."""
+    month = round(bone_age_months)
+    before, after = (_mean_state(max(1, month + step), sex) for step in (-HALF_YEAR, HALF_YEAR))
+    return {name: float(np.abs(after[name] - before[name]).sum()) / (2 * HALF_YEAR) for name in CENTRES}
+
+
+def deciding_centres(bone_age_months: float, sex: Sex, share: float = DECIDING_SHARE) -> tuple[str, ...]:
+    """The fewest centres that together make `share` (0–1) of all change at a bone age, the fastest first.
+
+    Empty where nothing changes any more.
+    """
+    change = change_per_month(bone_age_months, sex)
+    order = sorted((name for name in CENTRES if change[name] > 0), key=lambda name: -change[name])
+    so_far = np.cumsum([change[name] for name in order])
+    return tuple(order[: int(np.searchsorted(so_far, share * so_far[-1])) + 1]) if order else ()
+
+
+def letterbox_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """A mask, bool (H, W), as its film is letterboxed: bool (size, size), a pixel at least half covered."""
+    return letterbox(mask.astype(np.uint8) * 255, size) > 127
+
+
+def centre_region(
+    masks: dict[str, np.ndarray], names: Iterable[str], mm_per_px: float, size: int, margin_mm: float = MARGIN_MM
+) -> np.ndarray:
+    """Where the centres `names`, or the places where they will show, lie on the letterboxed film, and `margin_mm`
+    around: bool (size, size). `masks` and `mm_per_px` are the film's own (`read_masks`, ground_truth.csv)."""
+    wanted = {f"{kind}_{name}" for name in names for kind in ("centre", "place")}
+    # A zero mask stands in, so that no centre gives an empty region.
+    found = np.any([np.zeros_like(next(iter(masks.values()))), *(masks[name] for name in wanted & set(masks))], axis=0)
+    reach = 2 * round(margin_mm / mm_per_px) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    return letterbox_mask(cv2.dilate(found.astype(np.uint8), disc) > 0, size)
+
+
+def shortcut_region(row: pd.Series, shape: tuple[int, int], size: int) -> np.ndarray:
+    """The planted strip of a film of `shape` (height, width) on the letterboxed film, bool (size, size).
+
+    `row` is the film's in ground_truth.csv of a cohort made with `shortcut=True`.
+    """
+    strip = np.zeros(shape, bool)
+    x0, y0, x1, y1 = (int(row[f"shortcut_{side}"]) for side in ("x0", "y0", "x1", "y1"))
+    strip[y0:y1, x0:x1] = True
+    return letterbox_mask(strip, size)
+
+
+def score_on_bones(
+    predictor: Predictor, folder: Path | str, films: list[str], method: str = "integrated_gradients", seeds: int = 3
+) -> pd.DataFrame:
+    """How much attribution falls on the centres that decide, of `films` (ids) of a cohort with masks.
+
+    One row a film: `id`, `sex`, `bone_age_months`, `predicted` (months), `area` (share of the film that decides), and
+    enrichments (`attribution.enrichment`) of the deciding centres: `own` of the network's map; `other` of the same map
+    scored on the same centres of another child, the one of these films nearest in bone age, laid over it by the frame
+    alone; `untrained` of the maps of `seeds` untrained networks, their mean; `undecided` of the network's map on the
+    child's other centres. Compare columns film by film, with `evaluation.bootstrap_mean` of their difference.
+
+    Raises BoneXageError for a cohort without masks or fewer than two films.
+    """
+    folder, size = Path(folder), predictor.preprocessing.image_size
+    if len(films) < 2 or not (folder / MASK_FOLDER).is_dir():
+        raise BoneXageError(f"{folder}: needs two films and masks; make it with bonexage phantom --masks")
+    truth = pd.read_csv(folder / TRUTH_FILE, dtype={"id": str}).set_index("id").loc[films]
+    pictures = {film: letterbox(read_gray(folder / IMAGE_FOLDER / f"{film}.png"), size) for film in films}
+    some = np.stack(list(pictures.values())[:UNTRAINED_FILMS])
+    controls = [untrained(predictor, some, seed) for seed in range(seeds)]
+
+    def region(film: str, names: Iterable[str]) -> np.ndarray:
+        masks = read_masks(folder / MASK_FOLDER / f"{film}.npz")
+        return centre_region(masks, names, truth.loc[film, "mm_per_px"], size)
+
+    ages = truth["bone_age_months"]
+    rows = []
+    for film, row in tqdm(truth.iterrows(), total=len(truth), desc="attributing", unit="film", leave=False,
+                          mininterval=0.5):
+        told = attribute(predictor, pictures[film], row["sex"], method)
+        other = str((ages.drop(film) - ages[film]).abs().idxmin())
+        names = deciding_centres(ages[film], row["sex"])
+        own, others = region(film, names), region(other, names)
+        rest = region(film, set(CENTRES) - set(names)) & ~own
+        chance = [attribute(control, pictures[film], row["sex"], method).map for control in controls]
+        rows.append({
+            "id": film, "sex": row["sex"], "bone_age_months": ages[film], "predicted": told.prediction,
+            "area": own.mean(), "own": enrichment(told.map, own), "other": enrichment(told.map, others),
+            "untrained": np.mean([enrichment(map, own) for map in chance]),
+            "undecided": enrichment(told.map, rest),
+        })
+    return pd.DataFrame(rows)
+
+
+HANDS, HANDS_SEED = 40, 8  # children drawn for this notebook alone: in no cohort of the course, nor in the pretraining
+
+
+@lru_cache
+def _hands(count: int) -> tuple[tempfile.TemporaryDirectory, Path]:
+    keep = tempfile.TemporaryDirectory(prefix="bonexage-hands-")  # as long as this process lives
+    return keep, write_cohort(Path(keep.name) / "hands", count, HANDS_SEED, workers=1, masks=True)
+
+
+def hands_with_masks(count: int = HANDS) -> tuple[Path, pd.DataFrame]:
+    """The folder of a cohort of hands with masks, and its truth: `id`, `sex`, `bone_age_months`, `mm_per_px` and more.
+    The first `count` children of a fixed seed; the folder is gone when Python ends."""
+    folder = _hands(count)[1]
+    return folder, pd.read_csv(folder / TRUTH_FILE, dtype={"id": str})
+
+
+def film_and_region(folder: Path, row: pd.Series, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """One of `hands_with_masks` letterboxed, uint8 (size, size), and where the centres that decide at its age lie or
+    will lie, bool of the same shape. `row` is the child's in the truth."""
+    names = deciding_centres(row["bone_age_months"], row["sex"])
+    masks = read_masks(folder / MASK_FOLDER / f"{row['id']}.npz")
+    film = letterbox(read_gray(folder / IMAGE_FOLDER / f"{row['id']}.png"), size)
+    return film, centre_region(masks, names, row["mm_per_px"], size)

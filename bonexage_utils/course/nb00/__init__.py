@@ -1,0 +1,1 @@
+"""What notebook 00, start here, alone needs: its figures, its experiments, its exercises."""

@@ -1,0 +1,162 @@
+"""What notebook 00 draws: a growing hand, when its ossification centres appear, the guessing game. Ages are months."""
+
+from functools import lru_cache
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bonexage_utils.course.sliders import OLDEST, ONE, SEXES, YOUNGEST, average_child, with_picture
+from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, montage, new_figure
+from bonexage_utils.phantom import Nuisances, anatomy, render
+from bonexage_utils.prediction import format_age
+
+STEP = 6  # months
+FILM_HEIGHT = 320  # px
+TWIN_AGES = (12, 24, 60, 108, 156, 204)  # months
+CENTRES = len(anatomy.APPEARANCE)
+SCALE_BAR_MM, BAR_PLACE_PX, BAR_THICKNESS_PX = 20.0, 10, 4
+
+
+def centres_present(sex: str, age_months: float) -> int:
+    """How many of the 30 ossification centres show on the film of the average child of that age."""
+    return sum(centre.present for centre in average_child(sex, age_months).centres)
+
+
+@lru_cache(maxsize=128)  # a slider goes back and forth
+def _film(sex: str, age_months: float) -> np.ndarray:
+    """A neutral film, uint8 (FILM_HEIGHT, W), with a white bar of SCALE_BAR_MM in its lower left corner."""
+    image, facts = render(average_child(sex, age_months), np.random.default_rng(0), FILM_HEIGHT, Nuisances())
+    bar = round(SCALE_BAR_MM / facts["mm_per_px"])
+    image[-BAR_PLACE_PX:, BAR_PLACE_PX:BAR_PLACE_PX + bar][:BAR_THICKNESS_PX] = 255
+    return image
+
+
+def draw_hands(age_months: float) -> Picture:
+    """The average girl's and boy's hand at one age, 12 to 216 months, side by side; an age beyond is moved inside.
+
+    The hand always fills the film. The bar in the corner is 2 cm long, so it shrinks while the hand grows.
+    """
+    age = float(np.clip(age_months, YOUNGEST, OLDEST))
+    figure, axes = new_figure(5.6, 4.0, 1, 2)
+    for ax, sex in zip(axes, SEXES, strict=True):
+        ax.imshow(_film(sex, age), cmap="gray", vmin=0, vmax=255)
+        ax.text(BAR_PLACE_PX, FILM_HEIGHT - BAR_PLACE_PX - 6, "2 cm", color="white", fontsize=8)
+        ax.set_title(f"{ONE[sex]}: {centres_present(sex, age)} of {CENTRES} centres", loc="center")
+        ax.axis("off")
+    figure.suptitle(format_age(age))
+    girl, boy = (centres_present(sex, age) for sex in SEXES)
+    return Picture(figure, f"""Simulated hand films of an average girl (left) and an average boy (right), both
+        {format_age(age)} old. The girl shows {girl} of {CENTRES} ossification centres, the boy {boy}.""")
+
+
+def draw_growth(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
+    """The slider's static twin: the average girl (upper row) and boy (lower row) at several ages in months."""
+    pairs = [(sex, age) for sex in SEXES for age in ages]
+    counts = [centres_present(sex, age) for sex, age in pairs]
+    titles = [f"{ONE[sex]}, {age / 12:g} year{'s' * (age != 12)}\n{count} of {CENTRES}"
+              for (sex, age), count in zip(pairs, counts, strict=True)]
+    girls, boys = counts[:len(ages)], counts[len(ages):]
+    years = ", ".join(f"{age / 12:g}" for age in ages)
+    films = [_film(sex, float(age)) for sex, age in pairs]
+    return montage(films, titles, f"""Simulated hand films of an average girl (upper row) and an average boy (lower
+        row) at {years} years. The number of ossification centres on them: girls {", ".join(map(str, girls))}, boys
+        {", ".join(map(str, boys))}. The bar in each lower left corner is 2 cm long.""", columns=len(ages))
+
+
+def grow_a_hand() -> Any:
+    """A slider over age and the two hands of `draw_hands`; the static twin where ipywidgets cannot be imported.
+
+    Needs ipywidgets 7.7 or later. Below the picture stands its alt text, which follows the slider.
+    """
+    try:
+        import ipywidgets
+    except ImportError:
+        return draw_growth()
+    slider = ipywidgets.IntSlider(value=60, min=YOUNGEST, max=OLDEST, step=STEP, description="age, months")
+    return with_picture(slider, draw_hands)
+
+
+def is_lead(guess: object) -> bool:
+    """Whether `guess` is a pair such as ("girl", 6): who is first, and by how many months."""
+    return (isinstance(guess, tuple | list) and len(guess) == 2 and guess[0] in ONE.values()
+            and isinstance(guess[1], int | float) and 0 <= guess[1] <= OLDEST)
+
+
+def draw_centres(guess: object = ...) -> Picture:
+    """Centres that show against age for the average girl and boy, and the learner's guess of the gap at the top.
+
+    `guess` is ("girl" or "boy", months of lead in showing all 30); anything else is not drawn.
+    """
+    ages = np.arange(YOUNGEST, OLDEST + 1)
+    figure, ax = new_figure(7, 4)
+    counts = {sex: np.array([centres_present(sex, age) for age in ages]) for sex in SEXES}
+    complete = {sex: int(ages[counts[sex] == CENTRES][0]) for sex in SEXES}
+    for sex in SEXES:
+        ax.step(ages, counts[sex], where="post", color=SEX_COLOUR[sex], linestyle="-" if sex == "F" else "--",
+                label=SEX_NAME[sex])
+        ax.plot(complete[sex], CENTRES, SEX_MARKER[sex], color=SEX_COLOUR[sex])
+    lead = complete["M"] - complete["F"]
+    _span(ax, complete["F"], complete["M"], CENTRES + 1.2, f"measured: {lead} months", "black")
+    told = ""
+    if is_lead(guess):
+        until = complete["M"] - guess[1] if guess[0] == "girl" else complete["M"] + guess[1]
+        _span(ax, until, complete["M"], CENTRES + 4, f"your guess: the {guess[0]}, by {guess[1]:g} months", ACCENT)
+        told = f" A bar above them shows the guess: the {guess[0]} first, by {guess[1]:g} months."
+    ax.set(xlabel="age (months)", ylabel="centres on the film", ylim=(0, CENTRES + 7), xlim=(0, OLDEST + 4),
+           xticks=range(0, OLDEST + 1, 24), yticks=range(0, CENTRES + 1, 5),
+           title="When the ossification centres appear")
+    ax.legend(loc="lower right")
+    return Picture(figure, f"""Number of ossification centres on the film against age in months, for the average girl
+        and boy. Both curves rise steeply in the first three years, then flatten. The girl's is never below the boy's;
+        she reaches {CENTRES} at {complete["F"]} months and he at {complete["M"]}, {lead} months later.{told}""")
+
+
+def _span(ax: Any, start: float, end: float, height: float, text: str, colour: str) -> None:
+    ax.annotate("", (start, height), (end, height),
+                arrowprops={"arrowstyle": "|-|,widthA=0.3,widthB=0.3", "shrinkA": 0, "shrinkB": 0, "color": colour})
+    ax.text(max(start, end) + 3, height, text, color=colour, va="center", fontsize=9)
+
+
+def tidy_guesses(guesses: object, count: int) -> np.ndarray:
+    """`count` guesses in years as months, NaN where none (`...`, None) was made.
+
+    What was made but is no age from 0 to 20 years is left out too, and a line is printed for it.
+    """
+    months = np.full(count, np.nan)
+    values = list(guesses) if isinstance(guesses, list | tuple) else []
+    if len(values) > count or (not values and guesses is not ... and guesses is not None):
+        print(f"Expected a list of {count} guesses, one for each film; left out what is not.")
+    for place, value in enumerate(values[:count]):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if number and 0 <= value <= 20:
+            months[place] = 12 * value
+        elif value is not ... and value is not None:
+            meant = " Did you mean months?" if number and value > 20 else ""
+            print(f"Film {chr(ord('A') + place)}: {value!r} is no age in years from 0 to 20; left out.{meant}")
+    return months
+
+
+def draw_game(films: pd.DataFrame) -> Picture:
+    """The game's result: films A, B, … with `sex`, and in months `months` (the label), `median`, `model` and `you`
+    (NaN: not guessed)."""
+    names = [chr(ord("A") + place) for place in range(len(films))]
+    where = np.arange(len(films))
+    figure, ax = new_figure(7, 4.4)
+    for place, label in zip(where, films["months"] / 12, strict=True):
+        ax.plot([place - 0.35, place + 0.35], [label, label], color="black", linewidth=3, solid_capstyle="butt",
+                label="label" if not place else None)
+    played = films["you"].notna().any()
+    shown = [("median", "median by sex", MUTED, "s"), ("model", "the model", SEX_COLOUR["M"], "^")]
+    shown += [("you", "you", ACCENT, "o")] if played else []
+    for shift, (column, label, colour, marker) in zip((-0.2, 0.0, 0.2), shown, strict=False):
+        ax.plot(where + shift, films[column] / 12, marker, color=colour, label=label, markersize=7)
+    ax.set(xticks=where, xlabel="film", ylabel="age (years)", ylim=(0, 20.5), yticks=range(0, 21, 4),
+           title="Six films: the label, and who came how close")
+    ax.set_xticklabels([f"{name}\n{ONE[sex]}" for name, sex in zip(names, films["sex"], strict=True)])
+    figure.legend(ncols=4, loc="outside lower center", fontsize=9)
+    told = [f"film {name}: label {row['months'] / 12:.1f}, median {row['median'] / 12:.1f}, model "
+            f"{row['model'] / 12:.1f}" + ("" if np.isnan(row["you"]) else f", you {row['you'] / 12:.1f}")
+            for name, row in zip(names, films.to_dict("records"), strict=True)]
+    return Picture(figure, f"The age in years of {len(films)} films, and the guesses. {'; '.join(told)}.")

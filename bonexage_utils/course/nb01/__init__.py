@@ -1,0 +1,1 @@
+"""What notebook 01, data exploration, alone needs: its figures, its experiments, its exercises."""

@@ -1,0 +1,274 @@
+"""The exercises of notebook 01: the comb in the labels, a table to send back, twelve bad films, a leak, a baseline."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bonexage_utils.cohort import Cohort
+from bonexage_utils.course.exercise import Exercise, Verdict, right, wrong
+from bonexage_utils.course.nb01.exploration import TABLES, hospital, leak, share_of_multiples
+from bonexage_utils.course.start import Course
+from bonexage_utils.phantom.faults import PLANTED_FILE, unusual_films
+
+ASKED = 0.4  # of the films exported twice
+CLOSE = 0.05  # months: two ways to count a baseline that differ by less cannot be told apart
+DECIMALS = (1, 2, 3)  # with so many the baseline may be given
+
+
+def build(course: Course) -> SimpleNamespace:
+    """`comb` (write a function), `table` (a decision from a figure), `twelve` (find them), `leak` (read off a figure),
+    `baseline` (a number from the cohort)."""
+    return SimpleNamespace(comb=_comb(), table=_table(), twelve=_twelve(), leak=_leak(course.cohort),
+                           baseline=_baseline(course.cohort))
+
+
+# --- the comb ---
+
+def _comb() -> Exercise:
+    months = np.array([6, 7, 12, 18, 21, 24, 25, 36, 38, 48, np.nan, np.nan])
+    truth = share_of_multiples(months, 6)
+
+    def judge(answer: Callable[[np.ndarray, int], float]) -> Verdict:
+        if not callable(answer):
+            return wrong("Give the function itself, without brackets: ex.comb.check(my_share).")
+        try:
+            first = answer(months, 6)
+        except AttributeError:
+            return wrong("months is a NumPy array, without the methods of pandas such as dropna. "
+                         "months[~np.isnan(months)] are the labels that are there.")
+        if np.ndim(first):
+            return wrong("One number is asked, the share of all labels; yours still has one value per film.")
+        said, other = float(first), float(answer(months, 12))
+        if np.isnan(said):
+            return wrong("Two of the labels here are missing (NaN), and one NaN makes a whole mean NaN. Leave them out "
+                         "before you count.")
+        if np.isclose(said, np.nansum(months % 6 == 0)):
+            return wrong(f"{said:g} is how many there are. A count says nothing without the number of labels: divide.")
+        if np.isclose(said, 100 * truth):
+            return wrong(f"{said:g} is per cent; a share runs from 0 to 1.")
+        if np.isclose(said, np.nanmean(months % 6)):
+            return wrong("That is the mean of the remainders. A multiple of six is a label whose remainder *is* zero.")
+        if np.isclose(said, (months % 6 == 0).mean()):
+            return wrong(f"{said:.2f} counts the films without a label as well: NaN is never a multiple of anything, "
+                         "so it lands among the others. Divide by the labels that are there.")
+        if not np.isclose(said, truth):
+            return wrong(f"For {[6, 7, 12, 18, 21, 24, 25, 36, 38, 48]} and two missing labels it gives {said:.2f}; by "
+                         f"hand, {truth:.2f} are multiples of six.")
+        if not np.isclose(other, share_of_multiples(months, 12)):
+            return wrong("Right for six, but not for twelve: use the second argument.")
+        return right("If readers gave the month, every sixth label would be a multiple of six: 0.17. What goes beyond "
+                     "that is rounding.")
+
+    return Exercise(
+        question="Write my_share(months, step): the share of the labels that are multiples of step; NaN is no label.",
+        judge=judge,
+        hints=("months % step is the remainder; compare it with 0.", "The mean of True and False is a share.",
+               "months[~np.isnan(months)] are the labels that are there."),
+        solution_value=share_of_multiples,
+        explanation="def my_share(months, step): given = months[~np.isnan(months)]; return (given % step == 0).mean()",
+        likely_mistakes={
+            "missing labels counted": lambda months, step: (months % step == 0).mean(),
+            "a count": lambda months, step: (months % step == 0).sum(),
+            "per cent": lambda months, step: 100 * share_of_multiples(months, step),
+            "as if it were pandas": lambda months, step: (months.dropna() % step == 0).mean(),
+            "the mean of the remainders": lambda months, step: np.nanmean(months % step),
+            "NaN comes through": lambda months, step: (months % step).mean(),
+            "always six": lambda months, step: share_of_multiples(months, 6),
+            "one value per film": lambda months, step: months % step == 0,
+        },
+    )
+
+
+# --- a table to send back ---
+
+def _table() -> Exercise:
+    letter = {kind: name for name, kind in TABLES.items()}
+
+    def judge(answer: Any) -> Verdict:
+        name = str(answer).strip().upper()
+        if name == letter["years"]:
+            return right(f"Table {name} has a heap at its left end that no clinic has: every eighth age was typed in "
+                         "*years*. 11 is a possible number of months, so no program refuses it; the histogram does.")
+        if name == letter["to the month"]:
+            return wrong(f"Table {name} has no comb. That is no fault: its readers, or a program, answered to the "
+                         "month and not to the nearest plate of an atlas. Look for ages that cannot be.")
+        if name == letter["as it is"]:
+            return wrong(f"Table {name} is the one you have been working with. A comb is rounding: it costs precision, "
+                         "but each tooth stands where children are.")
+        if name == letter["school"]:
+            return wrong(f"Table {name} has neither small children nor nearly grown ones. That is another clinic, not "
+                         "a wrong one; only do not expect a model trained on it to know an infant's hand.")
+        return wrong(f"Answer with a letter: one of {', '.join(TABLES)}.")
+
+    return Exercise(
+        question="Which of the four tables do you send back?",
+        judge=judge,
+        hints=("One of them has labels where no such crowd of children can be.", "How old is a child of 11 months? And "
+               "what if 11 were years?"),
+        solution_value=letter["years"],
+        explanation=f"Table {letter['years']}: some of its ages are in years, a heap between 1 and 18.",
+        likely_mistakes={"no comb": letter["to the month"], "a comb": letter["as it is"],
+                         "a narrow range": letter["school"], "not a letter": 7},
+    )
+
+
+# --- twelve bad films ---
+
+def _twelve() -> Exercise:
+    planted = pd.read_csv(hospital() / PLANTED_FILE, dtype=str, keep_default_na=False)
+    truth, sources = set(planted["id"]), set(planted["source"]) - {""}
+    unreadable = set(planted.loc[planted["finding"].isin(["missing", "truncated", "unreadable"]), "id"])
+    films = {str(film) for film in pd.read_csv(hospital() / "ground_truth.csv")["id"]}
+    right_hands = unusual_films(hospital())
+    excused = sources | right_hands
+
+    def judge(answer: Any) -> Verdict:
+        if isinstance(answer, str | bytes) or not hasattr(answer, "__iter__"):
+            return wrong('Give a list of ids, such as ["1004", "1017"].')
+        said = {str(film) for film in answer}
+        if not said or not said <= films:
+            return wrong('Give the ids that stand over the films, such as ["1004", "1017"].')
+        hits, extra = said & truth, said - truth - excused
+        if said == films:
+            return wrong("That is everybody. Nothing bad is left, and nothing to learn from: say *which*.")
+        if said == unreadable:
+            return wrong(f"These {len(hits)} no program can open, and one would have told you sooner or later. The "
+                         "others open without complaint. Which of them are not what their row says?")
+        if len(extra) > 2:
+            return wrong(f"You have {len(hits)} of the {len(truth)}, and {len(extra)} films that nobody spoiled. A "
+                         "hand that is small, dark or bent is not a bad film.")
+        left = planted[~planted["id"].isin(said)]
+        if len(left) > 1:
+            twins = " Of two films that are equal or nearly, give both." if left["source"].isin(said).any() else ""
+            return wrong(f"{len(hits)} of {len(truth)}. Still missing, among others: {left['fault'].iloc[0]}.{twins}")
+        if said & right_hands:
+            return wrong(f"{len(hits)} of {len(truth)}. You also list {', '.join(sorted(said & right_hands))}: "
+                         "unusual, not spoiled. Read the letter on the film. Would you drop a right hand?")
+        missing = f" One got away: {left['id'].iloc[0]}, {left['fault'].iloc[0]}." if len(left) else ""
+        return right(f"{len(hits)} of {len(truth)}.{missing} Some of them only a program finds, two equal files among "
+                     "eighty; some are easier for the eye. Use both.")
+
+    return Exercise(
+        question="Which films are bad? A list of ids.",
+        judge=judge,
+        hints=("What the eye saw and what the audit found, together: a union of two lists.",
+               "findings['id'].unique() are the films the audit remarks on; of two equal files, both.",
+               "The table of what was planted, further down, settles it."),
+        solution_value=sorted(truth),
+        explanation="; ".join(f"{row.id} {row.fault}" for row in planted.itertuples()) + ".",
+        likely_mistakes={"only what cannot be opened": sorted(unreadable), "everybody": sorted(films),
+                         "half of them": sorted(truth)[:6], "one id": sorted(truth)[0],
+                         "positions": list(range(12)), "the right hands too": sorted(truth | right_hands),
+                         "too many": sorted(truth) + sorted(films - truth - excused)[:12]},
+    )
+
+
+# --- a leak ---
+
+def _leak(cohort: Cohort) -> Exercise:
+    table = leak(cohort).set_index("twice")
+    honest, claimed, median = (float(value) for value in table.loc[ASKED, ["by child", "by film", "median"]])
+    landmarks = (  # what can be read off, within how many months, and what that earns
+        (honest, (honest - claimed) / 3, right(
+            f"About {honest:.0f} months. The {claimed:.0f} months of the vendor mix two kinds of films: new children, "
+            "and children whose other film the reader had already seen, label and all.")),
+        (claimed, 3.0, wrong(
+            f"About {claimed:.0f} is what the vendor's own split shows. Nearly half of the judged films had a twin "
+            "among the known ones; a new child has none.")),
+        (honest - claimed, 2.0, wrong(
+            f"About {honest - claimed:.0f} is the *difference* of the two lines: how much the vendor's number "
+            "flatters. Asked is the error itself.")),
+        (median, 1.0, wrong(
+            f"About {median:.0f} is the dotted line, the median: it looks at no film. Asked is this reader.")),
+    )
+
+    def judge(answer: Any) -> Verdict:
+        said = float(answer)
+        value, within, verdict = min(landmarks, key=lambda mark: abs(said - mark[0]))
+        if abs(said - value) <= within:
+            return verdict
+        if claimed < said < honest:
+            return wrong("Between the two lines lies nothing: which of the two splits asks the reader about children "
+                         "it has never seen?")
+        return wrong(f"Go along to {ASKED:.0%}, up to the split that no twin can cross, then left to the axis.")
+
+    return Exercise(
+        question=f"{ASKED:.0%} of a vendor's films were exported twice, and the split was drawn film by film. What "
+                 "error, in months, do you expect on new children?",
+        judge=judge,
+        hints=("A new child has no second film among the known ones. Which line is drawn like that?",
+               f"Read the height of that line at {ASKED:.0%}."),
+        solution_value=round(honest),
+        explanation=f"About {honest:.0f} months, the split by child; the vendor's split shows {claimed:.0f}.",
+        likely_mistakes={"the vendor's number": round(claimed, 1), "the mean of both": (honest + claimed) / 2,
+                         "the difference": round(honest - claimed, 1), "the dotted line": round(median, 1),
+                         "far too high": honest + 40},
+    )
+
+
+# --- the guess that needs no film ---
+
+def _baseline(cohort: Cohort) -> Exercise:
+    known, judged = (cohort.split(name).dropna(subset=["months"]) for name in ("train", "selection"))
+    label, sex = judged["months"], judged["sex"]
+
+    def mae(guess: pd.Series | float) -> float:
+        return float((label - guess).abs().mean())
+
+    by_sex = known.groupby("sex")["months"]
+    truth = mae(sex.map(by_sex.median()))
+    others = {
+        "the mean": (mae(sex.map(by_sex.mean())),
+                     "That is the error of the *mean* by sex. For absolute errors the median is the best single "
+                     "guess: as many labels above as below."),
+        "its own films": (mae(sex.map(judged.groupby("sex")["months"].median())),
+                          "You took the medians of the selection films themselves. A guess may not look at the "
+                          "labels it is judged by; learn on train."),
+        "everybody alike": (mae(float(known["months"].median())),
+                            "One median for all is off by {value:.2f}, the median by sex by {truth:.2f}. Where girls "
+                            "and boys are of like ages, as in the phantom, the sex helps this guess nothing. The "
+                            "course keeps the median by sex because in RSNA's table the boys are older, by 17 months "
+                            "on average, and there it helps."),
+        "squared": (float(((label - sex.map(by_sex.median())) ** 2).mean() ** 0.5),
+                    "That is the root mean square error. Asked is the mean *absolute* error."),
+        "on the training films": (float((known["months"] - known["sex"].map(by_sex.median())).abs().mean()),
+                                  "Judged on the training films: {value:.2f} there, {truth:.2f} on selection. Other "
+                                  "children, not a worse guess. A network remembers the films it learned from, and "
+                                  "there this would flatter it. Judge on selection."),
+    }
+    others = {name: pair for name, pair in others.items() if abs(pair[0] - truth) > CLOSE}
+
+    def meant(said: float, value: float) -> bool:
+        return abs(said - value) <= CLOSE / 2 or said in [round(value, decimals) for decimals in DECIMALS]
+
+    def judge(answer: Any) -> Verdict:
+        said = float(answer)
+        if meant(said, truth):
+            return right(f"{truth:.2f} months on {len(judged)} selection films, without a look at any of them. This is "
+                         "the bar for every network of the course.")
+        for value, reply in others.values():
+            if meant(said, value):
+                return wrong(reply.format(value=value, truth=truth))
+        if said == round(truth):
+            return wrong("That is it, rounded: give it with two decimals.")
+        if abs(12 * said - truth) <= 1:
+            return wrong("In years, that fits. The course counts in months.")
+        return wrong("Not that. Median of the training labels for each sex; for each selection film its distance to "
+                     "the median of its sex; the mean of the distances.")
+
+    return Exercise(
+        question="The MAE, in months with two decimals, of the median by sex (learned on train) on the selection "
+                 "films.",
+        judge=judge,
+        hints=("train_films.groupby('sex')['months'].median() gives two numbers.",
+               "selection['sex'].map(...) puts the right one beside each film.",
+               "(selection['months'] - guess).abs().mean()"),
+        solution_value=truth,
+        explanation=f"medians = train_films.groupby('sex')['months'].median(); (selection['months'] - selection['sex']"
+                    f".map(medians)).abs().mean() is {truth:.2f} months.",
+        likely_mistakes={**{name: value for name, (value, _) in others.items()}, "in years": truth / 12,
+                         "something else": truth + 100},
+    )

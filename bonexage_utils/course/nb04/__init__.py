@@ -1,0 +1,1 @@
+"""What notebook 04, GeM pooling, alone needs: its figures, its experiments, its exercises."""

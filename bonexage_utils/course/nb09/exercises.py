@@ -1,0 +1,276 @@
+"""Notebook 09: which error becomes the half-width, how few films are too few, for whom it holds, and since when not."""
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import PercentFormatter
+
+from bonexage_utils.calibration import half_width
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
+from bonexage_utils.course.start import Course
+from bonexage_utils.figures import ACCENT, BOYS, Picture, new_figure
+from bonexage_utils.statistics import share
+
+WANTED = 0.9
+CLOSE = 1e-6
+# Errors to try a learner's function on: so many films, so much coverage; the last is more than they can promise.
+CASES = ((19, 0.9), (200, 0.9), (57, 0.8), (99, 0.95), (8, 0.9))
+# Group: films, and how many of their labels lie inside.
+GROUPS = {"A": (9, 7), "B": (210, 183), "C": (160, 130), "D": (120, 116)}
+# A department's months, so many films each; from month SINCE on all answers are SHIFT months too high.
+MONTHS, FILMS_A_MONTH, SINCE, SHIFT, SPREAD = 14, 60, 9, 8.0, 8.0
+
+
+def build(course: Course) -> SimpleNamespace:
+    return SimpleNamespace(half=_half(), few=_few(), group=_group(), since=_since())
+
+
+# --- the half-width ---
+
+def _errors(films: int) -> np.ndarray:
+    """Errors (films,), months, of both signs and no two of a size; a little too high on average."""
+    return np.random.default_rng([9, films]).normal(2.0, 8.0, films)
+
+
+def _half() -> Exercise:
+    def judge(answer: Callable[[np.ndarray, float], Any]) -> Verdict:
+        if not callable(answer):
+            return wrong("A function, please: def my_half_width(errors, coverage): ...")
+        for films, coverage in CASES:
+            errors, truth = _errors(films), half_width(_errors(films), coverage)
+            given = errors.copy()
+            with np.errstate(all="ignore"):
+                try:
+                    found = float(answer(given, coverage))
+                except (IndexError, ValueError):
+                    if math.isinf(truth):
+                        return wrong(_too_few(films, coverage, "stops with an error"))
+                    raise
+            if np.isclose(found, truth, rtol=CLOSE):
+                continue
+            return wrong(_explain(errors, coverage, truth, found))
+        return right("The same as the package's, also for eight films, which cannot promise 90 % at any width. You "
+                     "need nothing else about the network: not its loss, not its shape, not whether it is any good.")
+
+    def ranked(errors: np.ndarray, coverage: float, rank: int) -> float:
+        return float(np.sort(np.abs(errors))[rank]) if -1 < rank < len(errors) else math.inf
+
+    return Exercise(
+        question="Write my_half_width(errors, coverage): the ⌈(n + 1) · coverage⌉-th smallest |error|, or infinity "
+                 "(np.inf) where there are not so many.",
+        judge=judge,
+        hints=("Three steps: the sizes of the errors, in order, and one of them picked by its rank.",
+               "rank = int(np.ceil((len(errors) + 1) * coverage)); Python counts from 0, so number rank is at "
+               "[rank - 1].",
+               "return np.sort(np.abs(errors))[rank - 1] if rank <= len(errors) else np.inf"),
+        solution_value=half_width,
+        explanation="rank = int(np.ceil((len(errors) + 1) * coverage)); "
+                    "return np.sort(np.abs(errors))[rank - 1] if rank <= len(errors) else np.inf",
+        likely_mistakes={
+            "signed": lambda e, c: ranked(e + 1e3, c, math.ceil((len(e) + 1) * c - 1e-9) - 1) - 1e3,
+            "n instead of n + 1": lambda e, c: ranked(e, c, math.ceil(len(e) * c - 1e-9) - 1),
+            "counts from one": lambda e, c: ranked(e, c, math.ceil((len(e) + 1) * c - 1e-9)),
+            "interpolated quantile": lambda e, c: float(np.quantile(np.abs(e), c)),
+            "normal": lambda e, c: 1.645 * float(np.std(e)),
+            "the mean": lambda e, c: float(np.abs(e).mean()),
+            "the widest where there are too few": lambda e, c: min(half_width(e, c), float(np.abs(e).max())),
+            "not sorted": lambda e, c: float(np.abs(e)[min(math.ceil((len(e) + 1) * c - 1e-9), len(e)) - 1]),
+            "both sides": lambda e, c: 2 * half_width(e, c),
+        },
+    )
+
+
+def _too_few(films: int, coverage: float, does: str) -> str:
+    rank = math.ceil(round((films + 1) * coverage, 9))
+    return (f"For {films} films and {coverage:.0%} yours {does}. The rank is {rank} there, more than there are films: "
+            "no finite width can be promised, and the honest answer is np.inf.")
+
+
+def _explain(errors: np.ndarray, coverage: float, truth: float, found: float) -> str:
+    off, n = np.sort(np.abs(errors)), len(errors)
+    rank = math.ceil(round((n + 1) * coverage, 9))
+    if math.isinf(truth):
+        return _too_few(n, coverage, f"gives {found:.1f}")
+
+    def at(place: int) -> float:
+        return float(off[place]) if place < n else math.inf
+
+    known = [
+        (np.sort(errors)[rank - 1], "You sorted the errors with their signs. A film read five months too low is as far "
+                                    "off as one read five too high: take np.abs first."),
+        (at(math.ceil(round(n * coverage, 9)) - 1), "Your rank is ⌈n · coverage⌉. The new film is one more, and may "
+                                                    "rank anywhere among the n: (n + 1) · coverage, rounded up."),
+        (at(rank), "One place too far. If you index: Python counts from 0, so the film of that rank is at [rank - 1]. "
+                   "If you use np.quantile(…, method='higher'): it counts n - 1 gaps; 'inverted_cdf' gives the rank."),
+        (float(np.quantile(off, coverage)), "np.quantile interpolates between two errors and counts n - 1 gaps. The "
+                                            "promise is one of the errors itself, the one of that rank."),
+        (1.645 * float(np.std(errors)), "1.645 SD is right where errors are normal and have no bias. Nobody promised "
+                                        "you that; the rank needs neither."),
+        (float(off.mean()), "That is the MAE: more than a third of all films are further off than that."),
+        (float(np.abs(errors)[min(rank, n) - 1]), "You picked by the rank, but did not put the sizes in order first."),
+        (2 * truth, "That is the width of the whole interval, from low to high. Asked is the half of it, what goes to "
+                    "either side."),
+    ]
+    for value, message in known:
+        if np.isclose(found, value, rtol=CLOSE):
+            return message
+    return f"For {n} errors and {coverage:.0%} it gives {found:.3f}; the one of rank {rank} is {truth:.3f}."
+
+
+# --- how many films at least ---
+
+def _few() -> Exercise:
+    truth, wanted = 19, 0.95
+
+    def judge(answer: Any) -> Verdict:
+        given = float(answer)
+        if given == truth:
+            return right("⌈20 · 0.95⌉ = 19: the very largest of 19 errors. One film less, and nothing finite can be "
+                         "promised. With 19 it can, by the grace of a single film; so in practice one takes hundreds.")
+        messages = {
+            18: "⌈19 · 0.95⌉ = ⌈18.05⌉ = 19, and there are only 18. So near, and not enough.",
+            20: "20 are enough, but it goes with fewer: 1 / (1 − 0.95) is n + 1, not n.",
+            9: "9 is for 90 %: ⌈10 · 0.9⌉ = 9. Here 95 % are promised.",
+            95: "95 would be of a hundred. But the rank is taken of n + 1, whatever n is.",
+            100: "A hundred are plenty. Asked are the fewest: try n = 10, 20, … and see when ⌈(n + 1) · 0.95⌉ is not "
+                 "more than n.",
+            30: "30 is a number that statistics courses are fond of. Here none of them matters: try the ranks.",
+            1: "With one film the rank is ⌈2 · 0.95⌉ = 2, and there is no second.",
+        }
+        if given in messages:
+            return wrong(messages[given])
+        if not given >= 0:
+            return wrong("A number of films, please.")
+        rank = math.ceil(round((given + 1) * wanted, 9))
+        return wrong(f"{given:g} films: the rank would be ⌈{given + 1:g} · 0.95⌉ = {rank}, "
+                     + ("which is more than there are." if rank > given else "and fewer films do as well."))
+
+    return Exercise(
+        question="What is the smallest number of calibration films with which a finite 95 % interval can be promised?",
+        judge=judge,
+        hints=("The rank ⌈(n + 1) · 0.95⌉ must not be larger than n.",
+               "(n + 1) · 0.95 ≤ n; solve for n.",
+               "n ≥ 0.95 / 0.05"),
+        solution_value=truth,
+        explanation="19: ⌈20 · 0.95⌉ = 19. In general n ≥ coverage / (1 − coverage).",
+        likely_mistakes={"one too few": 18, "one too many": 20, "that of 90 %": 9, "of a hundred": 95, "hundred": 100,
+                         "rule of thumb": 30, "one": 1, "another": 40, "too few": 12},
+    )
+
+
+# --- decisions ---
+
+def draw_groups() -> Picture:
+    """The share inside of four groups with its 95 % interval, as a coverage table has them."""
+    figure, ax = new_figure(6, 3.6)
+    told = []
+    for place, (name, (n, inside)) in enumerate(GROUPS.items()):
+        found = share(np.arange(n) < inside)
+        ax.errorbar(place, found.value, [[found.value - found.low], [found.high - found.value]], fmt="o", color=BOYS,
+                    capsize=4)
+        ax.annotate(f"n={n}", (place, found.value), (9, 0), textcoords="offset points", va="center", fontsize=9)
+        told.append(f"{name}: {found.value:.0%} of {n} films, interval {found.low:.0%} to {found.high:.0%}")
+    ax.axhline(WANTED, color=ACCENT, linestyle="--", label=f"promised: {WANTED:.0%}")
+    ax.set(xticks=range(len(GROUPS)), xticklabels=list(GROUPS), xlabel="group", ylabel="share of labels inside",
+           xlim=(-0.5, len(GROUPS) - 0.2), ylim=(0.3, 1.02))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="lower right")
+    return Picture(figure, f"""Share of labels inside their intervals in four groups, with 95 % intervals; a dashed line
+        at {WANTED:.0%}. {'; '.join(told)}.""")
+
+
+def _group() -> Exercise:
+    found = {name: share(np.arange(n) < inside) for name, (n, inside) in GROUPS.items()}
+    short = [name for name, interval in found.items() if interval.high < WANTED]
+    (truth,) = short
+    edge = {name: f"[{interval.low:.0%}, {interval.high:.0%}]" for name, interval in found.items()}
+    return Exercise(
+        question="In which group are too few labels inside, beyond what chance explains: 'A', 'B', 'C' or 'D'?",
+        judge=choice({
+            "A": f"The lowest point, and the weakest evidence: nine films. Their interval, {edge['A']}, reaches well "
+                 "above the line. Such a group gets more films, not a verdict.",
+            "B": f"A little below the line, and with many films. But the line lies inside {edge['B']}: a model that "
+                 "keeps its promise looks like this often enough.",
+            "C": f"The whole interval, {edge['C']}, lies below the line. The point of A is lower still, but nine films "
+                 "prove little. Of the children in C too many would be told something wrong, whatever the overall "
+                 "share is.",
+            "D": f"There the intervals held *more* often than promised, {edge['D']}. That costs width, and it is not "
+                 "what was asked.",
+        }, truth),
+        hints=("Do not look at the points alone. What does a bar that crosses the dashed line say?",
+               "A bar below the dashed line from end to end: chance alone would hardly do that."),
+        solution_value=truth,
+        explanation=f"{truth!r}: its whole interval, {edge[truth]}, is below {WANTED:.0%}.",
+        likely_mistakes={"the lowest point": "A", "below the line": "B", "off the line": "D", "all": "A, B and C"},
+    )
+
+
+def monthly() -> np.ndarray:
+    """Whether each label was inside, bool (MONTHS, FILMS_A_MONTH), in a department whose scanner changes."""
+    rng = np.random.default_rng(229)
+    half = half_width(rng.normal(0, SPREAD, 400), WANTED)
+    errors = rng.normal(0, SPREAD, (MONTHS, FILMS_A_MONTH))
+    errors[SINCE - 1:] += SHIFT
+    return np.abs(errors) <= half
+
+
+def draw_months() -> Picture:
+    """The share inside by month, with its 95 % interval."""
+    figure, ax = new_figure(7.5, 3.6)
+    told = []
+    for month, inside in enumerate(monthly(), 1):
+        found = share(inside)
+        ax.errorbar(month, found.value, [[found.value - found.low], [found.high - found.value]], fmt="o", color=BOYS,
+                    capsize=3)
+        told.append(f"{month}: {found.value:.0%} [{found.low:.0%}, {found.high:.0%}]")
+    ax.axhline(WANTED, color=ACCENT, linestyle="--", label=f"promised: {WANTED:.0%}")
+    ax.set(xlabel="month", ylabel="share of labels inside", xticks=range(1, MONTHS + 1), ylim=(0.35, 1.02))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="lower left")
+    return Picture(figure, f"""Share of labels inside their intervals, with 95 % intervals, in {MONTHS} months with
+        {FILMS_A_MONTH} films each; a dashed line at {WANTED:.0%}. Month {'; '.join(told)}.""")
+
+
+def _since() -> Exercise:
+    by_month = [share(inside) for inside in monthly()]
+    low = 1 + int(np.argmin([found.value for found in by_month]))
+    dip = 1 + int(np.argmin([found.value for found in by_month[:SINCE - 1]]))
+
+    def judge(answer: Any) -> Verdict:
+        month = float(answer)
+        if isinstance(answer, bool) or month not in range(1, MONTHS + 1):
+            return wrong(f"A month, please: a whole number from 1 to {MONTHS}.")
+        if month == SINCE:
+            return right(f"From month {SINCE} on the bars lie below the line, one after the other, and do not come "
+                         "back: that is when the scanner was changed. The half-width has not noticed. It was learned "
+                         "before, and only labels could tell.")
+        if month == dip:
+            return wrong(f"Month {dip} is the lowest of the first {SINCE - 1}, but its bar reaches the line, and the "
+                         "next months are back above or about it. One low month is what chance does.")
+        if month == low:
+            return wrong(f"Month {low} is the lowest of all. But look to its left: the trouble was there already.")
+        if month == SINCE + 1:
+            return wrong("By then it is plain. But the month before belongs to it: its bar, too, is below the line.")
+        if month > SINCE:
+            return wrong("Later than that nothing changes any more. Go left until the low months end.")
+        if month == SINCE - 1:
+            return wrong("Nearly. But the bar of that month still reaches the line: go one bar to the right.")
+        return wrong("Later than that there are still bars that reach the line. Look for the month from which on none "
+                     "does.")
+
+    mistakes = {"a dip": dip, "the month after": SINCE + 1, "the month before": SINCE - 1, "the first": 1,
+                "the last": MONTHS, "no month": 0}
+    if low not in mistakes.values() and low != SINCE:
+        mistakes["the lowest"] = low
+    return Exercise(
+        question="The department changed its scanner once. From which month on? Give its number.",
+        judge=judge,
+        hints=("A single low month may be chance; a change stays.",
+               "From which month on does no bar reach the dashed line any more?"),
+        solution_value=SINCE,
+        explanation=f"{SINCE}: from then on every answer is {SHIFT:g} months too high, with the same half-width.",
+        likely_mistakes=mistakes,
+    )

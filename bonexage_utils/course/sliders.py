@@ -1,0 +1,41 @@
+"""A slider with its picture and its static twin; and whom the pictures show, the phantom's average girl and boy.
+
+Of an average child every ossification centre follows the tables, size is the median, and the film is neutral: the same
+age always gives the same picture. Ages are months.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bonexage_utils.figures import Picture
+from bonexage_utils.phantom import Child, grow
+
+YOUNGEST, OLDEST = 12, 216  # months: the range of the course's phantoms
+SEXES = ("F", "M")
+ONE = {"F": "girl", "M": "boy"}
+
+
+def average_child(sex: str, age_months: float) -> Child:
+    """The average child of that sex (`"F"`, `"M"`) and age: nothing about it is drawn by chance."""
+    return grow(sex, age_months, np.random.default_rng(0), tempo=0.0, jitter=False)
+
+
+def with_picture(slider: Any, draw: Callable[[int], Picture]) -> Any:
+    """The slider, the picture that `draw` makes of its value, and that picture's alt text: both follow the slider."""
+    import ipywidgets
+
+    slider.continuous_update = False
+    slider.style, slider.layout = {"description_width": "initial"}, ipywidgets.Layout(width="90%")
+    first = draw(slider.value)
+    image = ipywidgets.Image(value=first.png, format="png")
+    told = ipywidgets.HTML(value=first.alt)
+
+    def follow(change: dict) -> None:
+        picture = draw(change["new"])
+        image.value, told.value = picture.png, picture.alt
+
+    slider.observe(follow, names="value")
+    return ipywidgets.VBox([slider, image, told])
+

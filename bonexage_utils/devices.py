@@ -1,0 +1,38 @@
+"""What the machine is asked to compute in: number formats, memory, and the way from bytes to the network's input."""
+
+import math
+
+import torch
+
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.settings import TrainConfig
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """ "auto" means bf16 where the device multiplies it natively, else fp16 on a GPU and fp32 on a processor."""
+    if wanted not in ("auto", *DTYPES):
+        raise BoneXageError(f"precision '{wanted}': unknown; use auto, fp32, bf16 or fp16")
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
+    return "fp32"
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory: on a GPU it has an error of its own, on a processor only words."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def fit_in_memory(config: TrainConfig) -> str:
+    """What to try when a step does not fit into memory: half the films a step, twice the steps an update."""
+    if config.batch_size == 1:
+        return f"try a smaller --image-size than {config.image_size}"
+    half = config.batch_size // 2
+    accumulate = math.ceil(config.batch_size * config.grad_accum / half)
+    return f"try --batch-size {half} --grad-accum {accumulate}, which makes updates of {half * accumulate} films"

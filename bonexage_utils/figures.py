@@ -1,0 +1,96 @@
+"""What every figure is made with: one style, alt text, colours that colour-blind readers can tell."""
+
+import base64
+import html
+import io
+from contextlib import AbstractContextManager
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe & Ito's palette (2008), made for colour-blind readers; girls and boys differ in lightness and marker too.
+GIRLS, BOYS, ACCENT, MUTED = "#E69F00", "#0072B2", "#D55E00", "#777777"
+SEX_COLOUR = {"F": GIRLS, "M": BOYS}
+SEX_MARKER = {"F": "o", "M": "^"}
+SEX_NAME = {"F": "girls", "M": "boys"}
+
+
+STYLE = {
+    **sns.axes_style("ticks"), "figure.dpi": 110, "savefig.dpi": 110, "font.size": 10, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.titlelocation": "left", "legend.frameon": False, "image.cmap": "gray",
+    "patch.force_edgecolor": False,  # white edges would eat the thin bars of a comb
+    "axes.prop_cycle": mpl.cycler(color=sns.color_palette("colorblind")),
+}
+
+
+def style() -> AbstractContextManager:
+    """The one style of all figures, as a `with` block or a decorator; put back afterwards."""
+    return mpl.rc_context(STYLE)
+
+
+def use_style() -> None:
+    """The same style until the program ends, for a notebook that draws in its cells."""
+    mpl.rcParams.update(STYLE)
+
+
+class Picture:
+    """A finished figure with its alt text. Shown by a notebook as its last value, with the alt text beside it."""
+
+    def __init__(self, figure: Figure, alt: str) -> None:
+        if not alt.strip():
+            raise ValueError("a figure needs alt text: say what one sees in it")
+        self.figure, self.alt = figure, " ".join(alt.split())
+        buffer = io.BytesIO()
+        # No metadata: the version of matplotlib would change the file without changing the picture.
+        figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+        self.png = buffer.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+    def to_html(self) -> str:
+        """An <img> that carries the picture in itself."""
+        data = base64.b64encode(self.png).decode()
+        return f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}">'
+
+
+@style()
+def new_figure(width: float = 6.0, height: float = 4.0, rows: int = 1, columns: int = 1, **kwargs):
+    """Axes in the course's style, sizes in inches; outside pyplot, so that nothing is shown twice or kept open."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **kwargs)
+
+
+@style()
+def montage(films: list[np.ndarray], titles: list[str], alt: str, columns: int = 6, side: float = 1.7) -> Picture:
+    """Grey films (height, width), 0–255, in rows, each under its title."""
+    rows = -(-len(films) // columns)
+    figure, axes = new_figure(columns * side, rows * (side + 0.35), rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, film, title in zip(axes.flat, films, titles, strict=False):
+        ax.imshow(film, cmap="gray", vmin=0, vmax=255)
+        ax.set_title(title, fontsize=9, loc="center")
+    return Picture(figure, alt)
+
+
+@style()
+def learning_curve(log: pd.DataFrame, baseline: float | None = None) -> Picture:
+    """Training and selection MAE by epoch from a run's log.csv; `baseline` is the MAE of the median by sex, months."""
+    figure, ax = new_figure(6, 4)
+    ax.plot(log["epoch"], log["train_mae_months"], marker="o", markersize=3, color=MUTED, label="training films")
+    ax.plot(log["epoch"], log["selection_mae_months"], marker="s", markersize=3, color=BOYS, label="selection films")
+    if baseline is not None:
+        ax.axhline(baseline, color=ACCENT, linestyle="--", label="median by sex")
+    ax.set(xlabel="epoch", ylabel="MAE (months)", title="Learning curve")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylim(bottom=0)
+    ax.legend()
+    best = log["selection_mae_months"].min()
+    first, last = log["selection_mae_months"].iloc[[0, -1]]
+    return Picture(figure, f"""Mean absolute error in months against epoch, for training and selection films. On the
+        selection films it goes from {first:.1f} to {last:.1f} in {len(log)} epochs; the best is {best:.1f}.""")

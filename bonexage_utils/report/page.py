@@ -1,0 +1,79 @@
+"""An evaluation written out: report.html, model_card.md, metrics.json, tables and figures in one folder."""
+
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bonexage_utils import __version__
+from bonexage_utils.calibration import Calibration, Coverage
+from bonexage_utils.cohort import UNKNOWN_SPLIT
+from bonexage_utils.evaluation import Comparison, Evaluation, Provenance
+from bonexage_utils.files import atomic_file
+from bonexage_utils.labels import KNOWN_LABELS
+from bonexage_utils.report import figures, tables
+from bonexage_utils.statistics import SMALLEST_GROUP
+
+
+def headline(evaluation: Evaluation) -> str:
+    """One line: the MAE with its interval, and the baseline's."""
+    text = f"MAE {evaluation.scores.mae} months on {evaluation.scores.n:,} films"
+    if evaluation.baseline:
+        text += f" (median by sex of the training labels: {evaluation.baseline.mae})"
+    return text
+
+
+def write_report(evaluation: Evaluation, out: Path | str, provenance: Provenance, coverage: Coverage | None = None,
+                 calibration: Calibration | None = None, comparison: Comparison | None = None) -> Path:
+    """Write `report.html`, `model_card.md`, `metrics.json`, `groups.csv`, the figures and, given `coverage`,
+    `coverage.csv` into `out`. `calibration` is the checkpoint's, `comparison` one with another model."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    stress = tables.stress_table(out, provenance.description.get("network_sha256"))
+    pictures = {
+        "predicted_against_true": figures.predicted_against_true(evaluation.films),
+        "bland_altman": figures.bland_altman(evaluation.films),
+        "error_against_age": figures.error_against_age(evaluation.films),
+        "error_by_group": figures.error_by_group(evaluation),
+    } | ({"coverage": figures.coverage_by_group(coverage)} if coverage else {})
+    for name, picture in pictures.items():
+        with atomic_file(out / f"{name}.png") as temporary:
+            temporary.write_bytes(picture.png)
+    metrics = {
+        "scores": evaluation.scores.to_dict(), "failed": evaluation.failed, "unlabelled": evaluation.unlabelled,
+        "baseline": evaluation.baseline.to_dict() if evaluation.baseline else None,
+        "training_median_months_by_sex": evaluation.medians, "films_by_split": evaluation.splits,
+        "agreement": asdict(evaluation.agreement), "error_slope_months_per_year": asdict(evaluation.error_slope),
+        "calibration_slope": asdict(evaluation.calibration_slope), "noise_floor_months": evaluation.noise_floor,
+        "comparison": asdict(comparison) if comparison else None,
+    }
+    with atomic_file(out / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+    numbers = {"groups": evaluation.groups} | ({"coverage": coverage.table} if coverage else {})
+    for name, table in numbers.items():
+        with atomic_file(out / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+
+    environment = Environment(
+        loader=PackageLoader("bonexage_utils.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=lambda name: bool(name) and name.endswith(".html"))
+    environment.filters |= {"html_table": partial(pd.DataFrame.to_html, border=0), "markdown": tables.markdown}
+    facts = {
+        "evaluation": evaluation, "headline": headline(evaluation), "version": __version__,
+        "model": provenance.description, "pictures": pictures, "scores": tables.score_table(evaluation),
+        "agreement": tables.agreement_table(evaluation), "groups": tables.group_table(evaluation),
+        "worst": tables.worst_table(evaluation), "film_facts": tables.film_table(evaluation), "stress": stress,
+        "comparison": comparison,
+        "coverage": coverage, "coverage_rows": tables.coverage_table(coverage) if coverage else None,
+        "calibration": calibration, "widths": tables.width_table(calibration) if calibration else None,
+        "known_labels": KNOWN_LABELS, "smallest_group": SMALLEST_GROUP,
+        "trained_on": evaluation.splits.get("train", 0), "selected_by": evaluation.splits.get("selection", 0),
+        "of_unknown_split": evaluation.splits.get(UNKNOWN_SPLIT, 0),
+    }
+    for name in ("report.html", "model_card.md"):
+        with atomic_file(out / name) as temporary:
+            temporary.write_text(environment.get_template(name).render(**facts), encoding="utf-8")
+    return out / "report.html"

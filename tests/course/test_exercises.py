@@ -1,0 +1,346 @@
+"""Every exercise of every notebook: an empty answer is not wrong, the solution passes, each mistake gets its answer."""
+
+import importlib
+import pkgutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from bonexage_utils import course as package
+from bonexage_utils.cohort import Cohort
+from bonexage_utils.course.exercise import NOT_ATTEMPTED, Exercise, choice, right, wrong
+from bonexage_utils.course.nb00 import exercises as nb00
+from bonexage_utils.course.nb01 import exercises as nb01
+from bonexage_utils.course.nb01.exploration import leak
+from bonexage_utils.course.nb02 import exercises as nb02
+from bonexage_utils.course.nb03 import exercises as nb03
+from bonexage_utils.course.nb04 import exercises as nb04
+from bonexage_utils.course.nb05 import exercises as nb05
+from bonexage_utils.course.nb06 import exercises as nb06
+from bonexage_utils.course.start import PROFILES, Course
+from bonexage_utils.labels import parse_sex
+from bonexage_utils.model import GeM
+
+ROOMS = sorted(found.name for found in pkgutil.iter_modules(package.__path__) if found.ispkg)
+NONSENSE = ["", "nonsense", -1, 0.5, [], {}, (), object(), len, lambda *_: 1 / 0, (None, None), float("nan")]
+
+
+@pytest.fixture(scope="module")
+def course(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Course:
+    return Course(PROFILES["fast"], torch.device("cpu"), cohort, True, 0, tmp_path_factory.mktemp("course"))
+
+
+def build(room: str, course: Course) -> SimpleNamespace:
+    return importlib.import_module(f"{package.__name__}.{room}.exercises").build(course)
+
+
+@pytest.fixture(scope="module", params=ROOMS)
+def built(request: pytest.FixtureRequest, course: Course) -> SimpleNamespace:
+    return build(request.param, course)
+
+
+def test_every_notebook_has_its_room() -> None:
+    sources = (ROOT / "notebooks" / "source").glob("*.py")
+    assert sorted(f"nb{source.name[:2]}" for source in sources) == ROOMS
+
+
+def test_there_are_enough_exercises(built: SimpleNamespace) -> None:
+    assert len(vars(built)) >= 2
+    for name, exercise in vars(built).items():
+        assert isinstance(exercise, Exercise), name
+        assert all((exercise.question.strip(), exercise.explanation.strip(), *exercise.hints)), name
+        assert exercise.hints, name
+        assert len(exercise.likely_mistakes) >= 2, f"{name}: name two mistakes that a learner may well make"
+
+
+def test_empty_answer_is_not_attempted(built: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, exercise in vars(built).items():
+        for empty in ((), (NOT_ATTEMPTED,), (None,)):
+            exercise.check(*empty)
+            assert "Not attempted" in capsys.readouterr().out, name
+
+
+def test_solution_passes(built: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, exercise in vars(built).items():
+        exercise.check(exercise.solution_value)
+        shown = capsys.readouterr().out
+        assert shown.startswith("✔ Right."), f"{name}: {shown}"
+
+
+def test_each_mistake_gets_its_own_answer(built: SimpleNamespace) -> None:
+    for name, exercise in vars(built).items():
+        verdicts = {mistake: exercise.verdict(answer) for mistake, answer in exercise.likely_mistakes.items()}
+        for mistake, verdict in verdicts.items():
+            assert verdict is not None, f"{name}: {mistake} counts as not attempted"
+            assert not verdict.right, f"{name}: {mistake} passes"
+            assert "stopped with" not in verdict.message, f"{name}: {mistake} meets an error, not an explanation"
+        messages = [verdict.message for verdict in verdicts.values()]
+        assert len(set(messages)) == len(messages), f"{name}: two mistakes get the same answer"
+
+
+def test_nonsense_is_wrong_and_never_an_error(built: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, exercise in vars(built).items():
+        for answer in NONSENSE:
+            exercise.check(answer)
+            assert capsys.readouterr().out.startswith("✘ Not yet."), f"{name}: {answer!r}"
+
+
+def test_hints_solution_and_repr_can_be_read(built: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, exercise in vars(built).items():
+        for number in range(-1, len(exercise.hints) + 2):
+            exercise.hint(number)
+            assert capsys.readouterr().out.startswith("Hint: "), name
+        exercise.solution()
+        assert exercise.explanation in capsys.readouterr().out
+        assert exercise.question in repr(exercise)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_exercise_is_in_its_notebook(room: str, course: Course) -> None:
+    (source,) = (ROOT / "notebooks" / "source").glob(f"{room[2:]}_*.py")
+    text = source.read_text(encoding="utf-8")
+    for name in vars(build(room, course)):
+        for method in ("check", "hint", "solution"):
+            assert f"ex.{name}.{method}(" in text, f"{source.name}: no ex.{name}.{method}"
+
+
+def said(exercise: Exercise, answer: object) -> str:
+    verdict = exercise.verdict(answer)
+    assert verdict is not None
+    return ("right: " if verdict.right else "wrong: ") + verdict.message
+
+
+def test_a_learners_error_is_explained() -> None:
+    exercise = Exercise("A function?", lambda answer: right("") if answer() else wrong(""), ("look",), lambda: True, "")
+    assert "Your function stopped with ZeroDivisionError: division by zero" in said(exercise, lambda: 1 / 0)
+    assert said(exercise, 7) == "wrong: That is not the kind of answer asked for. A function?"
+
+
+@pytest.mark.parametrize("answer", ["6 to 8", " 6-8", "6 – 8", "6 TO  8"])
+def test_a_choice_may_be_written_in_several_ways(answer: str) -> None:
+    judge = choice({"2 to 4": "no", "6 to 8": "yes"}, "6 to 8", {"late": "6 to 8"})
+    assert judge(answer) == judge("late") == right("yes")
+    assert not judge("68").right
+
+
+def test_version_names_the_line_that_was_read_instead(course: Course) -> None:
+    exercise = nb00.build(course).version
+    read = tuple(int(part) for part in np.__version__.split(".")[:2])
+    assert read != exercise.solution_value, "torch and NumPy have one version: the exercise cannot tell the lines apart"
+    assert "NumPy" in said(exercise, read)
+
+
+def test_a_baseline_may_be_given_in_fewer_decimals(course: Course) -> None:
+    exercise = nb01.build(course).baseline
+    for decimals in (1, 2, 3):
+        assert said(exercise, round(exercise.solution_value, decimals)).startswith("right")
+    assert not said(exercise, round(exercise.solution_value, 1) + 0.1).startswith("right")
+
+
+def test_a_leak_is_answered_by_what_was_read_off(course: Course) -> None:
+    row = leak(course.cohort).set_index("twice").loc[0.4]
+    exercise = nb01.build(course).leak
+    for answer, expected in ((row["by film"], "vendor's own"), (row["by child"] - row["by film"], "*difference*"),
+                             (row["median"], "dotted line"), (row["by child"], "right: ")):
+        assert expected in said(exercise, answer)
+
+
+LOSSES = {
+    "index": (lambda p, m: (p[:, 0] - m if p.ndim == 2 else p - m).abs().mean(), "right"),
+    "squeezed": (lambda p, m: (p.squeeze() - m).abs().mean(), "right"),
+    "in place": (lambda p, m: p.reshape(-1).sub_(m).abs().mean(), "no gradient"),
+    "detached": (lambda p, m: (p.reshape(-1).detach() - m).abs().mean(), "no gradient"),
+    "a number": (lambda p, m: float((p.reshape(-1) - m).abs().mean()), "no gradient"),
+    "NumPy": (lambda p, m: np.abs(p.numpy().ravel() - m.numpy()).mean(), "no gradient"),
+    "NumPy on tensors": (lambda p, m: np.mean(np.abs(p.reshape(-1) - m)), "torch tensors: write x.mean()"),
+    "both sorted": (lambda p, m: (p.reshape(-1).sort()[0] - m.sort()[0]).abs().mean(), "sort"),
+    "one child's": (lambda p, m: (p.reshape(-1) - m).abs()[0], "by hand it is"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_must_teach(course: Course, name: str) -> None:
+    loss, expected = LOSSES[name]
+    assert expected in said(nb03.build(course).shapes, loss)
+
+
+def test_the_four_runs_show_what_their_faults_do() -> None:
+    """What notebook 03 says of them: every run takes as many steps, and each fault has a face of its own."""
+    last = nb03.four_runs().groupby("run").last()
+    hot, few, bug, healthy = (last.loc[{fault: run for run, fault in nb03.FAULTS.items()}[fault]]
+                              for fault in ("hot", "few", "bug", "healthy"))
+    assert last["step"].nunique() == 1
+    assert 0.75 < bug.selection / bug.baseline < 1
+    assert bug.train > 0.75 * bug.baseline
+    assert few.train < 2
+    assert few.selection > 1.5 * healthy.selection  # 1.66 times measured
+    assert healthy.selection < 0.3 * healthy.baseline
+    assert healthy.selection - healthy.train < 3
+    assert hot.selection > 1.5 * healthy.selection
+    assert "step 240" in nb03.draw_four_runs().alt
+
+
+PLACES = {
+    "as the package rounds": (lambda row, column, shape, size: (
+        (row - (size - round(shape[0] * size / max(shape))) // 2) * max(shape) / size,
+        (column - (size - round(shape[1] * size / max(shape))) // 2) * max(shape) / size), "right"),
+    "a pixel's middle": (lambda *case: tuple(place + 0.5 for place in nb02.film_place(*case)), "right"),
+    "a list": (lambda *case: list(nb02.film_place(*case)), "right"),
+    "the middle of the film": (lambda row, column, shape, size: (shape[0] / 2, shape[1] / 2), "by hand it is"),
+    "one number": (lambda row, *_: row, "Two numbers"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_place_may_be_a_pixels_corner_or_its_middle(course: Course, name: str) -> None:
+    place, expected = PLACES[name]
+    assert expected in said(nb02.build(course).back, place)
+
+
+LOOKED_AT = {
+    "allclose": (lambda part: any(not torch.allclose(part[row], part[row]) for row in range(len(part))), "right"),
+    "a list": (lambda part: max(bool((part[row] != part[row]).any()) for row in range(len(part))), "right"),
+    "the same object": (lambda part: part[0] is not part[0], "same object"),
+    "one film, the wrong way round": (lambda part: torch.equal(part[0], part[0]), "wrong way round"),
+    "sorted pixels": (lambda part: any(not torch.equal(part[row].flatten().sort()[0], part[row].flatten().sort()[0])
+                                       for row in range(len(part))), "mirrored"),
+    "never ends": (lambda part: any(not torch.equal(first, second) for first, second in zip(part, part, strict=True)),
+                   "right"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_a_test_must_ask_the_films(course: Course, name: str) -> None:
+    test, expected = LOOKED_AT[name]
+    assert expected in said(nb02.build(course).looks, test)
+
+
+def test_letters_may_be_written_in_several_ways(course: Course) -> None:
+    exercise = nb02.build(course).keeps
+    for answer in ("CF", "fc", "C, F", ["c", "F"], ("F", "C"), {"C", "F"}):
+        assert said(exercise, answer).startswith("right"), answer
+
+
+def test_two_numbers_may_be_rounded(course: Course) -> None:
+    exercise = nb02.build(course).numbers
+    for digits in (2, 3, 4):
+        assert said(exercise, np.round(exercise.solution_value, digits)).startswith("right")
+    assert "selection" in said(exercise, exercise.likely_mistakes["with the selection films"])
+
+
+def test_the_colleagues_two_parts_share_one_transform() -> None:
+    """What notebook 02's exercise `shared` rests on: `random_split` makes no copies."""
+    films = torch.utils.data.TensorDataset(torch.arange(10))
+    first, second = torch.utils.data.random_split(films, [6, 4])
+    first.dataset.transform = len
+    assert second.dataset.transform is len
+
+
+GEMS = {
+    "mean by hand": (lambda x, p: (x.float().clamp(min=1e-6) ** p).flatten(2).mean(2) ** (1 / p), "right"),
+    "largest taken out": (lambda x, p: GeM(p)(x), "right"),
+    "a loop": (lambda x, p: torch.stack([nb04.generalised_mean(row[None], p)[0] for row in x]), "right"),
+    "keepdim": (lambda x, p: nb04.generalised_mean(x, p)[..., None, None], "keepdim"),
+    "no mean": (lambda x, p: x, "whole map"),
+    "one number": (lambda x, p: x.mean(), "yours became ()"),
+    "wrong axes": (lambda x, p: x.float().clamp(min=1e-6).pow(p).mean((-3, -1)).pow(1 / p), "yours became (2, 4)"),
+    "no power at all": (lambda x, p: x.amax((-2, -1)), "In this order"),
+    "clamped at one": (lambda x, p: nb04.generalised_mean(x.float().clamp(min=1), p), "In this order"),
+}
+
+
+@pytest.mark.parametrize("name", GEMS)
+def test_a_gem_of_ones_own(course: Course, name: str) -> None:
+    gem, expected = GEMS[name]
+    assert expected in said(nb04.build(course).gem, gem)
+
+
+def test_a_slope_by_nudging_is_right_too(course: Course) -> None:
+    def nudged(x: torch.Tensor, p: float) -> torch.Tensor:
+        return ((x ** (p + 1e-5)).mean() ** (1 / (p + 1e-5)) - (x**p).mean() ** (1 / p)) / 1e-5
+
+    assert said(nb04.build(course).slope, nudged).startswith("right")
+
+
+def test_the_slope_is_that_of_the_package() -> None:
+    for p in (1.0, 3.0, 12.0):
+        x, layer = torch.rand(7, dtype=torch.float64) + 0.1, GeM(p).double()
+        layer(x.reshape(1, 1, 1, 7)).sum().backward()
+        torch.testing.assert_close(layer.log_p.grad / p, nb04.slope_in_p(x, p))  # d p = p · d log p
+
+
+def test_the_exercise_on_p_asks_what_its_figure_shows(course: Course) -> None:
+    exercise, told = nb04.build(course).power, nb04.draw_powers().alt
+    for p in nb04.POWERS_OFFERED:
+        assert f"p = {p}: the loudest place" in told
+    assert said(exercise, str(exercise.solution_value)) == said(exercise, float(exercise.solution_value))
+    assert said(exercise, True).startswith("wrong: Choose one of")
+
+
+ENCODERS = {
+    "a key error refuses, too": (lambda c: [{"F": 0, "M": 1}[parse_sex(x)] for x in c], "right"),
+    "NumPy": (lambda c: np.array(nb05.encode(c)), "right"),
+    "torch": (lambda c: torch.tensor(nb05.encode(c)), "right"),
+    "truth of M": (lambda c: [int(x != "F") for x in c], "'female'"),
+    "unknown is a boy": (lambda c: [int(parse_sex(x) != "F") for x in c], "nan becomes a boy"),
+    "unknown is two": (lambda c: [{"F": 0, "M": 1}.get(parse_sex(x), 2) for x in c], "the code 2"),
+    "one for all": (lambda c: 1, "rows went in"),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_no_unknown_becomes_a_sex(course: Course, name: str) -> None:
+    function, expected = ENCODERS[name]
+    assert expected in said(nb05.build(course).encode, function)
+
+
+def test_a_gain_may_be_computed_in_other_ways(course: Course) -> None:
+    """The normal approximation is near enough; an interval upside down is not."""
+    exercise = nb05.build(course).gain
+
+    def by_formula(told: np.ndarray, not_told: np.ndarray) -> tuple[float, ...]:
+        gain = np.abs(not_told) - np.abs(told)
+        reach = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
+        return gain.mean(), gain.mean() - reach, gain.mean() + reach
+
+    assert said(exercise, by_formula).startswith("right")
+    assert "then low, then high" in said(exercise, lambda a, b: (by_formula(a, b)[0], *by_formula(a, b)[:0:-1]))
+
+
+SCORES = {
+    "NumPy": (lambda m: np.log(np.clip(m / 240, 0.01, 0.99) / (1 - np.clip(m / 240, 0.01, 0.99))), "right"),
+    "torch": (lambda m: torch.logit(torch.tensor(m / 240).clamp(0.01, 0.99)), "right"),
+    "another clamp": (lambda m: torch.logit(torch.tensor(m / 240), eps=0.001), "right"),
+    "torch without one": (lambda m: torch.logit(torch.tensor(m / 240)), "no finite one"),
+    "divides by zero": (lambda m: np.log(1 / (240 / m - 1)), "no finite one"),
+    "of the months": (lambda m: torch.logit(torch.tensor(m)), "divide by 240 first"),
+    "twice": (lambda m: 2 * nb06.clamped_score(m), "For 12 months it gives -5.889"),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_may_be_found_in_several_ways(course: Course, name: str) -> None:
+    score, expected = SCORES[name]
+    assert expected in said(nb06.build(course).score, score)
+
+
+def test_slopes_may_be_rounded_and_of_any_kind(course: Course) -> None:
+    exercise = nb06.build(course).slope
+    for answer in ([2.96, 11.4, 60, 11.4], (3, 11.4, 60.0, 11.4), np.array(exercise.solution_value),
+                   torch.tensor(exercise.solution_value)):
+        assert said(exercise, answer).startswith("right")
+    assert "At 12 months it is not 14.0" in said(exercise, [3, 14, 60, 11.4])
+
+
+def test_the_clinics_are_what_their_figure_shows(course: Course) -> None:
+    labels, told = nb06.clinic_labels(course), nb06.draw_clinics(course).alt
+    assert len(labels["A"]) == course.cohort.table["months"].notna().sum()
+    for name, (who, low, high) in nb06.CLINICS.items():
+        assert f"{name}, {who}: labels mostly from" in told
+        assert ((labels[name] >= low) & (labels[name] < high)).all()
+    assert nb06.build(course).clinic.solution_value == "C"
+
+

@@ -1,0 +1,360 @@
+"""What notebook 07 looks at: bits with known answers, scales, memory, steps side by side, and a ledger."""
+
+import json
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from bonexage_utils.batches import film_sets
+from bonexage_utils.cohort import Cohort
+from bonexage_utils.course.memory import kept_bytes
+from bonexage_utils.course.nb07 import exercises as nb07
+from bonexage_utils.course.nb07 import formats, scaling, speed
+from bonexage_utils.course.nb07 import ledger as precision_ledger
+from bonexage_utils.course.nb07.formats import FORMATS
+from bonexage_utils.course.nb07.scaling import Batch
+from bonexage_utils.figures import Picture
+from bonexage_utils.images import Preprocessing
+from bonexage_utils.model import BoneAgeNet
+from bonexage_utils.training import Trainer
+
+CPU = torch.device("cpu")
+NUMBERS = st.floats(1e-4, 6e4)
+
+
+@pytest.fixture(scope="module")
+def net() -> BoneAgeNet:
+    torch.manual_seed(0)
+    return BoneAgeNet("test_convnext").train()
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    rng = torch.Generator().manual_seed(0)
+    return Batch(torch.randn(4, 1, 32, 32, generator=rng), torch.tensor([0, 1, 1, 0]),
+                 torch.tensor([30.0, 90.0, 150.0, 200.0]))
+
+
+# --- bits ---
+
+
+@pytest.mark.parametrize(("value", "kind", "bits"), [
+    (1.0, "float32", ("0", "01111111", "0" * 23)), (1.0, "bfloat16", ("0", "01111111", "0" * 7)),
+    (-2.5, "float16", ("1", "10000", "0100000000")), (0.0, "float16", ("0", "00000", "0" * 10)),
+    (math.inf, "float16", ("0", "11111", "0" * 10))])
+def test_known_bits(value: float, kind: str, bits: tuple[str, str, str]) -> None:
+    assert formats.bit_parts(value, kind) == bits
+
+
+@given(NUMBERS, st.sampled_from(sorted(FORMATS)))
+def test_bits_are_the_number(value: float, kind: str) -> None:
+    sign, exponent, fraction = formats.bit_parts(value, kind)
+    shift = 2 ** (len(exponent) - 1) - 1
+    power, digits = int(exponent, 2), int(fraction, 2) / 2 ** len(fraction)
+    read = (1 + digits) * 2.0 ** (power - shift) if power else digits * 2.0 ** (1 - shift)  # float16 is subnormal here
+    assert sign == "0"
+    assert read == formats.stored(value, kind)
+
+
+@given(NUMBERS, st.sampled_from(sorted(FORMATS)))
+def test_the_gap_leads_to_the_next_number(value: float, kind: str) -> None:
+    here = formats.stored(value, kind)
+    step = formats.gap(here, kind)
+    assert formats.stored(here + step, kind) == here + step
+    between = formats.stored(here + step / 4, kind)
+    assert between == here
+
+
+@pytest.mark.parametrize(("kind", "gap"), [("float32", 2.0**-16), ("bfloat16", 1.0), ("float16", 0.125)])
+def test_gaps_at_200_months(kind: str, gap: float) -> None:
+    assert formats.gap(200.0, kind) == gap
+
+
+@pytest.mark.parametrize(("value", "kind", "told"), [
+    (1e-8, "float16", "gone: 0"), (70000.0, "float16", "too large: infinity"), (200.4, "bfloat16", "200, off by 0.2 %"),
+    (0.0, "float16", "0, exact"), (0.5, "bfloat16", "0.5, exact")])
+def test_what_is_left_in_words(value: float, kind: str, told: str) -> None:
+    assert formats.what_is_left(value, kind) == told
+
+
+def test_the_field_follows_at_both_ends() -> None:
+    pytest.importorskip("ipywidgets")
+    field, image, told = formats.type_a_number().children
+    assert (field.min, field.max, field.value) == (0, formats.LARGEST_TYPED, 0.1)
+    seen = {image.value}
+    for value in (0.0, formats.LARGEST_TYPED, 1e-8):
+        field.value = value
+        picture = formats.draw_bits((value,))
+        assert (image.value, told.value) == (picture.png, picture.alt)
+        seen.add(image.value)
+    assert len(seen) == 4
+
+
+def test_without_ipywidgets_the_static_twin_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    shown = formats.type_a_number()
+    assert isinstance(shown, Picture)
+    assert shown.alt == formats.draw_bits().alt
+
+
+def test_number_lines_count_what_float16_loses() -> None:
+    values = torch.tensor([0.0, 1e-9, 1e-9, 1.0, 1e5])  # a zero was there before and is not lost
+    assert formats.lost_in_float16(values) == 0.5
+    told = formats.draw_number_lines({"some": values}).alt
+    assert "50.0% become zero in float16, 25.00% infinite" in told
+
+
+def test_exponents_are_written_without_mathematical_fonts() -> None:
+    assert [formats.power_text(2, 16), formats.power_text(10, -9)] == ["2¹⁶", "10⁻⁹"]
+
+
+# --- scales ---
+
+
+def test_gradients_are_those_of_backward_and_scale_with_the_loss(net: BoneAgeNet, batch: Batch) -> None:
+    net.eval()
+    plain, scaled = scaling.gradients(net, batch), scaling.gradients(net, batch, scale=8.0)
+    torch.testing.assert_close(scaled, 8 * plain)
+    scaling.batch_loss(net, batch, "fp32").backward()
+    torch.testing.assert_close(torch.cat([p.grad.flatten() for p in net.parameters()]), plain)
+    net.zero_grad()
+    net.train()
+
+
+def test_float16_loses_without_a_scale_and_spoils_with_too_large_a_one(net: BoneAgeNet, batch: Batch) -> None:
+    """What notebook 07 says of a ConvNeXt from random weights."""
+    table = scaling.sweep_scales(net, batch, (1.0, 2.0**14, 2.0**32)).set_index("scale")
+    assert table.loc[1.0, "lost"] > 0.3
+    assert table.loc[2.0**14, "lost"] < 0.1
+    assert table.loc[2.0**14, "infinite"] < 0.1
+    assert table.loc[2.0**32, "infinite"] > 0.9
+    told = scaling.draw_scales(table.reset_index()).alt
+    assert f"2^0: {table.loc[1.0, 'lost']:.1%} lost" in told
+
+
+def test_the_wrong_order_stops_plain_descent_and_hides_behind_adamw(net: BoneAgeNet, batch: Batch) -> None:
+    """What notebook 07 says of them."""
+    start = [p.detach().clone() for p in net.parameters()]
+    mae = {(name, first): scaling.learn_in_order(net, batch, name, first, 15)
+           for name in ("SGD", "AdamW") for first in (True, False)}
+    assert all(torch.equal(old, new) for old, new in zip(start, net.parameters(), strict=True))
+    assert mae["SGD", False] > mae["SGD", True] + 2
+    assert mae["AdamW", False] < mae["SGD", False] - 2
+    weight = nn.Parameter(torch.zeros(2))
+    for first, length in ((True, 5.0), (False, 5.0 / 1024)):
+        weight.grad = 1024 * torch.tensor([30.0, 40.0])
+        scaling.clip_in_order([weight], 1024.0, first)
+        assert weight.grad.norm().item() == pytest.approx(length, rel=1e-4)
+
+
+def test_the_history_names_what_was_skipped() -> None:
+    assert "2^20, 2^19, 2^19. Skipped: 1." in scaling.draw_scale_history([2.0**20, 2.0**19, 2.0**19],
+                                                                       [True, False, False]).alt
+
+
+def test_the_notebooks_scaler_halves_and_doubles_as_torchs() -> None:
+    """The class that notebook 07 writes in the open, on steps that go well and that do not."""
+    text = (precision_ledger.course_folder() / "notebooks" / "source" / "07_amp_and_gpu_training.py").read_text("utf-8")
+    start = text.index("class MyScaler")
+    scope: dict = {"torch": torch}
+    exec(text[start:text.index("# %%", start)], scope)  # the very lines that a learner reads
+    mine, torchs = scope["MyScaler"](2.0**10, patience=2), torch.amp.GradScaler("cpu", 2.0**10, growth_interval=2)
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], lr=0.0)
+    for bad in (False, True, True, False, False, False, False, True, False):
+        weight.grad = torch.full((3,), math.inf if bad else 1.0)
+        mine.unscale([weight])
+        weight.grad = torch.full((3,), math.inf if bad else 1.0)
+        torchs.scale(torch.ones(()))
+        torchs.unscale_(optimizer)
+        torchs.step(optimizer)
+        torchs.update()
+        mine.update()
+        assert mine.scale == torchs.get_scale()
+        assert mine.fine is not bad
+
+
+# --- memory ---
+
+
+def test_kept_memory_has_a_known_answer() -> None:
+    """A linear layer keeps its input, and nothing else that is not its own; the loss keeps what it needs."""
+
+    class Line(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(256 * 256, 1)
+
+        def forward(self, images: torch.Tensor, sex: torch.Tensor) -> torch.Tensor:
+            return self.layer(images.flatten(1))[:, 0]
+
+    films = Batch(torch.zeros(2, 1, 256, 256), torch.zeros(2, dtype=torch.long), torch.zeros(2))
+    kept = kept_bytes(Line(), films.images, films.sex)
+    assert kept == pytest.approx(films.images.nbytes, rel=0.001)
+
+
+def test_a_budget_is_computed_as_it_is_measured(net: BoneAgeNet, batch: Batch) -> None:
+    found = scaling.budget("test_convnext", 32, 4, "fp32")
+    weights = sum(p.numel() for p in net.parameters()) * 4 / 1e6
+    assert found["weights"] == pytest.approx(weights)
+    assert found["AdamW's two moments"] == pytest.approx(2 * weights)
+    assert found["kept for backward"] == pytest.approx(kept_bytes(net, batch.images, batch.sex) / 1e6, rel=0.03)
+    half = scaling.budget("test_convnext", 256, 16, "bf16")["kept for backward"]
+    assert 0.4 < half / scaling.budget("test_convnext", 256, 16, "fp32")["kept for backward"] < 0.8
+    assert "of which" in scaling.draw_budgets({"one": found}).alt
+
+
+# --- steps side by side ---
+
+
+def test_a_contender_steps_as_the_package(net: BoneAgeNet, batch: Batch) -> None:
+    contender = speed.Contender("test_convnext", "none", batch, "fp32", "channels-last")
+    before = [p.detach().clone() for p in contender.net.parameters()]
+    assert contender.step() > 0
+    assert any(not torch.equal(old, new) for old, new in zip(before, contender.net.parameters(), strict=True))
+    assert contender.batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_race_has_every_arm_in_every_round(batch: Batch) -> None:
+    pairs = tuple((kind, layout) for kind in ("fp32", "bf16") for layout in speed.LAYOUTS)
+    times = speed.race("test_convnext", "none", batch, 2, pairs)
+    assert len(times) == 2 * 4
+    assert (times.groupby("round").size() == 4).all()
+    assert (times[["seconds", "megabytes"]] > 0).all(axis=None)
+    assert "fp32 plain" in speed.draw_race(times).alt
+    table = speed.time_table(times)
+    assert table.index.tolist() == [("fp32", "plain"), ("fp32", "channels-last"), ("bf16", "plain"),
+                                    ("bf16", "channels-last")]
+    assert table.loc[speed.BASE, "verdict"] == "compared with this"
+
+
+def known_times() -> pd.DataFrame:
+    rows = [{"round": number, "precision": kind, "layout": "channels-last", "megabytes": megabytes,
+             "seconds": (1 + number) * factor * (1 + 0.01 * (number % 2) * (factor != 1))}
+            for number in range(8) for kind, factor, megabytes in (("fp32", 1, 10.0), ("bf16", 0.5, 6.0),
+                                                                   ("fp16", 20, 6.0))]
+    return pd.DataFrame(rows)
+
+
+def test_the_interval_of_a_ratio_is_as_wide_as_it_says() -> None:
+    """Of a few rounds, where a bootstrap would hold the truth five times in six only."""
+    rng, held = np.random.default_rng(0), []
+    for _ in range(400):
+        times = known_times()
+        times["seconds"] *= np.exp(rng.normal(0, 0.1, len(times)))
+        ratio = speed.time_ratio(times, ("fp16", "channels-last"))
+        held.append(ratio.low <= 20 * math.sqrt(1.01) <= ratio.high)
+    assert 0.92 < np.mean(held) < 0.98
+
+
+def test_ratios_are_taken_within_rounds() -> None:
+    """Steps that get slower and slower, all alike: the ratio is known, and sure."""
+    table = speed.time_table(known_times())
+    assert table.loc[("bf16", "channels-last"), "time"] == pytest.approx(0.5 * math.sqrt(1.01))
+    assert table["verdict"].tolist() == ["compared with this", "faster", "slower"]
+    assert table.loc[("bf16", "channels-last"), "memory"] == 0.6
+    assert speed.quickest(table) == "bf16"
+    assert speed.quickest(table.drop(index=("bf16", "channels-last"))) == "fp32"
+    same = known_times()
+    same.loc[same["precision"] == "bf16", "seconds"] = same.loc[same["precision"] == "fp32", "seconds"].to_numpy() * (
+        1 + 0.1 * np.array([1, -1] * 4))
+    table = speed.time_table(same)
+    assert table.loc[("bf16", "channels-last"), "verdict"] == "no difference that these steps can show"
+    assert speed.quickest(table) == "no difference"
+
+
+def test_a_profile_holds_every_part_of_every_step(cohort: Cohort, cache_dir, capfd: pytest.CaptureFixture[str]) -> None:
+    films = film_sets(cohort, ("train",), 32, cache_dir=cache_dir)[0]["train"]
+    capfd.readouterr()  # the bar of reading films
+    parts, operators = speed.profile_steps(films, Preprocessing(32, 0.3, 0.2), "test_convnext", "none", 4, CPU, 2,
+                                           "fp32")
+    assert parts["part"].tolist() == [*speed.PARTS] * 2
+    assert (parts["end"] > parts["start"]).all()
+    assert (parts["start"].to_numpy()[1:] >= parts["end"].to_numpy()[:-1] - 0.5).all()
+    assert operators["ms"].is_monotonic_decreasing
+    assert speed.part_shares(parts).sum() == pytest.approx(1)
+    assert "forward" in speed.draw_profile(parts, operators).alt
+    assert not capfd.readouterr().err.strip(), "the profiler's own words would stand in the notebook"
+
+
+# --- the ledger ---
+
+
+def test_the_ledger_says_what_is_missing(tmp_path) -> None:
+    table = precision_ledger.ledger(speed.time_table(known_times()), CPU, tmp_path)
+    live = table.loc["here, live (processor)"]
+    assert live["verdict"].tolist() == ["faster", "leaner", "slower", "leaner"]
+    assert (table.loc["recorded: H100", "verdict"] == "not yet measured").all()
+    assert (table.loc["recorded: a processor", "of"] == "bf16, fp16").all()
+    assert "MB a step (kept, counted)" in live["what"].tolist()
+    assert precision_ledger.how_measured(tmp_path) == "On a GPU (H100): not yet measured."
+
+
+def test_recorded_rows_are_shown_as_recorded() -> None:
+    known = precision_ledger.recorded_precision()
+    assert len(known), "tools/benchmarks/precision.py has not been run"
+    told, shown = precision_ledger.how_measured(), precision_ledger.ledger(speed.time_table(known_times()), CPU)
+    trained = known.loc[(known["measure"] == precision_ledger.ERROR) & (known["device"] == "cpu"), "arm"]
+    if not trained.str.startswith("fp16").any():
+        missing = shown[(shown["what"] == precision_ledger.ERROR) & (shown["of"] == "fp16")]
+        assert missing["verdict"].tolist() == ["not yet measured"]
+    for row in known.to_dict("records"):
+        assert row["claim"] == precision_ledger.CLAIM
+        assert row["commit"] in told
+        if row["measure"] == precision_ledger.TIME:
+            assert row["verdict"] == speed.speed_verdict(speed.Interval(row["compared"], row["low"], row["high"]))
+        elif row["measure"] == precision_ledger.MEMORY:
+            assert row["verdict"] == precision_ledger.memory_verdict(row["compared"])
+            assert row["compared"] == pytest.approx(row["value"] / row["base_value"], rel=0.01)
+
+
+# --- the stored notebook and the exercises ---
+
+
+def test_stored_figures_tell_what_is_drawn_today() -> None:
+    stored = (precision_ledger.course_folder() / "notebooks" / "07_amp_and_gpu_training.ipynb").read_text("utf-8")
+    alts = {"".join(output["data"]["text/plain"]) for cell in json.loads(stored)["cells"]
+            for output in cell.get("outputs", []) if "image/png" in output.get("data", {})}
+    assert {formats.draw_bits().alt, nb07.draw_four_profiles().alt} <= alts
+
+
+def test_only_the_right_order_is_right() -> None:
+    exercise = nb07._order()
+    assert exercise.verdict([word.upper() for word in nb07.ORDER]).right
+    for first, second in nb07.BEFORE:
+        words = list(nb07.ORDER)
+        one, other = words.index(first), words.index(second)
+        words[one], words[other] = words[other], words[one]
+        assert not exercise.verdict(words).right
+
+
+def test_the_package_keeps_what_the_exercise_says(cohort: Cohort, cache_dir, tmp_path) -> None:
+    """`resume` speaks of what `Trainer._save` writes."""
+    from bonexage_utils.checkpoints import load_state
+
+    trainer = Trainer(cohort, tmp_path / "run", TINY, cache_dir=cache_dir)
+    trainer._save()
+    parts, progress = load_state(tmp_path / "run" / "last" / "state.safetensors")
+    assert {"model", "ema", "random"} <= set(parts)
+    assert {"epoch", "update", "scaler"} <= set(progress)
+    assert "lr" not in progress
+
+
+@pytest.mark.parametrize("answer", ["ABCDEF", "abcdef", "A, B, C, D, E, F", list("ABCDEF"), set("ABCDEF")])
+def test_letters_may_be_written_in_several_ways(answer: object) -> None:
+    assert nb07._resume().verdict(answer).right
+
+
+def test_the_four_profiles_are_told_as_drawn() -> None:
+    told = nb07.draw_four_profiles().alt
+    for run in nb07.RUNS.values():
+        assert f"films {run['films']} ms, augment {run['augment']} ms, forward {run['forward']} ms" in told
+    assert nb07.gain_by_halving({"forward": 1, "backward": 1}) == 2

@@ -1,0 +1,159 @@
+"""What notebook 09 does to a network from outside: the same children twice, nine views, one film spoilt bit by bit."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bonexage_utils.calibration import Calibration
+from bonexage_utils.checks.stress import PERTURBATIONS
+from bonexage_utils.cohort import Cohort
+from bonexage_utils.course.nb09 import robustness
+from bonexage_utils.course.nb09.robustness import GRIDS, KINDS, TWIN, Watch
+from bonexage_utils.course.start import PROFILES, SEED, Course
+from bonexage_utils.decoding import read_gray
+from bonexage_utils.figures import Picture
+from bonexage_utils.images import letterbox
+from bonexage_utils.prediction import Predictor
+
+
+@pytest.fixture(scope="module")
+def course(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Course:
+    return Course(PROFILES["fast"], torch.device("cpu"), cohort, True, 0, tmp_path_factory.mktemp("course"))
+
+
+@pytest.fixture(scope="module")
+def films(course: Course, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    return robustness.draw_films(course, tmp_path_factory.mktemp("drawn"), 12)
+
+
+@pytest.fixture
+def predictor(run: Path) -> Predictor:
+    return Predictor(run / "model.safetensors", device="cpu")
+
+
+# --- films ---
+
+
+def test_the_same_children_stand_at_both_hospitals(films: dict[str, pd.DataFrame], cohort: Cohort) -> None:
+    assert tuple(films) == KINDS
+    home, away = films["new"], films["B"]
+    assert home["id"].tolist() == away["id"].tolist()
+    assert home["sex"].tolist() == away["sex"].tolist()
+    assert (home["months"] != away["months"]).any()
+    assert (home["months"] - away["months"]).abs().max() < 40
+    for one, other in zip(home["image"], away["image"], strict=True):
+        assert not np.array_equal(read_gray(one), read_gray(other))
+    assert not set(home["id"]) & set(cohort.table["id"])
+    assert robustness.NEW_SEED != SEED
+    assert set(films["calibration"]["split"]) == {"calibration"}
+
+
+def test_of_ones_own_films_half_the_calibration_split_is_new(course: Course, cohort: Cohort, tmp_path: Path) -> None:
+    own = robustness.draw_films(replace(course, embedded=False), tmp_path, 2)
+    assert set(own["calibration"]["id"]) | set(own["new"]["id"]) == set(cohort.split("calibration")["id"])
+    assert not set(own["calibration"]["id"]) & set(own["new"]["id"])
+    assert len(own["B"]) == 2
+    assert isinstance(robustness.draw_pairs(own["calibration"], own["B"], 32, 2), Picture)
+
+
+def test_pairs_are_the_same_children(films: dict[str, pd.DataFrame]) -> None:
+    told = robustness.draw_pairs(films["new"], films["B"], 48, 3).alt
+    by_id = films["B"].set_index("id")["months"]
+    above = films["new"].sort_values(["months", "id"]).iloc[[0, 6, 11]]
+    assert f"labels {', '.join(f'{m:.0f}' for m in above['months'])} months. Below" in told
+    assert f"hospital B: labels {', '.join(f'{by_id[i]:.0f}' for i in above['id'])} months." in told
+
+
+def test_scanner_and_reader_are_told_apart() -> None:
+    """A film 5 months too high at B, a reader 4 months older there."""
+    home = pd.DataFrame({"id": list("abcd"), "months": [60.0, 90, 120, 150], "predicted": [61.0, 89, 121, 149]})
+    away = home.assign(months=home["months"] + 4, predicted=home["predicted"] + 5)
+    table = robustness.by_hospital(home, away).set_index(["film", "reader"])
+    assert table["n"].tolist() == [4] * 4
+    assert table["bias"].to_dict() == {("here", "here"): 0, ("here", "B"): -4, ("B", "here"): 5, ("B", "B"): 1}
+    assert table["mae"].to_dict() == {("here", "here"): 1, ("here", "B"): 4, ("B", "here"): 5, ("B", "B"): 1}
+    told = robustness.draw_hospitals(table.reset_index()).alt
+    assert "film B, reader here: MAE 5.0 [4.0, 6.0], bias +5.0 [+4.0, +6.0]" in told
+    others = robustness.by_hospital(home, away.assign(id=list("wxyz")))
+    assert others[["film", "reader"]].to_numpy().tolist() == [["here", "here"], ["B", "B"]]
+
+
+# --- nine views ---
+
+
+def test_nine_answers_are_those_of_the_package(predictor: Predictor, run: Path, films: dict[str, pd.DataFrame]) -> None:
+    part = films["new"]
+    answers = robustness.nine_answers(predictor, part, batch=5)
+    steady = Predictor(run / "model.safetensors", device="cpu", tta=True)
+    squares = np.stack([letterbox(read_gray(image), 64) for image in part["image"]])
+    assert answers.shape == (len(part), 9)
+    np.testing.assert_allclose(answers[:, 0], predictor.months(squares, part["sex"].tolist()), atol=1e-3)
+    np.testing.assert_allclose(answers.mean(1), steady.months(squares, part["sex"].tolist()), atol=1e-3)
+
+
+def test_spread_that_ranks_the_errors_is_told() -> None:
+    rng = np.random.default_rng(0)
+    spread = rng.uniform(0, 4, 300)
+    related, unrelated = spread + rng.uniform(0, 1, 300), rng.uniform(0, 4, 300)
+    assert float(robustness.spread_and_error(spread, -related).split(" [")[0]) > 0.9
+    low, high = robustness.spread_and_error(spread, unrelated).split(" [")[1].rstrip("]").split(", ")
+    assert float(low) < 0 < float(high)
+    told = robustness.draw_spread(spread, related).alt
+    maes = [float(part.split("MAE ")[1].split(" ")[0]) for part in told.split("Thirds by spread: ")[1].split(";")]
+    assert maes == sorted(maes)
+    assert len(maes) == 3
+
+
+# --- perturb and watch ---
+
+
+@pytest.fixture
+def watch(predictor: Predictor, films: dict[str, pd.DataFrame]) -> Watch:
+    groups = {sex: [None] * 4 for sex in "FM"}
+    calibration = Calibration(0.9, False, 240.0, 99, {"calibration": 99}, 30.0, [0, 60, 120, 180, 241], groups)
+    return Watch(predictor, films["new"].iloc[0], calibration)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_change_begins_with_the_film_as_it_is(watch: Watch, name: str) -> None:
+    assert set(PERTURBATIONS[name].strengths) | {0} <= set(GRIDS[name])
+    assert np.array_equal(watch.version(name, 0), letterbox(watch.image, 64))
+    said = watch.said(name)
+    assert said["strength"].tolist() == list(GRIDS[name])
+    assert np.ptp([watch.said(other).set_index("strength")["predicted"][0] for other in GRIDS]) < 1e-3
+    width = said["high_months"] - said["low_months"]
+    whole = said["predicted"].between(30, 210)
+    np.testing.assert_allclose(width[whole], 60, atol=0.02)
+
+
+def test_the_slider_follows_at_both_ends_of_every_change(watch: Watch) -> None:
+    pytest.importorskip("ipywidgets")
+    menu, slider, image, told = robustness.perturb_and_watch(watch).children
+    assert slider.value == 0
+    seen = set()
+    for name in (*list(GRIDS)[1:], "rotation"):
+        menu.value = name
+        assert slider.value == 0
+        for strength in (0, GRIDS[name][0], GRIDS[name][-1]):
+            slider.value = strength
+            picture = robustness.draw_watched(watch, ((name, strength),))
+            assert told.value == picture.alt
+            assert image.value == picture.png
+            assert f"{name} {strength:g}: answer" in told.value
+            seen.add(image.value)
+    assert len(seen) >= 2 * len(GRIDS)
+
+
+def test_without_ipywidgets_the_static_twin_is_shown(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    shown = robustness.perturb_and_watch(watch)
+    assert isinstance(shown, Picture)
+    assert shown.alt == robustness.draw_watched(watch).alt
+    for name, strength in TWIN:
+        assert f"{name} {strength:g}: answer" in shown.alt
+    assert shown.alt.count("the label is inside") + shown.alt.count("the label is outside") == len(TWIN)

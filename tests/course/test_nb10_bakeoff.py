@@ -1,0 +1,128 @@
+"""The bake-off: what is recorded is read back, what is not says so, and the script that makes it can be stopped."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from bonexage_utils.course.nb10 import bakeoff
+
+SEEDS, FILMS = 3, 30
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A folder with runs whose errors are known: ConvNeXt 20, ResNet 12, EfficientNet 15, pretrained 8 months."""
+    folder = tmp_path / "data" / "reference_runs"
+    folder.mkdir(parents=True)
+    rows = []
+    for arm, off in (("ConvNeXt", 20), ("ResNet", 12), ("EfficientNet", 15), (bakeoff.PRETRAINED, 8)):
+        for seed in range(SEEDS):
+            rows.append({"films": "phantom", "size_px": 96, "seconds": 40.0, "start": "none", "arm": arm,
+                         "matched": "time", "seed": seed, "backbone": "b", "weights": "none", "lr": 1e-3,
+                         "updates": 100, "epochs": 2.0, "parameters": 3_500_000, "trained_on": 1800,
+                         "measured_on": FILMS, "mae": off + seed, "baseline": 30.0, "curve": "40 30 20",
+                         "errors": " ".join([f"{off + seed}.0"] * FILMS), "hardware": "1 cores", "commit": "abc",
+                         "date": "2026-11-23"})
+    rows.append({**rows[0], "matched": "tuning", "mae": 99.0})
+    pd.DataFrame(rows).to_csv(folder / "bakeoff.csv", index=False)
+    return tmp_path
+
+
+def test_what_is_recorded_is_told(recorded: Path) -> None:
+    table = bakeoff.made_in_time("phantom", recorded)
+    assert table.loc["ConvNeXt", ["MAE, months", "from", "to"]].tolist() == [21, 20, 22]
+    gain = bakeoff.pretraining_gain("phantom", recorded)
+    assert (gain.value, gain.low, gain.high) == (-4, -4, -4)
+    assert "the phantom: -4.00 [-4.00, -4.00] months, pretrained is better" in bakeoff.gains_told(recorded)
+    assert "40 s of computing a run, 3 seeds, 1800 films at 96 px" in bakeoff.how_baked(recorded)
+    told = bakeoff.draw_bakeoff(recorded).alt
+    assert "the phantom: ConvNeXt 21.0 (seeds 20.0 to 22.0), ResNet 13.0" in told
+    assert "the median by sex 30.0, a dotted line" in told
+    assert table.loc["median by sex", "MAE, months"] == 30
+    assert "real films, 100 px: not yet measured" in told
+
+
+def test_what_is_not_recorded_says_so(tmp_path: Path) -> None:
+    assert bakeoff.made_in_time("phantom", tmp_path).empty
+    assert bakeoff.how_baked(tmp_path).count("not yet measured") == 2
+    assert bakeoff.gains_told(tmp_path).count("not yet measured") == 2
+    assert bakeoff.draw_bakeoff(tmp_path).alt.count("not yet measured") == 2
+    table = bakeoff.claim_table(folder=tmp_path)
+    assert len(table) == 4
+    assert (table["verdict"] == "not yet measured").all()
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return importlib.import_module("tools.benchmarks.bakeoff")
+
+
+def test_a_bake_off_goes_on_where_it_was(scripts: ModuleType, phantom_folder: Path, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bakeoff", str(phantom_folder), "--name", "phantom", "--out", str(tmp_path), "--size", "64", "--seeds",
+             "2", "--seconds", "0.1", "--backbones", "test_convnext", "test_resnet", "test_efficientnet"]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(scripts, "BATCH", 8)
+    monkeypatch.setattr(scripts, "hardware", lambda: "here")
+    scripts.main()
+    first = pd.read_csv(tmp_path / "bakeoff.csv")
+    assert first.groupby("matched").size().to_dict() == {"time": 8, "tuning": 12, "updates": 6}
+    assert first[first["matched"] == "updates"].groupby("seed")["updates"].nunique().eq(1).all()
+    claims = pd.read_csv(tmp_path / "claims.csv")
+    assert claims["claim"].tolist() == [*bakeoff.CLAIMS, *(claim + bakeoff.UPDATES for claim in bakeoff.CLAIMS)]
+    first[first["seed"] != 1].to_csv(tmp_path / "bakeoff.csv", index=False)  # as if stopped before the second seed
+    capsys.readouterr()
+    scripts.main()
+    again = pd.read_csv(tmp_path / "bakeoff.csv")
+    assert len(again) == len(first)
+    assert "seed 0," not in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "claims.csv")) == 4
+    rate = first[first["matched"] == "tuning"].sort_values("mae").groupby("arm")["lr"].first()
+    reported = first[first["matched"] == "time"].groupby("arm")["lr"].first()
+    assert reported.to_dict() == rate.to_dict()
+
+
+def test_jobs_come_in_order_and_only_those_that_can_run(scripts: ModuleType) -> None:
+    jobs = importlib.import_module("tools.benchmarks.recorded_runs")
+    names = [job.name for job in jobs.chosen(real=False, gpu=False)]
+    assert names[:2] == [f"phantoms {jobs.PHANTOMS.name}", "claims, phantom"]
+    assert not any("real" in name or "full size" in name or "zero" in name for name in names)
+    assert names.index("claims, phantom") < names.index("bake-off, phantom")
+    everything = [job.name for job in jobs.chosen(real=True, gpu=True)]
+    assert sorted(everything) == sorted(job.name for job in jobs.JOBS)
+    assert everything.index("bake-off, full size, real") < everything.index("claims, phantom")
+    job = next(job for job in jobs.JOBS if job.name == "bake-off, full size, real")
+    command = job.command(Path("films"), "mine", Path("here"))
+    assert command[command.index("--name") + 1] == "mine, full size"
+    assert command[3] == "films"
+    assert command[-1] == "here"
+
+
+def test_a_spent_budget_stops_a_job_as_ctrl_c_does(scripts: ModuleType, tmp_path: Path) -> None:
+    jobs, mark = importlib.import_module("tools.benchmarks.recorded_runs"), tmp_path / "stopped"
+    code = ("import pathlib, sys, time\ntry:\n    pathlib.Path(sys.argv[2]).touch()\n    time.sleep(60)\n"
+            "except KeyboardInterrupt:\n    pathlib.Path(sys.argv[1]).touch()\n")
+    endless = [sys.executable, "-c", code, str(mark), str(tmp_path / "began")]
+    assert jobs.run([endless, [sys.executable, "-c", "raise SystemExit(3)"]], 5) == [None, 3]
+    assert mark.is_file() == (tmp_path / "began").is_file()
+
+
+def test_jobs_of_one_core_run_beside_each_other(scripts: ModuleType) -> None:
+    jobs = importlib.import_module("tools.benchmarks.recorded_runs")
+    turns = [[job.name for job in turn] for turn in jobs.in_turns(jobs.chosen(real=True, gpu=False))]
+    assert ["bake-off, phantom", "bake-off, real"] in turns
+    assert max(map(len, turns)) == 2
+    alone = [[job.name for job in turn] for turn in jobs.in_turns(jobs.chosen(real=False, gpu=False))]
+    assert ["bake-off, phantom"] in alone
+
+
+def test_every_job_is_a_script_that_is_there(scripts: ModuleType) -> None:
+    jobs = importlib.import_module("tools.benchmarks.recorded_runs")
+    wanted = {job.words[1] for job in jobs.JOBS} - {"bonexage_utils"}
+    assert len(wanted) >= 5
+    assert wanted <= {f"tools.benchmarks.{path.stem}" for path in (ROOT / "tools" / "benchmarks").glob("*.py")}

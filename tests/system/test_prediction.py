@@ -1,0 +1,317 @@
+"""Predictions: every film its row, the sex that was given, the checkpoint's own preprocessing."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bonexage_utils import prediction
+from bonexage_utils.batches import film_sets
+from bonexage_utils.calibration import Calibration
+from bonexage_utils.checkpoints import load_model, set_calibration
+from bonexage_utils.cohort import Cohort
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.inputs import list_films
+from bonexage_utils.prediction import COLUMNS, VIEWS, Predictor, format_age, moved, predict_to_file, save_predictions
+
+
+@pytest.fixture(scope="session")
+def predictor(run: Path) -> Predictor:
+    return Predictor(run / "model.safetensors", device="cpu")
+
+
+@pytest.fixture
+def films(cohort: Cohort) -> pd.DataFrame:
+    return cohort.table[["id", "image", "sex"]].head(10).assign(error="")
+
+
+@pytest.mark.parametrize(("months", "text"), [
+    (126.5, "10 years 6 months"), (119.99, "10 years 0 months"), (0.2, "0 years 0 months"), (12, "1 year 0 months"),
+    (13, "1 year 1 month"), (23.6, "2 years 0 months"), (240, "20 years 0 months"),
+])
+def test_ages_are_rounded_not_cut(months: float, text: str) -> None:
+    """Fault 14: integer truncation makes 119.99 "9 years 11 months"."""
+    assert format_age(months) == text
+
+
+@given(st.floats(0, 240))
+def test_a_written_age_is_at_most_half_a_month_off(months: float) -> None:
+    years, _, rest, _ = format_age(months).split()
+    assert abs(int(years) * 12 + int(rest) - months) <= 0.5
+    assert int(rest) < 12
+
+
+def test_every_film_has_its_row_in_order(predictor: Predictor, films: pd.DataFrame) -> None:
+    table = predictor.predict(films)
+    assert list(table.columns) == COLUMNS
+    assert table["id"].tolist() == films["id"].tolist()
+    assert table["bone_age_months"].between(0, 240).all()
+    assert (table["error"] == "").all()
+    assert table["low_months"].isna().all()
+
+
+def test_one_bad_film_costs_no_other_its_row(predictor: Predictor, films: pd.DataFrame, tmp_path: Path) -> None:
+    """Fault 14: one bad file ends the batch."""
+    whole = predictor.predict(films)
+    (tmp_path / "junk.png").write_bytes(b"junk")
+    films.loc[3, "image"] = str(tmp_path / "absent.png")
+    films.loc[7, "image"] = str(tmp_path / "junk.png")
+    table = predictor.predict(films, batch_size=4)
+    assert len(table) == 10
+    assert table["error"].ne("").tolist() == [i in (3, 7) for i in range(10)]
+    assert table["bone_age_months"].isna().tolist() == [i in (3, 7) for i in range(10)]
+    rest = [i for i in range(10) if i not in (3, 7)]
+    np.testing.assert_allclose(table.loc[rest, "bone_age_months"], whole.loc[rest, "bone_age_months"], atol=0.02)
+
+
+def test_one_by_one_and_in_batches_agree(predictor: Predictor, films: pd.DataFrame) -> None:
+    one, many = predictor.predict(films, batch_size=1), predictor.predict(films, batch_size=10)
+    np.testing.assert_allclose(one["bone_age_months"], many["bone_age_months"], atol=0.02)
+
+
+def test_the_network_is_built_once(run: Path, films: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 14: the model built and loaded again for every image."""
+    loads = []
+    whole = prediction.load_model
+    monkeypatch.setattr(prediction, "load_model", lambda path: loads.append(path) or whole(path))
+    Predictor(run / "model.safetensors", "cpu").predict(films, batch_size=2)
+    assert len(loads) == 1
+
+
+def test_prediction_repeats_the_preprocessing_of_training(predictor: Predictor, cohort: Cohort, run: Path) -> None:
+    """Fault 3: another mean, size or resize at inference. The selection error in the log is the witness."""
+    part = cohort.split("selection")
+    table = predictor.predict(part[["id", "image", "sex"]].assign(error=""))
+    mae = (table["bone_age_months"] - part["months"]).abs().mean()
+    assert mae == pytest.approx(predictor.description["training"]["selection_mae_months"], abs=0.01)
+
+
+def test_the_stated_sex_reaches_the_network(predictor: Predictor, films: pd.DataFrame) -> None:
+    """Fault 17: a service that ignored the sex; fault 11: one sex for a whole batch."""
+    girls = predictor.predict(films.assign(sex="F"))["bone_age_months"]
+    boys = predictor.predict(films.assign(sex="M"))["bone_age_months"]
+    assert (girls != boys).all()
+    mixed = predictor.predict(films.assign(sex=["F", "M"] * 5))["bone_age_months"]
+    np.testing.assert_allclose(mixed, np.where(np.arange(10) % 2 == 0, girls, boys), atol=0.02)
+
+
+def test_an_unknown_sex_is_an_error_or_on_request_the_mean(run: Path, predictor: Predictor,
+                                                           films: pd.DataFrame) -> None:
+    unknown = films.assign(sex="")
+    refused = predictor.predict(unknown)
+    assert refused["error"].str.contains("--sex").all()
+    assert refused["bone_age_months"].isna().all()
+    mean = Predictor(run / "model.safetensors", "cpu", unknown_sex="mean").predict(unknown)["bone_age_months"]
+    both = [predictor.predict(films.assign(sex=sex))["bone_age_months"] for sex in "FM"]
+    np.testing.assert_allclose(mean, (both[0] + both[1]) / 2, atol=0.02)
+
+
+@pytest.mark.parametrize(("right", "down"), [(0.25, 0.0), (-0.25, 0.0), (0.0, 0.5), (-0.25, -0.5), (0.1, 0.1)])
+def test_moved_images_lose_only_what_leaves_the_frame(right: float, down: float) -> None:
+    image = torch.arange(1.0, 17.0).view(1, 1, 4, 4)
+    dx, dy = round(4 * right), round(4 * down)
+    for y in range(4):
+        for x in range(4):
+            inside = 0 <= y - dy < 4 and 0 <= x - dx < 4
+            assert moved(image, right, down)[0, 0, y, x] == (image[0, 0, y - dy, x - dx] if inside else 0.0)
+
+
+def test_test_time_augmentation_is_the_mean_over_moved_films(predictor: Predictor, run: Path, cohort: Cohort) -> None:
+    films = film_sets(cohort, ("train",), predictor.preprocessing.image_size)[0]["train"].films[:3]
+    said = []
+    for right, down in VIEWS:
+        views = moved(torch.from_numpy(np.array(films))[:, None], right, down)[:, 0].numpy()
+        said.append(predictor.months(views, ["F", "M", "F"]))
+    with_tta = Predictor(run / "model.safetensors", "cpu", tta=True).months(films, ["F", "M", "F"])
+    assert len(said) == len(VIEWS) == 9
+    assert not np.allclose(said[0], with_tta)
+    np.testing.assert_allclose(with_tta, np.mean(said, 0), atol=1e-3)
+
+
+def test_inputs_of_every_kind_name_the_same_films(cohort: Cohort, phantom_folder: Path, tmp_path: Path) -> None:
+    for path in cohort.table["image"].head(3):
+        shutil.copy(path, tmp_path)
+    names = sorted(p.stem for p in tmp_path.glob("*.png"))
+    (tmp_path / "list.txt").write_text("\n".join(f"{name}.png" for name in names) + "\n\n")
+    (tmp_path / "by_image.csv").write_text("image,sex\n" + "".join(f"{name}.png,M\n" for name in names))
+    (tmp_path / "by_id.csv").write_text("id,male\n" + "".join(f"{name},True\n" for name in names))
+    sources = [[str(tmp_path / f"{name}.png") for name in names], [str(tmp_path)], [str(tmp_path / "list.txt")],
+               [str(tmp_path / "by_image.csv")], [str(tmp_path / "by_id.csv")]]
+    for source in sources:
+        table = list_films(source, sex="M")
+        assert table["id"].tolist() == names, source
+        assert (table["sex"] == "M").all()
+        assert table["image"].map(lambda p: Path(p).is_file()).all()
+    whole = list_films([str(phantom_folder)])
+    assert whole["sex"].tolist() == cohort.table["sex"].tolist()
+    part = list_films([str(phantom_folder)], split="calibration")
+    assert part["id"].tolist() == cohort.split("calibration")["id"].tolist()
+
+
+def test_a_given_sex_is_never_replaced_or_guessed(tmp_path: Path) -> None:
+    (tmp_path / "films.csv").write_text("image,sex\na.png,F\nb.png,x\nc.png,\n")
+    table = list_films([str(tmp_path / "films.csv")], sex="M")
+    assert table["sex"].tolist() == ["F", "", "M"]
+    assert table["error"].map(bool).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("inputs", "options", "words"), [
+    (["empty"], {}, "no film found"), (["a.png"], {"sex": "x"}, "--sex"), (["empty"], {"split": "test"}, "cohort"),
+    (["bad.csv"], {}, "image"), (["absent.csv"], {}, "absent.csv"), (["absent.txt"], {}, "absent.txt"),
+])
+def test_inputs_that_mean_nothing_are_refused(tmp_path: Path, inputs: list[str], options: dict, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.csv").write_text("name,age\nx,3\n")
+    with pytest.raises(BoneXageError, match=words) as caught:
+        list_films([str(tmp_path / name) for name in inputs], **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_said_so_stands_beside_the_table(predictor: Predictor, films: pd.DataFrame, tmp_path: Path) -> None:
+    save_predictions(predictor.predict(films), predictor, tmp_path / "out" / "predictions.csv")
+    told = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert told["sha256"] == hashlib.sha256(predictor.path.read_bytes()).hexdigest()
+    assert pd.read_csv(tmp_path / "out" / "predictions.csv").shape == (10, len(COLUMNS))
+
+
+def counted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, die_at: int = 10**9) -> list[str]:
+    """The images that are read from now on; reading the `die_at`-th asks for a stop."""
+    seen: list[str] = []
+    read = Predictor._read
+
+    def watched(self: Predictor, row: dict):
+        seen.append(row["image"])
+        if len(seen) == die_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return read(self, row)
+
+    monkeypatch.setattr(Predictor, "_read", watched)
+    return seen
+
+
+def test_resuming_skips_what_is_done_and_tries_again_what_failed(
+        predictor: Predictor, films: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    films.loc[3, "image"] = str(tmp_path / "later.png")
+    out = tmp_path / "predictions.csv"
+    first = predict_to_file(predictor, films.head(6), out)
+    assert first["error"].ne("").tolist() == [False] * 3 + [True] + [False] * 2
+    shutil.copy(films["image"][0], tmp_path / "later.png")
+    seen = counted(predictor, monkeypatch)
+    table = predict_to_file(predictor, films, out, resume=True)
+    assert seen == films["image"][[3, 6, 7, 8, 9]].tolist()
+    assert table["id"].tolist() == films["id"].tolist()
+    assert (table["error"] == "").all()
+    pd.testing.assert_frame_equal(table.drop(index=3).head(5), first.drop(index=3))
+    seen.clear()
+    predict_to_file(predictor, films, out)
+    assert len(seen) == 10, "without --resume everything is done again"
+    out.write_text(out.read_text().replace("years", "Years"))
+    seen.clear()
+    predict_to_file(predictor, films, out, resume=True)
+    assert len(seen) == 10, "a table that was changed by hand is not taken for predictions"
+
+
+def test_a_stop_keeps_what_is_done(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predict_to_file(predictor, films, tmp_path / "whole.csv")
+    monkeypatch.setattr(prediction, "AHEAD", 1)
+    seen = counted(predictor, monkeypatch, die_at=5)
+    with pytest.raises(BoneXageError, match="--resume"):
+        predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)
+    assert not (tmp_path / "p.csv").exists()
+    before = len(seen)
+    table = predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2, resume=True)
+    assert len(seen) - before <= 6
+    pd.testing.assert_frame_equal(table, whole, atol=0.02)
+
+
+@pytest.mark.parametrize("options", [{"unknown_sex": "mean"}, {"tta": True}])
+def test_resuming_with_other_options_is_refused(predictor: Predictor, run: Path, films: pd.DataFrame, tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch, options: dict) -> None:
+    counted(predictor, monkeypatch, die_at=1)
+    with pytest.raises(BoneXageError, match="--resume"):
+        predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)
+    other = Predictor(run / "model.safetensors", "cpu", **options)
+    with pytest.raises(BoneXageError, match="another checkpoint or options"):
+        predict_to_file(other, films, tmp_path / "p.csv", resume=True)
+
+
+def test_a_changed_table_is_not_credited_to_the_checkpoint(predictor: Predictor, films: pd.DataFrame,
+                                                           tmp_path: Path) -> None:
+    from bonexage_utils.evaluation import Provenance
+
+    out = tmp_path / "predictions.csv"
+    predict_to_file(predictor, films, out)
+    assert Provenance.beside(out).description["sha256"] == predictor.sha256
+    out.write_text(out.read_text().replace("years", "Years"))
+    with pytest.raises(BoneXageError, match="changed"):
+        Provenance.beside(out)
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")])
+def test_out_of_memory_says_what_to_try(predictor: Predictor, films: pd.DataFrame, error: RuntimeError,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Predictor, "months", full)
+    with pytest.raises(BoneXageError, match="try --batch-size 4"):
+        predictor.predict(films, batch_size=8)
+
+
+WIDTHS = Calibration(coverage=0.9, tta=False, max_age=240.0, films=100, splits={"calibration": 100}, half_width=20.0,
+                     bands=[0, 60, 120, 180, 241], groups={"F": [11.0, 12.0, 13.0, 14.0], "M": [None] * 4})
+
+
+@pytest.fixture
+def calibrated(run: Path, tmp_path: Path) -> Path:
+    """A copy of the trained checkpoint with intervals."""
+    path = tmp_path / "calibrated" / "model.safetensors"
+    path.parent.mkdir()
+    shutil.copy(run / "model.safetensors", path)
+    set_calibration(path, load_model(path)[2]["network_sha256"], WIDTHS.to_dict())
+    return path
+
+
+def test_a_calibrated_checkpoint_gives_intervals(calibrated: Path, predictor: Predictor, films: pd.DataFrame,
+                                                 tmp_path: Path) -> None:
+    plain = predictor.predict(films)
+    films.loc[3, "image"] = str(tmp_path / "absent.png")
+    table = Predictor(calibrated, "cpu", unknown_sex="mean").predict(films.assign(sex=["F", "M", "", "F", "M"] * 2))
+    has = [True, True, False, False, True, True, True, False, True, True]
+    assert table["low_months"].notna().tolist() == table["high_months"].notna().tolist() == has
+    assert plain["low_months"].isna().all()
+    boys = table[table["sex"] == "M"]
+    np.testing.assert_allclose(boys["high_months"], (boys["bone_age_months"] + 20).clip(upper=240), atol=0.01)
+    girl = table.iloc[0]
+    half = WIDTHS.groups["F"][int(girl["bone_age_months"] // 60)]
+    assert girl["low_months"] == pytest.approx(max(0, girl["bone_age_months"] - half), abs=0.01)
+
+
+def test_intervals_are_not_given_to_another_kind_of_prediction(calibrated: Path, films: pd.DataFrame) -> None:
+    other = Predictor(calibrated, "cpu", tta=True)
+    assert other.predict(films.head(2))["low_months"].isna().all()
+    assert "without --tta" in other.no_interval
+
+
+def test_resuming_after_calibration_repeats_no_film_and_renews_all_intervals(
+        calibrated: Path, run: Path, films: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "p.csv"
+    predict_to_file(Predictor(run / "model.safetensors", "cpu"), films.head(6), out)
+    seen = counted(Predictor(calibrated, "cpu"), monkeypatch)
+    table = predict_to_file(Predictor(calibrated, "cpu"), films, out, resume=True)
+    assert seen == films["image"][6:].tolist()
+    assert table["low_months"].notna().all()
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["sha256"] == hashlib.sha256(calibrated.read_bytes()).hexdigest()
+    assert Calibration.from_description(told) == WIDTHS

@@ -1,0 +1,366 @@
+"""The loop: what it writes, what it refuses, and that stopping it changes nothing."""
+
+import csv
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import load_file
+
+from bonexage_utils import training
+from bonexage_utils.batches import standardise, to_unit
+from bonexage_utils.checkpoints import load_model, load_state
+from bonexage_utils.cohort import Cohort, load_cohort
+from bonexage_utils.decoding import read_gray
+from bonexage_utils.devices import choose_precision
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.evaluation import median_by_sex
+from bonexage_utils.images import letterbox
+from bonexage_utils.training import Trainer, lr_factor, train
+
+
+def read_log(out: Path) -> list[dict]:
+    with open(out / "log.csv", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_run_leaves_what_the_contract_says(run: Path) -> None:
+    assert {p.name for p in run.iterdir()} == {"model.safetensors", "last", "log.csv", "config.json"}
+    log = read_log(run)
+    assert [row["epoch"] for row in log] == ["1", "2"]
+    config = json.loads((run / "config.json").read_text())
+    assert config["backbone"] == "test_convnext"
+    assert config["precision_used"] == "fp32"
+
+
+def test_the_checkpoint_carries_its_preprocessing_and_training(run: Path, cohort: Cohort) -> None:
+    _, preprocessing, description = load_model(run / "model.safetensors")
+    assert preprocessing.image_size == 64
+    train_split = cohort.split("train")
+    assert description["training"]["films"] == len(train_split)
+    assert description["training"]["median_months_by_sex"] == median_by_sex(train_split)
+    assert description["sex_coding"] == {"F": 0, "M": 1}
+
+
+def test_the_kept_model_is_the_best_by_the_selection_split(run: Path, cohort: Cohort) -> None:
+    """Fault 15: selection has a split of its own, which is not the one that reports."""
+    model, preprocessing, description = load_model(run / "model.safetensors")
+    best = min(float(row["selection_mae_months"]) for row in read_log(run))
+    part = cohort.split("selection")
+    films = np.stack([letterbox(read_gray(path), 64) for path in part["image"]])
+    with torch.no_grad():
+        months = model(standardise(to_unit(torch.from_numpy(films)[:, None]), preprocessing),
+                       torch.tensor([int(s == "M") for s in part["sex"]]))
+    mae = np.abs(months.numpy() - part["months"].to_numpy()).mean()
+    assert mae == pytest.approx(description["training"]["selection_mae_months"], abs=1e-3)
+    assert mae == pytest.approx(best, abs=1e-3)
+    assert not set(part["id"]) & set(cohort.split("calibration")["id"]) | set(part["id"]) & set(
+        cohort.split("test")["id"])
+
+
+def test_training_learns(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
+    config = replace(TINY, backbone="test_resnet", epochs=15, lr=3e-3, augmentation=None)
+    train(cohort, tmp_path / "run", config, cache_dir=cache_dir)
+    log = read_log(tmp_path / "run")
+    medians = median_by_sex(cohort.split("train"))
+    part = cohort.split("train")
+    median_mae = (part["months"] - part["sex"].map(medians)).abs().mean()
+    assert float(log[-1]["train_mae_months"]) < 0.6 * median_mae
+
+
+def test_the_same_seed_gives_the_same_weights(run: Path, cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
+    train(cohort, tmp_path / "again", TINY, cache_dir=cache_dir)
+    first, second = (load_file(p / "model.safetensors") for p in (run, tmp_path / "again"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("augmentation", [TINY.augmentation, None])
+def test_workers_change_no_weight(cohort: Cohort, tmp_path: Path, cache_dir: Path, augmentation) -> None:
+    """Fault 18: results that depend on the number of loader workers: the last state, not the best model alone."""
+    for workers in (0, 2):
+        config = replace(TINY, workers=workers, augmentation=augmentation)
+        train(cohort, tmp_path / str(workers), config, cache_dir=cache_dir)
+    first, second = (load_file(tmp_path / workers / "last" / "state.safetensors") for workers in ("0", "2"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_stopped_run_resumes_where_it_was(cohort: Cohort, tmp_path: Path, cache_dir: Path, precision: str) -> None:
+    """Fault 13: "resume" that restores weights only."""
+    config = replace(TINY, epochs=3, precision=precision)
+    train(cohort, tmp_path / "whole", config, cache_dir=cache_dir)
+
+    class Stop(Exception):
+        pass
+
+    def stop(row: dict) -> None:
+        if row["epoch"] == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(cohort, tmp_path / "stopped", config, cache_dir=cache_dir, on_epoch=stop)
+    torch.manual_seed(123)  # another stream in between must not matter
+    train(cohort, tmp_path / "stopped", config, resume=True, cache_dir=cache_dir)
+    for name in ("model.safetensors", "last/state.safetensors"):
+        whole, stopped = (load_file(tmp_path / run / name) for run in ("whole", "stopped"))
+        assert whole.keys() == stopped.keys()
+        assert all(torch.equal(whole[key], stopped[key]) for key in whole), name
+    _, whole = load_state(tmp_path / "whole" / "last" / "state.safetensors")
+    _, stopped = load_state(tmp_path / "stopped" / "last" / "state.safetensors")
+    assert stopped["best"] == whole["best"]
+    assert stopped["scaler"] == whole["scaler"]
+    assert [row["selection_mae_months"] for row in stopped["log"]] == [
+        row["selection_mae_months"] for row in whole["log"]]
+    assert len(read_log(tmp_path / "stopped")) == 3
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(run: Path, cohort: Cohort,
+                                                                      cache_dir: Path) -> None:
+    with pytest.raises(BoneXageError, match="--resume"):
+        train(cohort, run, TINY, cache_dir=cache_dir)
+    before = (run / "config.json").read_bytes()
+    with pytest.raises(BoneXageError, match="lr"):
+        train(cohort, run, replace(TINY, lr=1.0), resume=True, cache_dir=cache_dir)
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_resuming_a_finished_run_changes_nothing(run: Path, cohort: Cohort, cache_dir: Path) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    train(cohort, run, TINY, resume=True, cache_dir=cache_dir)
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
+        cohort: Cohort, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = training.age_loss
+    calls = {"n": 0}
+    steps = len(cohort.split("train")) // TINY.batch_size
+
+    def poisoned(predicted: torch.Tensor, months: torch.Tensor, kind: str) -> torch.Tensor:
+        calls["n"] += 1
+        loss = whole(predicted, months, kind)
+        return loss * float("nan") if calls["n"] > steps + 2 else loss
+
+    monkeypatch.setattr(training, "age_loss", poisoned)
+    with pytest.raises(BoneXageError, match="epoch 2"):
+        train(cohort, tmp_path / "run", TINY, cache_dir=cache_dir)
+    parts, progress = load_state(tmp_path / "run" / "last" / "state.safetensors")
+    assert progress["epoch"] == 1
+    assert all(torch.isfinite(t).all() for t in parts["model"].values())
+    monkeypatch.setattr(training, "age_loss", whole)
+    train(cohort, tmp_path / "run", TINY, resume=True, cache_dir=cache_dir)
+    assert len(read_log(tmp_path / "run")) == 2
+
+
+@pytest.fixture
+def damaged(phantom_folder: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A copy of the cohort with two films that cannot be read in its train split."""
+    import shutil
+
+    root = tmp_path / "damaged"
+    shutil.copytree(phantom_folder, root)
+    films = load_cohort(root).split("train")["id"].tolist()[:2]
+    images = root / "boneage-training-dataset"
+    (images / f"{films[0]}.png").unlink()
+    (images / f"{films[1]}.png").write_bytes(b"junk")
+    return root, films
+
+
+def test_bad_films_are_named_or_dropped_never_replaced(damaged: tuple[Path, list[str]], tmp_path: Path,
+                                                       cache_dir: Path) -> None:
+    """Fault 2: a black image with a real child's label."""
+    root, films = damaged
+    broken = load_cohort(root)
+    with pytest.raises(BoneXageError, match="--drop-bad") as caught:
+        train(broken, tmp_path / "run", TINY, cache_dir=cache_dir)
+    assert films[0] in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    trainer = Trainer(broken, tmp_path / "run", TINY, drop_bad=True, cache_dir=cache_dir)
+    assert set(trainer.dropped) == set(films)
+    assert len(trainer.loader.dataset) == len(broken.split("train")) - 2
+    seen = torch.stack([trainer.loader.dataset[i]["image"] for i in range(len(trainer.loader.dataset))])
+    assert (seen.float().amax((1, 2, 3)) > 0).all()
+    train(broken, tmp_path / "run", TINY, drop_bad=True, cache_dir=cache_dir)
+    with open(tmp_path / "run" / "dropped.csv", newline="") as handle:
+        assert {row["id"] for row in csv.DictReader(handle)} == set(films)
+
+
+def test_augmentation_is_for_training_alone(cohort: Cohort, tmp_path: Path, cache_dir: Path,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 1: the transform shared by both halves of a split."""
+    seen: list[int] = []
+    whole = training.augment
+
+    def counted(images: torch.Tensor, keys: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.extend(keys.tolist())
+        return whole(images, keys, *rest)
+
+    monkeypatch.setattr(training, "augment", counted)
+    trainer = Trainer(cohort, tmp_path / "run", replace(TINY, epochs=1), cache_dir=cache_dir)
+    trainer.fit()
+    train_keys = set(trainer.loader.dataset.keys.tolist())
+    assert seen
+    assert set(seen) <= train_keys
+    assert not set(seen) & set(trainer.selection.dataset.keys.tolist())
+
+
+def test_metrics_are_means_over_films(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
+    """Fault 12: a mean of batch means weighs the films of a short last batch more."""
+    for batch_size in (4, 7, 16):
+        trainer = Trainer(cohort, tmp_path / "x", replace(TINY, batch_size=batch_size), cache_dir=cache_dir)
+        predicted, labelled = training.predict_loader(
+            trainer.ema.module, trainer.selection, trainer.preprocessing, trainer.accelerator, "fp32")
+        part = cohort.split("selection")
+        assert len(predicted) == len(part)
+        np.testing.assert_allclose(labelled, part["months"])
+        if batch_size == 4:
+            first = np.abs(predicted - labelled).mean()
+        assert np.abs(predicted - labelled).mean() == pytest.approx(first, abs=1e-3)
+
+
+def test_training_error_counts_only_the_films_it_saw(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
+    """Fault 12: dropped batches counted in the denominator. Without learning, the mean is known."""
+    config = replace(TINY, lr=0.0, output="linear", augmentation=None, batch_size=9, epochs=1, loss="l1")
+    trainer = Trainer(cohort, tmp_path / "run", config, cache_dir=cache_dir)
+    trainer.network.head[3].p = 0.0  # no dropout, so that the same films give the same error
+    order = list(trainer.sampler)[: len(trainer.loader) * 9]
+    data = trainer.loader.dataset
+    with torch.no_grad():
+        images = torch.stack([data[i]["image"] for i in order])
+        sex = torch.stack([data[i]["sex"] for i in order])
+        months = trainer.network.train()(standardise(to_unit(images), trainer.preprocessing), sex)
+    expected = np.abs(months.numpy() - data.months[order]).mean()
+    loss, mae = trainer._one_epoch()
+    assert mae == pytest.approx(expected, rel=1e-4)
+    assert loss == pytest.approx(expected / 12, rel=1e-4)
+
+
+def test_mixed_precision_is_really_used(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
+    """Fault 6: "AMP" in the README and no autocast in the code."""
+    kinds: set[torch.dtype] = set()
+    for precision in ("fp32", "bf16", "fp16"):
+        trainer = Trainer(cohort, tmp_path / precision, replace(TINY, epochs=1, precision=precision),
+                          cache_dir=cache_dir)
+        kinds.clear()
+        hook = trainer.network.head[1].register_forward_hook(lambda _m, _i, out: kinds.add(out.dtype))
+        trainer.fit()
+        hook.remove()
+        assert kinds == {training.DTYPES[precision]}
+        assert trainer.scaler.is_enabled() == (precision == "fp16")
+
+
+def test_gradients_are_unscaled_before_they_are_clipped(cohort: Cohort, tmp_path: Path, cache_dir: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 6: clipping scaled gradients. The scale must not change the norm that the clip sees."""
+    norms: dict[float, list[float]] = {}
+    whole = training.nn.utils.clip_grad_norm_
+
+    for scale in (2.0**4, 2.0**12):
+        seen = norms.setdefault(scale, [])
+
+        def watched(parameters, limit: float, seen=seen) -> torch.Tensor:
+            norm = whole(parameters, limit)
+            seen.append(float(norm))
+            return norm
+
+        monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", watched)
+        trainer = Trainer(cohort, tmp_path / "run", replace(TINY, epochs=1, precision="fp16"), cache_dir=cache_dir)
+        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        trainer._one_epoch()
+    low, high = norms.values()
+    assert low[0] == pytest.approx(high[0], rel=0.05)
+
+
+def test_accumulated_steps_equal_one_large_batch(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
+    """Two steps of 10 make the update of one of 20 (no BatchNorm and no dropout in the way)."""
+    weights = []
+    for batch_size, accumulate in ((20, 1), (10, 2)):
+        torch.manual_seed(0)
+        config = replace(TINY, batch_size=batch_size, grad_accum=accumulate, epochs=1)
+        trainer = Trainer(cohort, tmp_path / "run", config, cache_dir=cache_dir)
+        trainer.network.head[3].p = 0.0
+        trainer._one_epoch()
+        assert trainer.update == 3
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.network.parameters()]))
+    # float32 sums in another order; AdamW's first steps turn tiny gradients into full steps, hence the tolerance
+    difference = (weights[0] - weights[1]).abs()
+    assert difference.mean() < 1e-5
+
+
+@pytest.mark.parametrize(("update", "factor"), [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.5), (100, 0.0)])
+def test_warm_up_and_cosine_by_hand(update: int, factor: float) -> None:
+    assert lr_factor(update, 100, 0.1) == pytest.approx(factor, abs=1e-9)
+
+
+def test_precision_names_are_checked() -> None:
+    assert choose_precision("fp16", torch.device("cpu")) == "fp16"
+    assert choose_precision("auto", torch.device("cpu")) in ("bf16", "fp32")
+    with pytest.raises(BoneXageError, match="fp8"):
+        choose_precision("fp8", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("batch_size", "words"), [(8, "--batch-size 4 --grad-accum 2, "), (1, "--image-size"),
+                                                   (5, "--batch-size 2 --grad-accum 3, which makes updates of 6 ")])
+def test_out_of_memory_says_what_to_try(cohort: Cohort, tmp_path: Path, cache_dir: Path, batch_size: int, words: str,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(training, "augment", full)
+    with pytest.raises(BoneXageError, match=words):
+        train(cohort, tmp_path / "run", replace(TINY, batch_size=batch_size), cache_dir=cache_dir)
+
+
+def test_too_few_films_are_refused(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
+    with pytest.raises(BoneXageError, match="--batch-size"):
+        train(cohort, tmp_path / "run", replace(TINY, batch_size=1000), cache_dir=cache_dir)
+
+
+class Bomb:
+    """Unpickling this writes a file: the sign that code from a checkpoint ran."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = str(mark)
+
+    def __reduce__(self):
+        return (open, (self.mark, "w"))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "junk", "empty", "truncated", "foreign", "absent"])
+def test_a_checkpoint_from_outside_is_refused_and_never_run(run: Path, tmp_path: Path, kind: str) -> None:
+    """Fault 16: loading a pickled checkpoint runs its code."""
+    from safetensors.torch import save_file
+
+    # torch.load would itself read a name that ends in .safetensors without unpickling it
+    path = tmp_path / ("model.pt" if kind in ("pickle", "torch") else "model.safetensors")
+    mark = tmp_path / "ran"
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Bomb(mark)))
+    elif kind == "torch":
+        torch.save({"model": Bomb(mark)}, path)
+    elif kind == "junk":
+        path.write_bytes(b"not a checkpoint" * 100)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        path.write_bytes((run / "model.safetensors").read_bytes()[:-1000])
+    elif kind == "foreign":
+        save_file({"w": torch.zeros(2)}, path)
+    with pytest.raises(BoneXageError, match=r"model\.") as caught:
+        load_model(path)
+    assert not mark.exists()
+    assert "\n" not in str(caught.value)
+
+
+def test_saving_twice_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    from bonexage_utils.checkpoints import save_model
+
+    model, preprocessing, description = load_model(run / "model.safetensors")
+    for name in ("a", "b"):
+        save_model(tmp_path / name, model, model.state_dict(), preprocessing, description["training"])
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

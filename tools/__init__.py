@@ -1,0 +1,1 @@
+"""For maintainers: what builds, checks and measures the course. Not part of the installed package."""

@@ -1,0 +1,211 @@
+"""Teach a backbone what a hand is: on phantoms, it learns to name the state of every ossification centre.
+
+    bonexage phantom PHANTOMS --n 12000 --seed 1000
+    python -m tools.benchmarks.pretrain PHANTOMS --out bonexage_utils/weights
+
+Targets, per centre: is it there, how wide is it beside the shaft, how far has it fused. Neither the sex nor the bone
+age is among inputs or targets. Each centre reads the network's map through an attention of its own, so that no pooling
+of the course is favoured. Half of the updates see small films, which are quick, and only the last fifth large ones.
+Films are turned, stretched, regraded, shaded and sampled well or badly, so that what is learned carries over to films
+of another kind.
+
+On a GPU: `--backbone convnext_tiny --size 320 --batch-size 128` with as many phantoms as you have time to draw.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+import torch.nn.functional as F
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bonexage_utils.augment import augment
+from bonexage_utils.batches import EpochSampler, film_key, standardise, to_unit
+from bonexage_utils.cohort import Cohort, load_cohort
+from bonexage_utils.devices import DTYPES, choose_precision
+from bonexage_utils.images import Preprocessing, cached_images, measure_intensity
+from bonexage_utils.model import Features, parameter_groups
+from bonexage_utils.phantom.anatomy import APPEARANCE
+from bonexage_utils.phantom.dataset import COHORT_FILE, TRUTH_FILE
+from bonexage_utils.settings import Augmentation
+from bonexage_utils.training import lr_factor
+from bonexage_utils.weights import save_weights
+from tools.benchmarks.table import hardware
+
+CENTRES = tuple(APPEARANCE)
+STATES = ("present", "emr", "fusion")
+AUGMENTATION = Augmentation(contrast=0.25, gamma=0.25, noise=0.03)
+STAGES = {0.0: 0.6, 0.5: 0.8, 0.8: 1.0}  # from this share of all updates on: this share of the full size
+SHADE = 0.25  # SD of the log of a film's local gain
+WIDTH_SCALE = 0.1  # an epiphysis's relative width counts as much as its presence when it is off by so much
+
+
+class CentreStates(nn.Module):
+    """A map (B, C, h, w) to the logits of each centre's presence and fusion and to its width: (B, centres, 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention = nn.Conv2d(channels, len(CENTRES), 1)
+        self.weight = nn.Parameter(torch.randn(len(CENTRES), channels, len(STATES)) * channels**-0.5)
+        self.bias = nn.Parameter(torch.tensor([0.0, 0.8, -1.0]).repeat(len(CENTRES), 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        where = self.attention(features).flatten(2).softmax(-1)
+        read = torch.einsum("bnp,bcp->bnc", where, features.flatten(2))
+        return torch.einsum("bnc,ncs->bns", read, self.weight) + self.bias
+
+
+def wake(body: nn.Module) -> None:
+    """Draw the weights anew, each layer as large as keeps its input's variance (LeCun et al. 1998).
+
+    timm draws ConvNeXt's with an SD of 0.02 whatever a layer's width and starts each block at a millionth: made for 300
+    epochs of a million images. A narrow network of a few thousand updates hardly leaves such a start.
+    """
+    for module in body.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+    for name, parameter in body.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.constant_(parameter, 0.5)
+
+
+def read_states(cohort: Cohort, table: pd.DataFrame) -> Tensor:
+    """float32 (films, centres, 3): presence 0/1, relative width, fusion 0–1."""
+    truth = pd.read_csv(cohort.root / TRUTH_FILE, dtype={"id": str}).set_index("id").loc[table["id"]]
+    return torch.tensor(np.stack(
+        [truth[[f"{state}_{centre}" for state in STATES]].to_numpy(np.float32) for centre in CENTRES], 1))
+
+
+def state_loss(said: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy of presence and of fusion, smooth L1 of the width of what is there; said, truth (B, centres, 3)."""
+    there = truth[..., 0]
+    presence = F.binary_cross_entropy_with_logits(said[..., 0], there)
+    fusion = F.binary_cross_entropy_with_logits(said[..., 2], truth[..., 2])
+    off = F.smooth_l1_loss(said[..., 1] / WIDTH_SCALE, truth[..., 1] / WIDTH_SCALE, reduction="none")
+    return presence + fusion + (off * there).sum() / there.sum().clamp(min=1)
+
+
+def stage_size(size: int, done: float) -> int:
+    """The side (px, whole sixteens) of films when the share `done` of all updates is behind."""
+    return round(size * STAGES[max(begin for begin in STAGES if begin <= done)] / 16) * 16
+
+
+def coarsen(images: Tensor, side: int, rng: np.random.Generator) -> Tensor:
+    """Square films at another side, sampled well (area) or, one batch in four, badly (nearest), as films come."""
+    return F.interpolate(images, (side, side), mode=str(rng.choice(["area", "nearest"], p=[0.75, 0.25])))
+
+
+def shade(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Each film brighter here and darker there, smoothly, as consoles level them: (B, 1, S, S), 0–1 scale."""
+    field = torch.from_numpy(rng.normal(0.0, SHADE, (len(images), 1, 4, 4)).astype(np.float32)).to(images.device)
+    return (images * F.interpolate(field, images.shape[-2:], mode="bicubic", align_corners=True).exp()).clamp(0, 1)
+
+
+def stretch(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """A batch at a height and a width of its own, each sixteen pixels more or less."""
+    height, width = (images.shape[-1] + int(px) for px in rng.choice([-16, 0, 16], 2))
+    return F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
+
+
+@torch.inference_mode()
+def score(network: nn.Module, films: np.ndarray, rows: np.ndarray, truth: Tensor, preprocessing: Preprocessing,
+          typical: Tensor) -> dict[str, float]:
+    """Errors on films as they are; `typical` (centres, 3) is the constant answer they are compared with."""
+    network.eval()
+    said = torch.cat([network(standardise(to_unit(torch.from_numpy(films[part])[:, None]), preprocessing))
+                      for part in np.array_split(rows, max(1, len(rows) // 64))])
+    there = truth[..., 0] > 0.5
+
+    def off(value: Tensor, state: int) -> float:
+        error = (value - truth[..., state]).abs()
+        return round(float(error[there].mean() if state == 1 else error.mean()), 4)
+
+    constant = typical.expand_as(truth)
+    return {
+        "films": len(rows),
+        "presence_accuracy": round(float(((said[..., 0] > 0) == there).float().mean()), 4),
+        "presence_accuracy_of_the_commonest": round(float(((constant[..., 0] > 0.5) == there).float().mean()), 4),
+        "width_error": off(said[..., 1], 1), "width_error_of_the_mean": off(constant[..., 1], 1),
+        "fusion_error": off(said[..., 2].sigmoid(), 2), "fusion_error_of_the_mean": off(constant[..., 2], 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cohort", type=Path, help="a folder written by `bonexage phantom`")
+    parser.add_argument("--out", type=Path, default=Path("bonexage_utils/weights"))
+    parser.add_argument("--backbone", default="resnet10t")
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    cohort = load_cohort(args.cohort)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision("auto", device)
+    cache = cached_images(cohort.table["image"].tolist(), args.size)
+    held_out = cohort.table["split"] == "calibration"
+    rows, others = (cohort.table.index[part].to_numpy() for part in (~held_out, held_out))
+    truth, others_truth = (read_states(cohort, cohort.table.loc[part]) for part in (rows, others))
+    keys = torch.tensor([film_key(film) for film in cohort.table.loc[rows, "id"]])
+    preprocessing = Preprocessing(args.size, *measure_intensity(cache.array, rows))
+    torch.manual_seed(args.seed)
+    features = Features(args.backbone)
+    wake(features.body)
+    network = nn.Sequential(features, CentreStates(features.channels)).to(device, memory_format=torch.channels_last)
+    ema = ModelEmaV3(network, decay=0.999, use_warmup=True)
+    optimizer = torch.optim.AdamW(parameter_groups(network, 0.05), lr=args.lr, fused=True)
+    sampler = EpochSampler(len(rows), args.seed, args.batch_size)
+    updates, update, started = args.epochs * len(sampler) // args.batch_size, 0, time.perf_counter()
+    bar = tqdm(total=updates, unit="update", mininterval=5)
+    for epoch in range(args.epochs):
+        sampler.epoch = epoch
+        network.train()
+        for batch in np.array_split(np.fromiter(sampler, int), len(sampler) // args.batch_size):
+            rng = np.random.default_rng([args.seed, update])
+            images = to_unit(torch.from_numpy(cache.array[rows[batch]])[:, None].to(device))
+            images = coarsen(images, stage_size(args.size, update / updates), rng)
+            images = stretch(augment(images, keys[batch].to(device), epoch, args.seed, AUGMENTATION), rng)
+            images = shade(images, rng)
+            images = standardise(images, preprocessing).to(memory_format=torch.channels_last)
+            with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
+                maps = network[0](images)
+            loss = state_loss(network[1](maps.float()), truth[batch].to(device))
+            for group in optimizer.param_groups:
+                group["lr"] = args.lr * lr_factor(update, updates, 0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            update += 1
+            ema.update(network, step=update)
+            bar.update()
+            bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
+    minutes = (time.perf_counter() - started) / 60
+    bar.close()
+    result = score(ema.module, cache.array, others, others_truth, preprocessing, truth.mean(0))
+    record = {
+        "backbone": args.backbone,
+        "task": f"presence, relative width and fusion of {len(CENTRES)} centres; no sex, no bone age",
+        "read_by": "one attention per centre over the last map, none of the course's poolings",
+        "command": f"python -m tools.benchmarks.pretrain PHANTOMS --backbone {args.backbone} --size {args.size} "
+                   f"--epochs {args.epochs} --batch-size {args.batch_size} --lr {args.lr} --seed {args.seed}",
+        "cohort": pd.read_json(args.cohort / COHORT_FILE, typ="series").to_dict(), "films_trained_on": len(rows),
+        "size_px": args.size, "seed": args.seed, "updates": updates, "minutes": round(minutes, 1),
+        "hardware": hardware(), "torch": torch.__version__.split("+")[0], "timm": timm.__version__,
+        "films_per_second": round(updates * args.batch_size / minutes / 60, 1), "score": result,
+    }
+    path = save_weights(args.backbone, ema.module[0].body.state_dict(), record, args.out)
+    print(f"{path}: {result}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The browsable site: executed notebooks into HTML pages that need nothing from the network."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from bonexage_utils.errors import BoneXageError
+from tools import ledger
+from tools.site.offsite import offsite_references
+
+PLAIN_INDEX = "# Notebooks\n"
+TOCTREE = "\n```{{toctree}}\n:glob:\n:hidden:\n\n[0-9][0-9]_*\n{pages}\n```\n"
+
+
+def build_site(notebooks: Path, out: Path, index: Path | None = None) -> list[str]:
+    """Write the pages of all notebooks in `notebooks` into `out`; what Sphinx warned of comes back.
+
+    `index` is the Markdown of the first page; other Markdown beside it becomes a page of its own. The ledger of the
+    run, where `out` has one, goes below the first.
+    """
+    try:
+        from sphinx.cmd.build import build_main
+    except ImportError as error:
+        raise BoneXageError('the site needs Sphinx and myst-nb: pip install -e ".[notebooks]"') from error
+    found = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise BoneXageError(f"no executed notebooks in {notebooks}: run `make course`")
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in out.glob("*.html"):  # a page of a notebook that was renamed would stay for ever
+        stale.unlink()
+    with tempfile.TemporaryDirectory(prefix="bonexage-site-") as temporary:
+        pages = Path(temporary) / "pages"
+        pages.mkdir()
+        for path in found:
+            notebook = nbformat.read(path, as_version=4)
+            # Widget state pulls the widget manager from a CDN, for widgets that need a kernel anyway.
+            notebook.metadata.pop("widgets", None)
+            nbformat.write(notebook, pages / path.name)
+        text, others = PLAIN_INDEX, []
+        if index and index.is_file():
+            text = index.read_text(encoding="utf-8")
+            others = sorted(path for path in index.parent.glob("*.md") if path != index)
+        for page in others:
+            linked = page.read_text(encoding="utf-8").replace(f"]({index.name})", "](index.md)")
+            (pages / page.name).write_text(linked, encoding="utf-8")
+        rows = ledger.read(out)
+        if rows:
+            text += f"\n## This run\n\nProfile `{rows[0].profile}`.\n\n{ledger.markdown(rows)}\n"
+        text += TOCTREE.format(pages="\n".join(page.stem for page in others))
+        (pages / "index.md").write_text(text, encoding="utf-8")
+        log = Path(temporary) / "warnings.txt"
+        configuration = str(Path(__file__).parent)
+        options = ["-q", "-E", "-c", configuration, "-d", f"{temporary}/doctrees", "-w", str(log)]
+        code = build_main(["-b", "html", *options, str(pages), str(out)])
+        warnings = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        warnings = [line.replace(f"{pages}/", "") for line in warnings if line.strip()]
+    if code or not (out / "index.html").is_file():
+        why = warnings[-1] if warnings else f"exit code {code}"
+        raise BoneXageError(f"Sphinx could not build the site: {why}")
+    shutil.rmtree(out / ".doctrees", ignore_errors=True)
+    leaving = offsite_references(out)
+    if leaving:
+        shown = "; ".join(leaving[:5])
+        raise BoneXageError(f"{len(leaving)} references leave the site: {shown}: embed what they point to")
+    return warnings
