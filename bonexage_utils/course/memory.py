@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from bonexage_utils.course.sliders import with_picture
+from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.devices import DTYPES
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.model import BoneAgeNet
@@ -140,10 +140,6 @@ def draw_memory(laws: dict[str, Law], batches: tuple[int, ...] = TWIN_BATCHES) -
 
 
 def choose_batch(laws: dict[str, Law]) -> Any:
-    """A slider over the films of a step and the picture of `draw_memory`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_memory(laws)
-    slider = ipywidgets.IntSlider(value=16, min=FEWEST, max=MOST, step=1, description="films a step")
-    return with_picture(slider, lambda films: draw_memory(laws, (films,)))
+    """A slider over the films of a step and the picture of `draw_memory`, or its static twin."""
+    return slider_or_twin(lambda films: draw_memory(laws, (films,)), lambda: draw_memory(laws), value=16, min=FEWEST,
+                          max=MOST, step=1, description="films a step")

@@ -22,6 +22,20 @@ def average_child(sex: str, age_months: float) -> Child:
     return grow(sex, age_months, np.random.default_rng(0), tempo=0.0, jitter=False)
 
 
+def slider_or_twin(draw: Callable[[Any], Picture], twin: Callable[[], Picture], control: str = "IntSlider",
+                   **traits: Any) -> Any:
+    """A slider, the picture that `draw` makes of its value, and that picture's alt text, both of which follow it.
+
+    `control` names the widget of ipywidgets (7.7 or later) and `traits` are its settings, as `value`, `min`, `max`,
+    `step`, `description`. Where ipywidgets cannot be imported, what `twin` draws: the same at some values, static.
+    """
+    try:
+        import ipywidgets
+    except ImportError:
+        return twin()
+    return with_picture(getattr(ipywidgets, control)(**traits), draw)
+
+
 def with_picture(slider: Any, draw: Callable[[int], Picture]) -> Any:
     """The slider, the picture that `draw` makes of its value, and that picture's alt text: both follow the slider."""
     import ipywidgets
