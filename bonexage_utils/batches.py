@@ -1,4 +1,4 @@
-"""From cached bytes to what the network sees: batches of uint8, then augmentation and scaling on the device."""
+"""Films in batches: the data set over the cached bytes, the order of an epoch, the loaders."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.images import Preprocessing, cached_images
+from bonexage_utils.images import cached_images
 
 SEX_CODE = {"F": 0, "M": 1}
-PIXEL_MAX = 255.0
 
 
 class FilmDataset(Dataset):
@@ -109,13 +108,3 @@ def train_loader(dataset: FilmDataset, batch_size: int, seed: int, workers: int 
 def eval_loader(dataset: FilmDataset, batch_size: int, workers: int = 0) -> DataLoader:
     """Every film once, in the order of the table."""
     return DataLoader(dataset, batch_size, num_workers=workers)
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 (B, 1, S, S) to float32 on the 0–1 scale."""
-    return images.float() / PIXEL_MAX
-
-
-def standardise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """0–1 scale to the network's: minus the mean, over the standard deviation of the training films."""
-    return (images - preprocessing.mean) / preprocessing.std

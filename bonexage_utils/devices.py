@@ -1,12 +1,16 @@
 """What the machine is asked to compute in: number formats, memory, and the way from bytes to the network's input."""
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.images import Preprocessing
 from bonexage_utils.settings import TrainConfig
 
+PIXEL_MAX = 255.0
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -36,3 +40,31 @@ def fit_in_memory(config: TrainConfig) -> str:
     half = config.batch_size // 2
     accumulate = math.ceil(config.batch_size * config.grad_accum / half)
     return f"try --batch-size {half} --grad-accum {accumulate}, which makes updates of {half * accumulate} films"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """A `with` block in which the forward pass runs in "fp32", or mixed with "bf16" or "fp16"."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Grey levels 0–255, uint8 or float, to float32 on the 0–1 scale."""
+    return images.float() / PIXEL_MAX
+
+
+def standardise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """0–1 scale to the network's: minus the mean, over the standard deviation of the training films."""
+    return (images - preprocessing.mean) / preprocessing.std
+
+
+def to_network(films: Tensor, preprocessing: Preprocessing, device: torch.device | str | None = None,
+               change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Letterboxed films, grey levels (B, S, S) or (B, 1, S, S), as the network takes them: float32 (B, 1, S, S).
+
+    Moved to `device` as they are, if one is given, then scaled to 0–1, changed by `change` (an augmentation, say),
+    standardised, and laid out channels-last.
+    """
+    images = to_unit(films.to(device) if device is not None else films)
+    images = images[:, None] if images.ndim == 3 else images
+    images = change(images) if change is not None else images
+    return standardise(images, preprocessing).to(memory_format=torch.channels_last)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.checkpoints import KEY, load_model
+from bonexage_utils.devices import to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_file
 from bonexage_utils.images import Preprocessing
@@ -27,7 +27,7 @@ class _FromBytes(nn.Module):
         self.model, self.preprocessing = model, preprocessing
 
     def forward(self, film: Tensor, sex: Tensor) -> Tensor:
-        return self.model(standardise(to_unit(film), self.preprocessing), sex)
+        return self.model(to_network(film, self.preprocessing), sex)
 
 
 def export_onnx(checkpoint: Path | str, out: Path | str) -> float:

@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +20,8 @@ from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_folder, only_writer
 
 CACHE_VERSION = 2
+AHEAD = 64  # films read before they are needed
+T = TypeVar("T")
 
 
 def letterbox(image: np.ndarray, size: int) -> np.ndarray:
@@ -33,6 +38,33 @@ def letterbox(image: np.ndarray, size: int) -> np.ndarray:
     top, left = (size - new_height) // 2, (size - new_width) // 2
     square[top : top + new_height, left : left + new_width] = resized
     return square
+
+
+def read_films(paths: Sequence[str], make: Callable[[np.ndarray, int], T], workers: int | None = None,
+               ahead: int = AHEAD) -> Iterator[T | str]:
+    """In order, what `make` makes of each film, uint8 (height, width), and its place in `paths`; for a film that cannot
+    be read, the one-line reason.
+
+    `workers` threads read (OpenCV releases the interpreter's lock), None takes one per core; at most `ahead` films are
+    read before they are taken.
+    """
+    def read(place: int) -> T | str:
+        try:
+            return make(read_gray(paths[place]), place)
+        except BoneXageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        waiting: deque[Future[T | str]] = deque()
+        try:
+            for place in range(len(paths)):
+                waiting.append(pool.submit(read, place))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # whoever stops taking does not wait for films that nobody wants
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -67,8 +99,8 @@ def cached_images(
     """Every film letterboxed to (size, size), decoded once and kept as one array of bytes.
 
     The cache lives in `cache_dir` (the user's cache folder if None) under a name made from the files and the
-    settings, so a changed film or another size makes a new one. It appears whole or not at all. `workers` threads
-    decode (OpenCV releases the interpreter's lock); None takes one per core.
+    settings, so a changed film or another size makes a new one. It appears whole or not at all. `workers` as for
+    `read_films`.
 
     Raises BoneXageError if the cache cannot be written.
     """
@@ -78,7 +110,7 @@ def cached_images(
             with only_writer(folder, wait=True):
                 if not folder.is_dir():  # else another process made it while this one waited
                     with atomic_folder(folder) as temporary:
-                        _write_cache(temporary, paths, size, workers or os.cpu_count() or 1)
+                        _write_cache(temporary, paths, size, workers)
     except OSError as error:
         need = len(paths) * size * size / 2**30
         raise BoneXageError(
@@ -89,26 +121,23 @@ def cached_images(
     return CachedImages(array, {int(row): reason for row, reason in failures.items()}, folder)
 
 
-def _write_cache(folder: Path, paths: list[str], size: int, workers: int) -> None:
+def _write_cache(folder: Path, paths: list[str], size: int, workers: int | None) -> None:
     array = np.lib.format.open_memmap(
         folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(paths), size, size)
     )
     if hasattr(os, "posix_fallocate"):  # a full disk is an error here; at a write to mapped memory it kills Python
         with open(folder / "images.npy", "rb+") as handle:
             os.posix_fallocate(handle.fileno(), 0, max(1, array.nbytes))
+    films = read_films(paths, lambda film, _: letterbox(film, size), workers)
     failures: dict[int, str] = {}
-
-    def work(row: int) -> None:
-        try:
-            array[row] = letterbox(read_gray(paths[row]), size)
-        except BoneXageError as error:
-            failures[row] = str(error)
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(tqdm(pool.map(work, range(len(paths))), total=len(paths), desc="reading films", unit="film",
-                  leave=False, mininterval=0.5))
+    for row, film in enumerate(tqdm(films, total=len(paths), desc="reading films", unit="film", leave=False,
+                                    mininterval=0.5)):
+        if isinstance(film, str):
+            failures[row] = film
+        else:
+            array[row] = film
     array.flush()
-    (folder / "failures.json").write_text(json.dumps(dict(sorted(failures.items()))))
+    (folder / "failures.json").write_text(json.dumps(failures))
 
 
 @dataclass(frozen=True)
@@ -129,10 +158,11 @@ class Preprocessing:
         return asdict(self)
 
 
-def measure_intensity(array: np.ndarray, rows: np.ndarray, most: int = 2000) -> tuple[float, float]:
-    """Mean and standard deviation on the 0–1 scale over at most `most` evenly spaced films of `rows`."""
-    picked = rows[:: max(1, len(rows) // most)]
-    films = array[picked].astype(np.float32) / 255.0
-    return float(films.mean()), float(max(films.std(), 1e-3))
-
-
+def measure_intensity(array: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation, on the 0–1 scale, of all pixels of the films `rows` of `array`, uint8 (n, S, S)."""
+    counts = np.zeros(256)
+    for row in rows:  # a histogram needs no copy of the film as floats
+        counts += cv2.calcHist([array[row]], [0], None, [256], (0, 256))[:, 0]
+    levels = np.arange(256) / 255.0
+    mean = np.average(levels, weights=counts)
+    return float(mean), float(max(np.sqrt(np.average((levels - mean) ** 2, weights=counts)), 1e-3))

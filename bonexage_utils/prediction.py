@@ -3,9 +3,9 @@
 import json
 import shutil
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, product
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,20 +14,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 from tqdm import tqdm
 
-from bonexage_utils.batches import SEX_CODE, standardise, to_unit
+from bonexage_utils.batches import SEX_CODE
 from bonexage_utils.calibration import Calibration
 from bonexage_utils.checkpoints import load_model
-from bonexage_utils.decoding import read_gray
-from bonexage_utils.devices import out_of_memory
+from bonexage_utils.devices import out_of_memory, to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import StopRequest, atomic_file, file_hash, only_writer
-from bonexage_utils.images import letterbox
+from bonexage_utils.images import letterbox, read_films
 
 PART = 512  # films put aside at a time
-AHEAD = 64  # films read before they are needed
 # Test-time augmentation: the film as it is and moved by this share of its side each way. A network whose map is coarse
 # answers a little differently when bones fall otherwise on its grid; the mean of nine answers is steadier.
 VIEWS = tuple(product((0.0, -0.04, 0.04), repeat=2))
+SEX_UNKNOWN = "sex unknown: give --sex M or F, a sex column, or --unknown-sex mean"
+T = TypeVar("T")
 COLUMNS = ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "high_months", "error"]
 
 
@@ -70,33 +70,33 @@ class Predictor:
 
         Raises BoneXageError for an unknown sex if that is an error here.
         """
-        images = to_unit(torch.from_numpy(films)[:, None].to(self.device))
         unknown = np.array([sex not in SEX_CODE for sex in sexes])
         if self.uses_sex and unknown.any() and self.unknown_sex == "error":
-            raise BoneXageError("sex unknown: give --sex M or F, a sex column, or --unknown-sex mean")
+            raise BoneXageError(SEX_UNKNOWN)
         codes = torch.tensor([SEX_CODE.get(sex, 0) for sex in sexes], device=self.device)
         where = torch.from_numpy(unknown).to(self.device)
-        said = [self._view_months(moved(images, *view), codes, where) for view in (VIEWS if self.tta else VIEWS[:1])]
-        return torch.stack(said).double().mean(0).cpu().numpy()
+        views = VIEWS if self.tta else VIEWS[:1]
+        months = [self._view_months(torch.from_numpy(films), view, codes, where) for view in views]
+        return torch.stack(months).double().mean(0).cpu().numpy()
 
-    def _view_months(self, images: Tensor, codes: Tensor, unknown: Tensor) -> Tensor:
-        images = standardise(images, self.preprocessing).to(memory_format=torch.channels_last)
+    def _view_months(self, films: Tensor, view: tuple[float, float], codes: Tensor, unknown: Tensor) -> Tensor:
+        images = to_network(films, self.preprocessing, self.device, lambda unit: moved(unit, *view))
         months = self.model(images, codes)
         if self.uses_sex and unknown.any():
             months = torch.where(unknown, self.model.mean_over_sexes(images), months)
         return months
 
-    def stream(self, films: pd.DataFrame, batch_size: int = 16, workers: int = 4) -> Iterator[list[dict]]:
+    def stream(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None) -> Iterator[list[dict]]:
         """Batch by batch, one row for each of `films` (columns `id`, `image`, `sex`, and `error` for rows that cannot
         be used), in order, with the columns of `COLUMNS`. A film that cannot be read, or whose sex is unknown, keeps
-        its row and says why in `error`. `workers` threads read ahead of the network, at most `AHEAD` films.
+        its row and says why in `error`. `workers` threads read ahead of the network (see `images.read_films`).
 
         Raises BoneXageError when memory runs out.
         """
         rows = films.to_dict("records")
         hidden = {"disable": True} if len(rows) < 20 else {}
         with tqdm(total=len(rows), desc="predicting", unit="film", leave=False, mininterval=0.5, **hidden) as bar:
-            for batch in _batched(_read_ahead(rows, self._read, workers), batch_size):
+            for batch in batched(self._with_films(rows, workers), batch_size):
                 try:
                     yield self._predict_batch(batch)
                 except RuntimeError as error:
@@ -106,7 +106,7 @@ class Predictor:
                                         f"try --batch-size {max(1, batch_size // 2)}") from None
                 bar.update(len(batch))
 
-    def predict(self, films: pd.DataFrame, batch_size: int = 16, workers: int = 4) -> pd.DataFrame:
+    def predict(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None) -> pd.DataFrame:
         """What `stream` says, as one table, with intervals."""
         rows = [row for batch in self.stream(films, batch_size, workers) for row in batch]
         return self.with_intervals(rows)
@@ -119,16 +119,14 @@ class Predictor:
             ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))
         return table.assign(**ends)
 
-    def _read(self, row: dict) -> np.ndarray | str:
-        """The letterboxed film, or the reason why there is none."""
-        if row.get("error"):
-            return row["error"]
-        if self.uses_sex and row["sex"] not in SEX_CODE and self.unknown_sex == "error":
-            return "sex unknown: give --sex M or F, a sex column, or --unknown-sex mean"
-        try:
-            return letterbox(read_gray(row["image"]), self.preprocessing.image_size)
-        except BoneXageError as error:
-            return str(error)
+    def _with_films(self, rows: list[dict], workers: int | None) -> Iterator[tuple[dict, np.ndarray | str]]:
+        """Each row with its letterboxed film, or with the reason why there is none; rows in error are not read."""
+        needs_sex = self.uses_sex and self.unknown_sex == "error"
+        errors = [row.get("error") or (SEX_UNKNOWN if needs_sex and row["sex"] not in SEX_CODE else "") for row in rows]
+        paths = [row["image"] for row, error in zip(rows, errors, strict=True) if not error]
+        films = read_films(paths, lambda film, _: letterbox(film, self.preprocessing.image_size), workers)
+        for row, error in zip(rows, errors, strict=True):
+            yield row, error or next(films)
 
     def _predict_batch(self, batch: list[tuple[dict, np.ndarray | str]]) -> list[dict]:
         good = [(row, film) for row, film in batch if not isinstance(film, str)]
@@ -153,23 +151,11 @@ def moved(images: Tensor, right: float, down: float) -> Tensor:
     return pad(images, (right, -right, down, -down))  # pads where positive, crops where negative
 
 
-def _batched(items: Iterable, size: int) -> Iterator[list]:
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of `size`; the last may be shorter."""
     items = iter(items)
     while batch := list(islice(items, size)):
         yield batch
-
-
-def _read_ahead(rows: list[dict], read, workers: int) -> Iterator[tuple[dict, np.ndarray | str]]:
-    """Each row with what `read` makes of it, in order; at most `AHEAD` are read before they are needed."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: list[tuple[dict, Future]] = []
-        for row in rows:
-            waiting.append((row, pool.submit(read, row)))
-            if len(waiting) >= AHEAD:
-                first, future = waiting.pop(0)
-                yield first, future.result()
-        for row, future in waiting:
-            yield row, future.result()
 
 
 def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, batch_size: int = 16,

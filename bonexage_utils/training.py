@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import eval_loader, film_sets, standardise, to_unit, train_loader
+from bonexage_utils.batches import eval_loader, film_sets, train_loader
 from bonexage_utils.checkpoints import (
     count_parameters,
     load_state,
@@ -30,12 +31,39 @@ from bonexage_utils.checkpoints import (
     save_state,
 )
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.devices import DTYPES, choose_precision, fit_in_memory, out_of_memory
+from bonexage_utils.devices import autocast, choose_precision, fit_in_memory, out_of_memory, to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import StopRequest, atomic_file, only_writer
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
 from bonexage_utils.settings import TrainConfig
+
+
+def lr_factor(update: int, updates: int, warmup: float) -> float:
+    """Linear warm-up over the first share of all updates, then half a cosine to zero. A function, so that a resumed
+    run cannot disagree with an uninterrupted one."""
+    first = max(1, round(warmup * updates))
+    if update < first:
+        return (update + 1) / first
+    return 0.5 * (1.0 + math.cos(math.pi * (update - first) / max(1, updates - first)))
+
+
+def update_weights(network: nn.Module, optimizer: torch.optim.Optimizer, lr: float,
+                   scaler: torch.amp.GradScaler | None = None, clip: float | None = TrainConfig.clip) -> None:
+    """One update at the learning rate `lr` from the gradients that are there, and without them afterwards.
+
+    `scaler` is the one that scaled the loss, if one did. The order matters: unscale, then clip to the norm `clip` (else
+    the limit is on scaled gradients; None: no limit), then step.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)  # passes all on as it is
+    scaler.unscale_(optimizer)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), clip)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
 
 
 @torch.inference_mode()
@@ -46,9 +74,8 @@ def predict_loader(
     model.eval()
     predicted, labelled = [], []
     for batch in loader:
-        images = standardise(to_unit(batch["image"]), preprocessing).to(memory_format=torch.channels_last)
-        with torch.autocast(accelerator.device.type, DTYPES[precision], enabled=precision != "fp32"):
-            months = model(images, batch["sex"])
+        with autocast(accelerator.device, precision):
+            months = model(to_network(batch["image"], preprocessing), batch["sex"])
         months, truth = accelerator.gather_for_metrics((months, batch["months"]))
         predicted.append(months.cpu())
         labelled.append(truth.cpu())
@@ -170,12 +197,11 @@ class Trainer:
         bar = tqdm(self.loader, desc=f"epoch {self.epoch + 1}/{config.epochs}", unit="batch", leave=False,
                    initial=self.batch, mininterval=0.5, **self.hidden)
         for batch in bar:
-            images = to_unit(batch["image"])
-            if config.augmentation is not None:
-                images = augment(images, batch["key"], self.epoch, config.seed, config.augmentation)
-            images = standardise(images, self.preprocessing).to(memory_format=torch.channels_last)
+            change = None if config.augmentation is None else partial(
+                augment, keys=batch["key"], epoch=self.epoch, seed=config.seed, how=config.augmentation)
+            images = to_network(batch["image"], self.preprocessing, change=change)
             with self.accelerator.accumulate(self.model):
-                with torch.autocast(device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+                with autocast(device, self.precision):
                     months = self.model(images, batch["sex"])
                 loss = age_loss(months, batch["months"], config.loss)
                 if not torch.isfinite(loss):
@@ -196,15 +222,9 @@ class Trainer:
         return loss_sum / films, error_sum / films
 
     def _step(self, updates: int) -> None:
-        """One update. The order matters: unscale, then clip (else the limit is on scaled gradients), then step."""
         optimizer = self.optimizer.optimizer  # the scaler wants the bare one, not Accelerate's wrapper
-        for group in optimizer.param_groups:
-            group["lr"] = self.config.lr * lr_factor(self.update, updates, self.config.warmup)
-        self.scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self.scaler.step(optimizer)
-        self.scaler.update()
-        optimizer.zero_grad(set_to_none=True)
+        lr = self.config.lr * lr_factor(self.update, updates, self.config.warmup)
+        update_weights(self.network, optimizer, lr, self.scaler, self.config.clip)
         self.update += 1
         self.ema.update(self.network, step=self.update)
 
@@ -298,12 +318,3 @@ def _write_settings(trainer: Trainer, cohort: Cohort) -> None:
     if trainer.dropped:
         with atomic_file(trainer.out / "dropped.csv") as temporary:
             pd.DataFrame(trainer.dropped.items(), columns=["id", "reason"]).to_csv(temporary, index=False)
-
-
-def lr_factor(update: int, updates: int, warmup: float) -> float:
-    """Linear warm-up over the first share of all updates, then half a cosine to zero. A function, so that a resumed
-    run cannot disagree with an uninterrupted one."""
-    first = max(1, round(warmup * updates))
-    if update < first:
-        return (update + 1) / first
-    return 0.5 * (1.0 + math.cos(math.pi * (update - first) / max(1, updates - first)))

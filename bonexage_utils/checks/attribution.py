@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
-from bonexage_utils.batches import SEX_CODE, standardise, to_unit
+from bonexage_utils.batches import SEX_CODE
+from bonexage_utils.devices import to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import Picture, new_figure, style
 from bonexage_utils.model import BoneAgeNet
@@ -94,8 +95,7 @@ def baseline_film(film: np.ndarray, kind: str = "blurred") -> np.ndarray:
 
 def _standardised(predictor: Predictor, films: np.ndarray) -> Tensor:
     """Films (n, S, S), 0–255, as the network sees them."""
-    images = standardise(to_unit(torch.from_numpy(films)[:, None].to(predictor.device)), predictor.preprocessing)
-    return images.to(memory_format=torch.channels_last)
+    return to_network(torch.from_numpy(films), predictor.preprocessing, predictor.device)
 
 
 def _asker(predictor: Predictor, sex: str):

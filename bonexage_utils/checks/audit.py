@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from bonexage_utils.decoding import IMAGE_ENDINGS, PNG_SIGNATURE, read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import Picture, montage
 from bonexage_utils.files import atomic_file
-from bonexage_utils.images import letterbox
+from bonexage_utils.images import letterbox, read_films
 from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS
 
 # A fault stops a run or makes its result wrong; a note is worth a look, and may be right as it is.
@@ -47,31 +46,29 @@ RSNA_TRAINING_FILMS = 12_611  # Halabi et al., Radiology 2019;290:498
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is kept of a film: why it cannot be used, or thumbnail (SIDE, SIDE), digest, (height, width), format."""
+class Thumbnail:
+    """What is kept of a film: why it cannot be used, or a picture (SIDE, SIDE), digest, (height, width), format."""
 
     finding: str = ""
     detail: str = ""
-    thumbnail: np.ndarray | None = None
+    picture: np.ndarray | None = None
     digest: bytes = b""
     shape: tuple[int, int] = (1, 1)
     format: str = ""
 
 
-def look(path: str) -> Look:
-    """Read one film, once."""
-    if not Path(path).is_file():
-        return Look("missing", "no such file")
-    try:
-        film = read_gray(path)
-    except BoneXageError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        return Look("truncated" if "truncated" in reason else "unreadable", reason)
-    thumbnail = cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    if np.ptp(thumbnail) < BLANK_RANGE:
-        return Look("blank", f"all grey levels between {thumbnail.min()} and {thumbnail.max()}")
+def _thumbnail(film: np.ndarray, path: str) -> Thumbnail:
+    small = cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    if np.ptp(small) < BLANK_RANGE:
+        return Thumbnail("blank", f"all grey levels between {small.min()} and {small.max()}")
     digest = hashlib.blake2b(str(film.shape).encode() + film.tobytes(), digest_size=16).digest()
-    return Look("", "", thumbnail, digest, film.shape, _format(path))
+    return Thumbnail("", "", small, digest, film.shape, _format(path))
+
+
+def _unread(path: str, reason: str) -> Thumbnail:
+    if not Path(path).is_file():
+        return Thumbnail("missing", "no such file")
+    return Thumbnail("truncated" if "truncated" in reason else "unreadable", reason.removeprefix(f"{path}: "))
 
 
 def _format(path: str) -> str:
@@ -92,17 +89,18 @@ def audit(cohort: Cohort) -> pd.DataFrame:
     names are looked for in the folders of the films; so audit a whole cohort, not a sample of one.
     """
     table = cohort.table.reset_index(drop=True)
-    with ThreadPoolExecutor() as pool:
-        looks = list(tqdm(pool.map(look, table["image"]), total=len(table), desc="looking at films", unit="film",
-                          leave=False, mininterval=0.5))
-    rows = [(row, one.finding, one.detail) for row, one in enumerate(looks) if one.finding]
+    paths = table["image"].tolist()
+    read = read_films(paths, lambda film, place: _thumbnail(film, paths[place]))
+    thumbnails = [_unread(path, kept) if isinstance(kept, str) else kept for path, kept in zip(
+        paths, tqdm(read, total=len(paths), desc="looking at films", unit="film", leave=False, mininterval=0.5),
+        strict=True)]
+    rows = [(row, one.finding, one.detail) for row, one in enumerate(thumbnails) if one.finding]
     rows += _label_rows(table)
-    good = np.array([row for row, one in enumerate(looks) if not one.finding], int)
+    good = np.array([row for row, one in enumerate(thumbnails) if not one.finding], int)
     if len(good):
-        seen = [looks[row] for row in good]
         films = table.iloc[good].reset_index(drop=True)
         for check in (_duplicates, _near_duplicates, _orientation, _formats, _sizes):
-            rows += [(good[row], finding, detail) for row, finding, detail in check(films, seen)]
+            rows += [(good[row], *found) for row, *found in check(films, [thumbnails[row] for row in good])]
     ids, images = table["id"].to_numpy(), table["image"].to_numpy()
     found = [(ids[row], images[row], finding, detail) for row, finding, detail in rows]
     found += [*_unlabelled(table), *_label_files(cohort)]
@@ -124,9 +122,9 @@ def _label_rows(table: pd.DataFrame) -> Iterator[Row]:
             yield row, "unknown sex", f"{film.sex!r}, expected M or F"
 
 
-def _duplicates(films: pd.DataFrame, looks: list[Look]) -> Iterator[Row]:
+def _duplicates(films: pd.DataFrame, thumbnails: list[Thumbnail]) -> Iterator[Row]:
     ids, images, splits = (films[name].to_numpy() for name in ("id", "image", "split"))
-    for rows in films.groupby([one.digest for one in looks]).groups.values():
+    for rows in films.groupby([one.digest for one in thumbnails]).groups.values():
         if len(rows) == 1:
             continue
         files = {row: hashlib.sha256(Path(images[row]).read_bytes()).digest() for row in rows}
@@ -138,16 +136,16 @@ def _duplicates(films: pd.DataFrame, looks: list[Look]) -> Iterator[Row]:
                 yield row, "in two splits", ", ".join(f"{ids[other]} in {splits[other]}" for other in rows[:4])
 
 
-def _near_duplicates(films: pd.DataFrame, looks: list[Look], block: int = 1024) -> Iterator[Row]:
-    thumbnails = [one.thumbnail.astype(np.float32) for one in looks]
-    fine = np.stack([(t - cv2.GaussianBlur(t, (0, 0), COARSE_SIGMA)).ravel() for t in thumbnails])
+def _near_duplicates(films: pd.DataFrame, thumbnails: list[Thumbnail], block: int = 1024) -> Iterator[Row]:
+    pictures = [one.picture.astype(np.float32) for one in thumbnails]
+    fine = np.stack([(p - cv2.GaussianBlur(p, (0, 0), COARSE_SIGMA)).ravel() for p in pictures])
     fine -= fine.mean(axis=1, keepdims=True)
     fine /= np.maximum(np.linalg.norm(fine, axis=1, keepdims=True), 1e-6)
     best: dict[int, tuple[float, int]] = {}
     for start in range(0, len(fine), block):
         alike = fine[start:start + block] @ fine[start:].T
         for i, j in np.argwhere(alike > NEAR) + start:
-            if i < j and looks[i].digest != looks[j].digest:
+            if i < j and thumbnails[i].digest != thumbnails[j].digest:
                 for row, other in ((i, j), (j, i)):
                     best[row] = max(best.get(row, (0.0, 0)), (float(alike[i - start, j - start]), other))
     ids, splits = films["id"].to_numpy(), films["split"].to_numpy()
@@ -156,27 +154,27 @@ def _near_duplicates(films: pd.DataFrame, looks: list[Look], block: int = 1024) 
         yield row, "near-duplicate", f"like {ids[other]}{elsewhere} (correlation {correlation:.3f})"
 
 
-def _orientation(films: pd.DataFrame, looks: list[Look]) -> Iterator[Row]:
-    for row, variant in enumerate(find_turned(np.stack([one.thumbnail for one in looks]))):
+def _orientation(films: pd.DataFrame, thumbnails: list[Thumbnail]) -> Iterator[Row]:
+    for row, variant in enumerate(find_turned(np.stack([one.picture for one in thumbnails]))):
         if variant:
             finding, remedy = describe(variant)
             yield row, finding, f"more like the other films when {remedy}"
 
 
-def _formats(films: pd.DataFrame, looks: list[Look]) -> Iterator[Row]:
-    formats = pd.Series([one.format for one in looks])
+def _formats(films: pd.DataFrame, thumbnails: list[Thumbnail]) -> Iterator[Row]:
+    formats = pd.Series([one.format for one in thumbnails])
     share = formats.map(formats.value_counts(normalize=True))
     for row in np.flatnonzero(share <= RARE):
         yield row, "odd format", f"{formats[row]}, most are {formats.mode()[0]}"
 
 
-def _sizes(films: pd.DataFrame, looks: list[Look]) -> Iterator[Row]:
-    sides = np.array([one.shape for one in looks], float)
+def _sizes(films: pd.DataFrame, thumbnails: list[Thumbnail]) -> Iterator[Row]:
+    sides = np.array([one.shape for one in thumbnails], float)
     for finding, values in (("odd size", np.sqrt(sides.prod(axis=1))), ("odd aspect", sides[:, 1] / sides[:, 0])):
         away = np.abs(np.log(values / np.median(values)))
         spread = max(1.4826 * float(np.median(away)), ODD_LEAST_SD)
         for row in np.flatnonzero(away > ODD_Z * spread):
-            height, width = looks[row].shape
+            height, width = thumbnails[row].shape
             yield row, finding, f"{width} × {height} px, {values[row] / np.median(values):.2f} times the median"
 
 

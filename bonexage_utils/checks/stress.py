@@ -6,7 +6,6 @@ the RSNA challenge; the strengths are ours, from what training films are augment
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +16,12 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import film_key
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.decoding import read_gray
 from bonexage_utils.devices import out_of_memory
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure, style
 from bonexage_utils.files import atomic_file, only_writer
-from bonexage_utils.images import letterbox
-from bonexage_utils.prediction import Predictor
+from bonexage_utils.images import letterbox, read_films
+from bonexage_utils.prediction import Predictor, batched
 from bonexage_utils.statistics import bootstrap_mean, paired_difference
 
 # A prediction that moves by more than this may change what a doctor does. Published rates count the errors that change
@@ -122,34 +120,29 @@ def perturb(film: np.ndarray, name: str, strength: float, size: int, key: int = 
 
 
 def predict_stressed(predictor: Predictor, films: pd.DataFrame, batch_size: int = 16,
-                     workers: int = 4) -> tuple[pd.DataFrame, dict[str, str]]:
+                     workers: int | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
     """What `predictor` says of each film as it is and under every perturbation; each film is read once.
 
     `films` are rows of a cohort's table. Returns one row per film and condition: `id`, `sex`, `months` (label),
     `perturbation`, `strength`, `predicted` (the film as it is) and `stressed` (changed), months; and of each film that
     cannot be read, which is left out, the reason by its id. Raises BoneXageError when memory runs out.
     """
-    size = predictor.preprocessing.image_size
+    size, keys = predictor.preprocessing.image_size, films["id"].map(film_key).tolist()
 
-    def versions(film: tuple[str, str]) -> np.ndarray | str:
-        try:
-            image, key = read_gray(film[1]), film_key(film[0])
-        except BoneXageError as error:
-            return str(error)
-        return np.stack([letterbox(image, size), *(perturb(image, *condition, size, key) for condition in CONDITIONS)])
+    def versions(film: np.ndarray, place: int) -> np.ndarray:
+        changed = [perturb(film, *condition, size, keys[place]) for condition in CONDITIONS]
+        return np.stack([letterbox(film, size), *changed])
 
+    read = read_films(films["image"].tolist(), versions, workers, ahead=FILMS_AT_A_TIME)
     rows, failures = [], {}
-    with ThreadPoolExecutor(workers) as pool, \
-            tqdm(total=len(films), desc="stressing", unit="film", leave=False, mininterval=0.5) as bar:
-        for start in range(0, len(films), FILMS_AT_A_TIME):
-            part = films.iloc[start : start + FILMS_AT_A_TIME]
-            seen = list(pool.map(versions, zip(part["id"], part["image"], strict=True)))
-            failures |= {film: why for film, why in zip(part["id"], seen, strict=True) if isinstance(why, str)}
-            good = [not isinstance(one, str) for one in seen]
-            images = [image for one in seen if not isinstance(one, str) for image in one]
-            sexes = np.repeat(part["sex"].to_numpy()[good], 1 + len(CONDITIONS)).tolist()
-            said = np.concatenate([np.empty(0), *_months(predictor, images, sexes, batch_size)])
-            for film, months in zip(part[good].itertuples(), said.reshape(-1, 1 + len(CONDITIONS)), strict=True):
+    with tqdm(total=len(films), desc="stressing", unit="film", leave=False, mininterval=0.5) as bar:
+        for part in batched(zip(films.itertuples(), read, strict=True), FILMS_AT_A_TIME):
+            failures |= {film.id: seen for film, seen in part if isinstance(seen, str)}
+            good = [(film, seen) for film, seen in part if not isinstance(seen, str)]
+            images = [image for _, seen in good for image in seen]
+            sexes = [film.sex for film, seen in good for _ in seen]
+            predicted = np.concatenate([np.empty(0), *_months(predictor, images, sexes, batch_size)])
+            for (film, _), months in zip(good, predicted.reshape(-1, 1 + len(CONDITIONS)), strict=True):
                 rows += [(film.id, film.sex, film.months, *condition, months[0], stressed)
                          for condition, stressed in zip(CONDITIONS, months[1:], strict=True)]
             bar.update(len(part))

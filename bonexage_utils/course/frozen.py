@@ -11,18 +11,19 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bonexage_utils.batches import FilmDataset, eval_loader, standardise, to_unit
+from bonexage_utils.batches import FilmDataset, eval_loader
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.start import Profile
+from bonexage_utils.devices import to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import median_by_sex
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, Features, age_loss, create_backbone, parameter_groups
 from bonexage_utils.phantom.dataset import read_noise_floor
-from bonexage_utils.training import lr_factor
+from bonexage_utils.training import lr_factor, update_weights
 
 BACKBONE = "resnet10t"  # the small one that is shipped with phantom weights
-BATCH, LR, WEIGHT_DECAY = 64, 3e-3, 0.05
+BATCH, LR, WEIGHT_DECAY, WARM_UP = 64, 3e-3, 0.05, 0.05
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ def frozen_maps(backbone: str, weights: str, films: FilmDataset, preprocessing: 
     features = Features(backbone, weights).eval().to(device, memory_format=torch.channels_last)
     maps = []
     for batch in tqdm(eval_loader(films, 64), desc="reading maps", leave=False, mininterval=0.5):
-        images = standardise(to_unit(batch["image"].to(device)), preprocessing)
-        maps.append(features(images.to(memory_format=torch.channels_last)).to("cpu", torch.float16))
+        maps.append(features(to_network(batch["image"], preprocessing, device)).to("cpu", torch.float16))
     return Maps(torch.cat(maps), torch.tensor(films.sex), torch.tensor(films.months))
 
 
@@ -83,13 +83,8 @@ def fit_head(backbone: str, train: Maps, seed: int, epochs: int = 20, lr: float 
     updates, update = epochs * (len(train) // BATCH), 0
     for _ in range(epochs):
         for batch in torch.from_numpy(rng.permutation(len(train))).split(BATCH)[: len(train) // BATCH]:
-            for group in optimizer.param_groups:
-                group["lr"] = lr * lr_factor(update, updates, 0.05)
-            off = age_loss(net(train.maps[batch].float(), train.sex[batch]), train.months[batch], loss)
-            optimizer.zero_grad()
-            off.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimizer.step()
+            age_loss(net(train.maps[batch].float(), train.sex[batch]), train.months[batch], loss).backward()
+            update_weights(net, optimizer, lr * lr_factor(update, updates, WARM_UP))
             update += 1
     return net.eval()
 

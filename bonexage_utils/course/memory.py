@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from bonexage_utils.course.sliders import slider_or_twin
-from bonexage_utils.devices import DTYPES
+from bonexage_utils.devices import autocast
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.model import BoneAgeNet
 from bonexage_utils.settings import TrainConfig
@@ -48,8 +48,7 @@ def kept_bytes(net: nn.Module, *inputs: Tensor, precision: str = "fp32") -> int:
             kept[store.data_ptr()] = store.nbytes()
         return tensor
 
-    cast = torch.autocast(inputs[0].device.type, DTYPES[precision], enabled=precision != "fp32")
-    with cast, saved_tensors_hooks(note, lambda tensor: tensor):
+    with autocast(inputs[0].device, precision), saved_tensors_hooks(note, lambda tensor: tensor):
         said = net(*inputs)  # alive till the end, or memory would be given back and used again
     del said
     return sum(kept.values())

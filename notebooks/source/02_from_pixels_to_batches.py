@@ -381,7 +381,7 @@ for name, value in batch.items():
 
 # %%
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import to_unit
+from bonexage_utils.devices import to_unit
 from bonexage_utils.settings import Augmentation
 
 six, keys = to_unit(batch["image"][:6]), batch["key"][:6]
@@ -658,7 +658,7 @@ ex.numbers.check(my_numbers)
 # The package measures them on the training films and keeps them with everything else that happens to a film:
 
 # %% tags=["nbval-check-output"]
-from bonexage_utils.batches import standardise
+from bonexage_utils.devices import standardise
 from bonexage_utils.images import Preprocessing, measure_intensity
 
 preprocessing = Preprocessing(size, *measure_intensity(cache.array, rows["train"]))

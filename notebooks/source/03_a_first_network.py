@@ -99,7 +99,8 @@ import torch
 from torch import nn
 
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import eval_loader, standardise, to_unit, train_loader
+from bonexage_utils.batches import eval_loader, train_loader
+from bonexage_utils.devices import standardise, to_unit
 from bonexage_utils.settings import Augmentation
 
 

@@ -326,7 +326,7 @@ before = random_state(course.device)  # dropout will draw from here, in our loop
 import copy
 
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import standardise, to_unit
+from bonexage_utils.devices import standardise, to_unit
 from bonexage_utils.model import age_loss, parameter_groups
 from bonexage_utils.training import lr_factor
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from bonexage_utils.batches import eval_loader, film_sets, standardise, to_unit
+from bonexage_utils.batches import eval_loader, film_sets
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.frozen import Maps, compare_heads, fit_head, frozen_maps, head_errors, head_only, yardsticks
+from bonexage_utils.devices import standardise, to_unit
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet
 from bonexage_utils.phantom.dataset import read_noise_floor

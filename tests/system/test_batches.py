@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import EpochSampler, FilmDataset, eval_loader, film_key, standardise, to_unit, train_loader
+from bonexage_utils.batches import EpochSampler, FilmDataset, eval_loader, film_key, train_loader
+from bonexage_utils.devices import standardise, to_unit
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.settings import Augmentation
 

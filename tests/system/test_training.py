@@ -13,11 +13,10 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from bonexage_utils import training
-from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.checkpoints import load_model, load_state
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.decoding import read_gray
-from bonexage_utils.devices import choose_precision
+from bonexage_utils.devices import choose_precision, standardise, to_unit
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import median_by_sex
 from bonexage_utils.images import letterbox

@@ -19,27 +19,27 @@ not run again, so a stopped run goes on where it was.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import timm
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import eval_loader, film_sets, standardise, to_unit, train_loader
+from bonexage_utils.batches import eval_loader, film_sets, train_loader
 from bonexage_utils.checkpoints import count_parameters
 from bonexage_utils.cohort import load_cohort, sample_cohort
 from bonexage_utils.course.frozen import BACKBONE
-from bonexage_utils.devices import choose_precision
+from bonexage_utils.devices import autocast, choose_precision, to_network
 from bonexage_utils.evaluation import median_by_sex
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
 from bonexage_utils.settings import Augmentation
 from bonexage_utils.statistics import paired_over_seeds, verdict
-from bonexage_utils.training import lr_factor
+from bonexage_utils.training import lr_factor, update_weights
 from tools.benchmarks.table import Table, alone, commit, hardware
 
 FAMILIES = ("ConvNeXt", "ResNet", "EfficientNet")  # in the order of --backbones
@@ -47,7 +47,7 @@ SMALL = ("convnext_atto", BACKBONE, "efficientnet_b0")  # 3.5 to 5.2 million num
 PRETRAINED = "ResNet, phantom weights"
 RATES = (3e-4, 1e-3, 3e-3)
 TUNING_SEED, TUNING_SHARE = 1000, 1 / 3  # of the time
-BATCH, WEIGHT_DECAY, WARM_UP, CLIP = 32, 0.05, 0.05, 5.0
+BATCH, WEIGHT_DECAY, WARM_UP = 32, 0.05, 0.05
 POINTS = 10  # of a training curve
 WARM, TIMED = 2, 6  # updates
 
@@ -59,7 +59,8 @@ class Oven:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # then the process's own time is that of the work, whatever else runs
-        self.bf16 = self.device.type == "cuda" and choose_precision("auto", self.device) == "bf16"
+        natively = self.device.type == "cuda" and choose_precision("auto", self.device) == "bf16"
+        self.precision = "bf16" if natively else "fp32"
         whole = load_cohort(cohort)
         whole = sample_cohort(whole, films) if len(whole) > films else whole
         self.sets, parts, _ = film_sets(whole, ("train", "selection", "calibration"), size)
@@ -79,9 +80,9 @@ class Oven:
         net = BoneAgeNet(backbone, months_mean=float(months.mean()), months_std=float(months.std()), weights=weights)
         return net.to(self.device, memory_format=torch.channels_last)
 
-    def said(self, net: BoneAgeNet, batch: dict, images: torch.Tensor) -> torch.Tensor:
-        images = standardise(images, self.preprocessing).to(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+    def predict(self, net: BoneAgeNet, batch: dict, change: Callable | None = None) -> torch.Tensor:
+        images = to_network(batch["image"], self.preprocessing, self.device, change)
+        with autocast(self.device, self.precision):
             return net(images, batch["sex"].to(self.device))
 
     def train(self, net: BoneAgeNet, seed: int, lr: float, updates: int, ticks: list[float] | None = None
@@ -94,16 +95,11 @@ class Oven:
         while update < updates:
             loader.sampler.epoch = epoch
             for batch in loader:
-                images = augment(to_unit(batch["image"].to(self.device)), batch["key"].to(self.device), epoch, seed,
-                                 Augmentation())
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * lr_factor(update, updates, WARM_UP)
-                months = self.said(net, batch, images)
+                change = partial(augment, keys=batch["key"].to(self.device), epoch=epoch, seed=seed, how=Augmentation())
+                months = self.predict(net, batch, change)
                 truth = batch["months"].to(self.device)
-                optimizer.zero_grad()
                 age_loss(months, truth, "smoothl1").backward()
-                nn.utils.clip_grad_norm_(net.parameters(), CLIP)
-                optimizer.step()
+                update_weights(net, optimizer, lr * lr_factor(update, updates, WARM_UP))
                 errors.append((months.detach() - truth).abs().mean())
                 if ticks is not None:
                     ticks.append(self.clock())
@@ -117,9 +113,8 @@ class Oven:
     def errors(self, net: BoneAgeNet, split: str) -> np.ndarray:
         """Absolute errors of a split, months (n,)."""
         net.eval()
-        said = [self.said(net, batch, to_unit(batch["image"].to(self.device))).cpu()
-                for batch in eval_loader(self.sets[split], 4 * BATCH)]
-        return np.abs(torch.cat(said).double().numpy() - self.sets[split].months)
+        predicted = [self.predict(net, batch).cpu() for batch in eval_loader(self.sets[split], 4 * BATCH)]
+        return np.abs(torch.cat(predicted).double().numpy() - self.sets[split].months)
 
     def seconds_per_update(self, arms: dict[str, tuple[str, str]]) -> dict[str, float]:
         """The median over two rounds in which all take turns, so that a busy minute hits them alike."""

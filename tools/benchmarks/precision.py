@@ -21,13 +21,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bonexage_utils.batches import FilmDataset, eval_loader, film_sets, standardise, to_unit
+from bonexage_utils.batches import FilmDataset, eval_loader, film_sets
 from bonexage_utils.checkpoints import load_model
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.course.frozen import BACKBONE
 from bonexage_utils.course.nb07.ledger import CLAIM, ERROR, MEMORY, TIME, memory_verdict
 from bonexage_utils.course.nb07.scaling import first_batch
 from bonexage_utils.course.nb07.speed import BASE, LAYOUTS, PRECISIONS, Contender, race, speed_verdict, time_ratio
+from bonexage_utils.devices import to_network
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.settings import TrainConfig
 from bonexage_utils.statistics import paired_over_seeds, verdict
@@ -48,7 +49,7 @@ def errors_of(path: Path, films: FilmDataset, device: torch.device) -> np.ndarra
     """Absolute errors (months) of a trained network in float32."""
     net, preprocessing, _ = load_model(path)
     net.to(device)
-    said = [net(standardise(to_unit(batch["image"].to(device)), preprocessing), batch["sex"].to(device)).cpu()
+    said = [net(to_network(batch["image"], preprocessing, device), batch["sex"].to(device)).cpu()
             for batch in eval_loader(films, 64)]
     return np.abs(torch.cat(said).double().numpy() - films.months)
 

@@ -14,6 +14,7 @@ On a GPU: `--backbone convnext_tiny --size 320 --batch-size 128` with as many ph
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import EpochSampler, film_key, standardise, to_unit
+from bonexage_utils.batches import EpochSampler, film_key
 from bonexage_utils.cohort import Cohort, load_cohort
-from bonexage_utils.devices import DTYPES, choose_precision
+from bonexage_utils.devices import autocast, choose_precision, to_network
 from bonexage_utils.images import Preprocessing, cached_images, measure_intensity
 from bonexage_utils.model import Features, parameter_groups
 from bonexage_utils.phantom.anatomy import APPEARANCE
 from bonexage_utils.phantom.dataset import COHORT_FILE, TRUTH_FILE
 from bonexage_utils.settings import Augmentation
-from bonexage_utils.training import lr_factor
+from bonexage_utils.training import lr_factor, update_weights
 from bonexage_utils.weights import save_weights
 from tools.benchmarks.table import hardware
 
@@ -113,12 +114,20 @@ def stretch(images: Tensor, rng: np.random.Generator) -> Tensor:
     return F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
 
 
+def change(images: Tensor, keys: Tensor, epoch: int, seed: int, done: float, rng: np.random.Generator) -> Tensor:
+    """All that happens to films (B, 1, S, S), 0–1 scale, before they are learned from; `done` is the share (0–1) of the
+    updates that are over."""
+    images = coarsen(images, stage_size(images.shape[-1], done), rng)
+    images = stretch(augment(images, keys, epoch, seed, AUGMENTATION), rng)
+    return shade(images, rng)
+
+
 @torch.inference_mode()
 def score(network: nn.Module, films: np.ndarray, rows: np.ndarray, truth: Tensor, preprocessing: Preprocessing,
           typical: Tensor) -> dict[str, float]:
     """Errors on films as they are; `typical` (centres, 3) is the constant answer they are compared with."""
     network.eval()
-    said = torch.cat([network(standardise(to_unit(torch.from_numpy(films[part])[:, None]), preprocessing))
+    said = torch.cat([network(to_network(torch.from_numpy(films[part]), preprocessing))
                       for part in np.array_split(rows, max(1, len(rows) // 64))])
     there = truth[..., 0] > 0.5
 
@@ -170,21 +179,15 @@ def main() -> None:
         sampler.epoch = epoch
         network.train()
         for batch in np.array_split(np.fromiter(sampler, int), len(sampler) // args.batch_size):
-            rng = np.random.default_rng([args.seed, update])
-            images = to_unit(torch.from_numpy(cache.array[rows[batch]])[:, None].to(device))
-            images = coarsen(images, stage_size(args.size, update / updates), rng)
-            images = stretch(augment(images, keys[batch].to(device), epoch, args.seed, AUGMENTATION), rng)
-            images = shade(images, rng)
-            images = standardise(images, preprocessing).to(memory_format=torch.channels_last)
-            with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
+            rng, done = np.random.default_rng([args.seed, update]), update / updates
+            images = to_network(
+                torch.from_numpy(cache.array[rows[batch]]), preprocessing, device,
+                partial(change, keys=keys[batch].to(device), epoch=epoch, seed=args.seed, done=done, rng=rng))
+            with autocast(device, precision):
                 maps = network[0](images)
             loss = state_loss(network[1](maps.float()), truth[batch].to(device))
-            for group in optimizer.param_groups:
-                group["lr"] = args.lr * lr_factor(update, updates, 0.1)
-            optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
+            update_weights(network, optimizer, args.lr * lr_factor(update, updates, 0.1))
             update += 1
             ema.update(network, step=update)
             bar.update()

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bonexage_utils.batches import to_unit
 from bonexage_utils.course.sliders import average_child, with_picture
 from bonexage_utils.decoding import read_gray
+from bonexage_utils.devices import to_unit
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, montage, new_figure
 from bonexage_utils.images import cached_images, letterbox
 from bonexage_utils.phantom import Nuisances, grow, render, tissue

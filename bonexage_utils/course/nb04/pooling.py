@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.cohort import load_cohort
 from bonexage_utils.course.frozen import BACKBONE
 from bonexage_utils.course.sliders import with_picture
 from bonexage_utils.decoding import read_gray
+from bonexage_utils.devices import to_network
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, Picture, new_figure
 from bonexage_utils.images import Preprocessing, letterbox, measure_intensity
 from bonexage_utils.model import Features, GeM
@@ -115,7 +115,7 @@ def maps_of(features: Features, films: np.ndarray, preprocessing: Preprocessing)
     device = next(features.parameters()).device
     batches = torch.from_numpy(films)[:, None].split(8)
     bar = tqdm(batches, desc="reading maps", leave=False, mininterval=0.5)
-    return torch.cat([features.eval()(standardise(to_unit(b.to(device)), preprocessing)).float().cpu() for b in bar])
+    return torch.cat([features.eval()(to_network(b, preprocessing, device)).float().cpu() for b in bar])
 
 
 @lru_cache

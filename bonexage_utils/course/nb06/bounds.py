@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from bonexage_utils.batches import PIXEL_MAX, FilmDataset
-from bonexage_utils.course.frozen import BATCH, LR, WEIGHT_DECAY, Maps, head_only
+from bonexage_utils.batches import FilmDataset
+from bonexage_utils.course.frozen import BATCH, LR, WARM_UP, WEIGHT_DECAY, Maps, head_only
 from bonexage_utils.course.sliders import SEXES, with_picture
+from bonexage_utils.devices import PIXEL_MAX
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.images import letterbox
 from bonexage_utils.model import age_loss, parameter_groups
 from bonexage_utils.phantom import Nuisances, grow, render
 from bonexage_utils.phantom.labels import read_by_rater
 from bonexage_utils.statistics import SMALLEST_GROUP, paired_over_seeds, verdict
-from bonexage_utils.training import lr_factor
+from bonexage_utils.training import lr_factor, update_weights
 
 MAX_AGE = 240.0
 NEAR_WALL = 1.0  # months: who is as near to 0 or MAX_AGE, or beyond, is at the wall
 HOT = 30.0  # times the usual learning rate; tools/benchmarks/claims.py uses the same
-STEPS, EPOCHS, WARM_UP = 50, 20, 0.05  # the first steps of a training of so many epochs
+STEPS, EPOCHS = 50, 20  # the first steps of a training of so many epochs
 STARTS = {"bare": "nothing to protect it", "protected": "with warm-up and clipping"}
 LOOK = {"bounded": (BOYS, "-", "o"), "linear": (ACCENT, "--", "s")}
 TWIN_AGES = (3, 12, 120, 228)
@@ -161,16 +161,14 @@ def first_steps(backbone: str, train: Maps, seed: int, lr: float, protected: boo
     batches = (batch for _ in count() for batch in torch.from_numpy(rng.permutation(len(train))).split(BATCH)[:each])
     rows = []
     for step, batch in zip(range(STEPS), batches, strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * (lr_factor(step, EPOCHS * each, WARM_UP) if protected else 1.0)
         said = net(train.maps[batch].float(), train.sex[batch])
         off = (said.detach() - train.months[batch]).abs().mean().item()
         rows.append({"step": step + 1, "mae": off, "wall": at_the_wall(said.detach().numpy()).mean()})
-        optimizer.zero_grad()
         age_loss(said, train.months[batch], "smoothl1").backward()
         if protected:
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimizer.step()
+            update_weights(net, optimizer, lr * lr_factor(step, EPOCHS * each, WARM_UP))
+        else:
+            update_weights(net, optimizer, lr, clip=None)
     return pd.DataFrame(rows)
 
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bonexage_utils.batches import FilmDataset, eval_loader, standardise, to_unit
+from bonexage_utils.batches import FilmDataset, eval_loader
 from bonexage_utils.course.memory import COPIES, memory_law
 from bonexage_utils.course.nb07.formats import power_text
-from bonexage_utils.devices import DTYPES
+from bonexage_utils.devices import autocast, to_network
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, age_loss
+from bonexage_utils.settings import TrainConfig
 
 USUAL_SCALE = 2.0**16  # what torch.amp.GradScaler begins with
 SCALES = tuple(2.0**power for power in range(0, 25, 4))
@@ -43,13 +44,12 @@ def first_batch(films: FilmDataset, count: int, preprocessing: Preprocessing,
                 device: torch.device | str = "cpu") -> Batch:
     """The first `count` films, as they are, channels-last."""
     batch = next(iter(eval_loader(films, count)))
-    images = standardise(to_unit(batch["image"].to(device)), preprocessing).to(memory_format=torch.channels_last)
-    return Batch(images, batch["sex"].to(device), batch["months"].to(device))
+    return Batch(to_network(batch["image"], preprocessing, device), batch["sex"].to(device), batch["months"].to(device))
 
 
 def batch_loss(net: nn.Module, batch: Batch, precision: str) -> Tensor:
     """The training loss of a batch, its forward pass under autocast as in the package."""
-    with torch.autocast(batch.images.device.type, DTYPES[precision], enabled=precision != "fp32"):
+    with autocast(batch.images.device, precision):
         months = net(batch.images, batch.sex)
     return age_loss(months, batch.months, "smoothl1")
 
@@ -83,7 +83,8 @@ def sweep_scales(net: nn.Module, batch: Batch, scales: Iterable[float] = SCALES)
     return pd.DataFrame(rows)
 
 
-def clip_in_order(parameters: list[nn.Parameter], scale: float, unscale_first: bool, limit: float = 5.0) -> None:
+def clip_in_order(parameters: list[nn.Parameter], scale: float, unscale_first: bool,
+                  limit: float = TrainConfig.clip) -> None:
     """Bring gradients that are `scale` times too long back to size and cut them at `limit`, in either order."""
     if unscale_first:
         torch._foreach_div_([p.grad for p in parameters], scale)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,15 +20,16 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import FilmDataset, standardise, to_unit, train_loader
+from bonexage_utils.batches import FilmDataset, train_loader
 from bonexage_utils.course.memory import kept_bytes
 from bonexage_utils.course.nb07.scaling import Batch, batch_loss
-from bonexage_utils.devices import choose_precision
+from bonexage_utils.devices import choose_precision, to_network
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, parameter_groups
 from bonexage_utils.settings import Augmentation
 from bonexage_utils.statistics import Interval
+from bonexage_utils.training import update_weights
 
 PRECISIONS, LAYOUTS = ("fp32", "bf16", "fp16"), ("plain", "channels-last")
 BASE = ("fp32", "channels-last")  # what the package does without mixed precision; the others are compared with it
@@ -35,6 +37,7 @@ PRECISION_LOOK = {"fp32": (MUTED, "o"), "bf16": (BOYS, "s"), "fp16": (ACCENT, "^
 PARTS = {"films": "#009E73", "augment": GIRLS, "forward": BOYS, "backward": ACCENT, "update": "#CC79A7"}
 TICKS = tuple(digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5))  # ms
 PREFIX = "part: "
+LR = 1e-4  # of the steps that are timed
 
 
 def wait_for(device: torch.device) -> None:
@@ -66,7 +69,7 @@ class Contender:
         torch.manual_seed(0)
         self.net = BoneAgeNet(backbone, weights=weights).train().to(device, memory_format=form)
         self.batch = Batch(batch.images.contiguous(memory_format=form), batch.sex, batch.months)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.net, 0.05), lr=1e-4,
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.net, 0.05), lr=LR,
                                            fused=device.type in ("cpu", "cuda"))
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.precision, self.device = precision, device
@@ -76,11 +79,7 @@ class Contender:
         wait_for(self.device)
         started = time.perf_counter()
         self.scaler.scale(batch_loss(self.net, self.batch, self.precision)).backward()
-        self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        update_weights(self.net, self.optimizer, LR, self.scaler)
         wait_for(self.device)
         return time.perf_counter() - started
 
@@ -206,19 +205,15 @@ def profile_steps(films: FilmDataset, preprocessing: Preprocessing, backbone: st
         with part("films", device):
             batch = {name: value.to(device) for name, value in next(loader).items()}
         with part("augment", device):
-            images = standardise(augment(to_unit(batch["image"]), batch["key"], 0, 0, how), preprocessing)
-            ready = Batch(images.contiguous(memory_format=torch.channels_last), batch["sex"], batch["months"])
+            change = partial(augment, keys=batch["key"], epoch=0, seed=0, how=how)
+            ready = Batch(to_network(batch["image"], preprocessing, change=change), batch["sex"], batch["months"])
         contender = contender or Contender(backbone, weights, ready, precision, "channels-last")
         with part("forward", device):
             loss = contender.scaler.scale(batch_loss(contender.net, ready, precision))
         with part("backward", device):
             loss.backward()
         with part("update", device):
-            contender.scaler.unscale_(contender.optimizer)
-            torch.nn.utils.clip_grad_norm_(contender.net.parameters(), 5.0)
-            contender.scaler.step(contender.optimizer)
-            contender.scaler.update()
-            contender.optimizer.zero_grad(set_to_none=True)
+            update_weights(contender.net, contender.optimizer, LR, contender.scaler)
 
     one()
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
