@@ -31,7 +31,7 @@ Split = StrEnum("Split", ["train", "selection", "calibration", "test"])
 
 @app.command()
 def download(out: Annotated[Path, typer.Option(help="Folder for the data set.")] = Path("data")) -> None:
-    """Get the RSNA data set (10 GB) from Kaggle with kagglehub and check it, or say how to get it by hand.
+    """Get the RSNA data set (10 GB) from Kaggle with kagglehub and check it, or print how to get it by hand.
 
     Example: bonexage download --out data
     """
@@ -60,19 +60,17 @@ def phantom(
 
     Example: bonexage phantom data/phantom-2400 --n 2400 --seed 0
     """
-    import json
-
     from bonexage_utils.phantom import write_cohort
+    from bonexage_utils.phantom.dataset import read_noise_floor
     from bonexage_utils.phantom.faults import plant_faults
 
     if faults > n // 3:  # before drawing them: the rest has to serve as copies, and some films cannot be spoiled
         raise BoneXageError(f"--faults {faults}: at most every third of the {n} films")
     write_cohort(out, n, seed, workers, site.value, shortcut, masks)
-    facts = json.loads((out / "cohort.json").read_text(encoding="utf-8"))
     if faults:
         plant_faults(out, faults, seed)
     typer.echo(f"{out}: {n:,} films; what is known of each bone is in ground_truth.csv")
-    typer.echo(f"noise floor {facts['noise_floor_months']:.2f} months: the MAE of the true bone age against the labels")
+    typer.echo(f"noise floor {read_noise_floor(out):.2f} months: the MAE of the true bone age against the labels")
 
 
 @app.command()
@@ -126,7 +124,7 @@ def train(
     precision: Annotated[Precision, typer.Option(help="auto: bf16 where native, fp16 on older GPUs.")] = Precision.auto,
     weights: Annotated[Weights, typer.Option(help="phantom: shipped with the package.")] = Weights.imagenet,
     pooling: Annotated[Pooling, typer.Option()] = Pooling.gem,
-    sex: Annotated[bool, typer.Option("--sex/--no-sex", help="Whether the network is told the sex.")] = True,
+    sex: Annotated[bool, typer.Option("--sex/--no-sex", help="Whether the sex is an input of the network.")] = True,
     output: Annotated[Output, typer.Option()] = Output.bounded,
     loss: Annotated[Loss, typer.Option()] = Loss.smoothl1,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 is enough for cached films.")] = 0,
@@ -147,7 +145,7 @@ def train(
         output=output.value, loss=loss.value, workers=workers,
     )
 
-    def tell(row: dict) -> None:
+    def report(row: dict) -> None:
         typer.echo(f"epoch {row['epoch']:>3}/{epochs}  train {row['train_mae_months']:6.2f}  "
                    f"selection {row['selection_mae_months']:6.2f} months  {row['seconds']:5.0f} s")
 
@@ -155,7 +153,7 @@ def train(
     first = int(os.environ.get("RANK", 0)) == 0  # of several processes only one speaks
     if first:
         typer.echo(repr(cohort))
-    best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=tell)
+    best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=report)
     if first:
         typer.echo(f"{best}")
 
@@ -209,8 +207,8 @@ def evaluate(
 ) -> None:
     """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
 
-    With --calibrate, learn from these films how far off a prediction of the checkpoint may be; `predict` then gives
-    each an interval. It takes films that the network was neither trained nor selected on.
+    With --calibrate, learn from these films how large the error of a prediction may be; `predict` then gives each
+    an interval. It takes films that the network was neither trained nor selected on.
 
     Example: bonexage evaluate predictions.csv data/rsna --out report --calibrate checkpoints/tiny/model.safetensors
     """
@@ -220,20 +218,19 @@ def evaluate(
     from bonexage_utils.report import headline, write_report
     from bonexage_utils.statistics import SMALLEST_GROUP
 
-    provenance = evaluation.Provenance.beside(predictions)
-    truth = evaluation.read_truth(labels)
-    result = evaluation.evaluate(evaluation.read_predictions(predictions), truth.table, provenance.medians,
+    provenance, truth = evaluation.read_provenance(predictions), evaluation.read_truth(labels)
+    medians = provenance.get("training", {}).get("median_months_by_sex")
+    result = evaluation.evaluate(evaluation.read_predictions(predictions), truth.table, medians,
                                  read_noise_floor(labels))
     comparison = None
     if against:
         other = evaluation.evaluate(evaluation.read_predictions(against), truth.table)
         comparison = evaluation.compare(result, other)
     if calibrate:
-        fitted = intervals.calibrate_checkpoint(calibrate, result.films, provenance.description, truth.label_hashes,
-                                                coverage)
+        fitted = intervals.calibrate_checkpoint(calibrate, result.films, provenance, truth.label_hashes, coverage)
         held = intervals.cross_validated(result.films, fitted)
     else:
-        fitted = intervals.Calibration.from_description(provenance.description)
+        fitted = intervals.Calibration.from_description(provenance)
         held = intervals.measured(result.films, fitted)
     page = write_report(result, out, provenance, held, fitted, comparison)
     typer.echo(headline(result))
@@ -263,9 +260,9 @@ def stress(
     from bonexage_utils.prediction import Predictor
 
     cohort = load_cohort(data)
-    table, told = run(Predictor(checkpoint, tta=tta), cohort, out, split.value if split else None, batch_size)
+    table, summary = run(Predictor(checkpoint, tta=tta), cohort, out, split.value if split else None, batch_size)
     typer.echo(table.drop(columns="unit").to_string(index=False, float_format=lambda x: f"{x:.2f}"))
-    typer.echo(f"{told}\n{out / 'stress.png'}")
+    typer.echo(f"{summary}\n{out / 'stress.png'}")
 
 
 @app.command()

@@ -82,7 +82,7 @@ class EpochSampler(Sampler[int]):
     """A new order every epoch, decided by (seed, epoch) alone; set `epoch` before iterating.
 
     Gives the largest multiple of `group` that `length` holds; which films are left over differs by epoch. `skip`
-    leaves out the first of them: those that a stopped run has seen already.
+    leaves out the first of them: those that a stopped run has trained on already.
     """
 
     def __init__(self, length: int, seed: int, group: int = 1) -> None:

@@ -83,9 +83,6 @@ class Calibration:
         return pd.DataFrame({"low_months": (months - half).clip(0, self.max_age).round(2),
                              "high_months": (months + half).clip(0, self.max_age).round(2)})
 
-    def to_dict(self) -> dict:
-        return asdict(self)
-
     @classmethod
     def from_description(cls, description: dict) -> "Calibration | None":
         """The calibration in a checkpoint's description. Raises BoneXageError if another version wrote it."""
@@ -99,41 +96,41 @@ def _band(months: pd.Series, edges: tuple | list) -> np.ndarray:
     return np.clip(np.searchsorted(edges, months.fillna(0), side="right") - 1, 0, len(edges) - 2)
 
 
-def fit_calibration(films: pd.DataFrame, said_by: dict, label_hashes: dict[str, str],
+def fit_calibration(films: pd.DataFrame, provenance: dict, label_hashes: dict[str, str],
                     coverage: float = COVERAGE) -> Calibration:
     """Fit intervals to the `films` of an evaluation; `calibrate_checkpoint` also writes them into the checkpoint.
 
-    `said_by` is what predictions.json says of the predictions, `label_hashes` those of the films' cohort. Raises
-    BoneXageError if `said_by` is empty, if the network was trained on a film or selected by it or that cannot be told,
-    if a film was predicted without its label's sex, and for what `Calibration.fit` refuses.
+    `provenance` describes what made the predictions (`evaluation.read_provenance`), `label_hashes` those of the films'
+    cohort. Raises BoneXageError if `provenance` is empty, if the network was trained on a film or selected by it or
+    that cannot be told, if a film was predicted without its label's sex, and for what `Calibration.fit` refuses.
     """
-    if "network_sha256" not in said_by:
+    if "network_sha256" not in provenance:
         raise BoneXageError("no predictions.json beside the predictions says what made them; predict again")
-    trained, given = set(said_by["training"]["label_hashes"].values()), set(label_hashes.values())
+    trained, given = set(provenance["training"]["label_hashes"].values()), set(label_hashes.values())
     if trained & given and trained != given:
         raise BoneXageError("the cohort's label tables are not all those of the training, so that its splits may be "
                             "others; calibrate on the cohort as it was")
     if films["split"].eq(UNKNOWN_SPLIT).any():
         raise BoneXageError("the labels came as a table alone, which tells no splits; give the cohort's folder")
-    seen = films["split"].isin(LEARNED_FROM)
-    if seen.any():
-        splits = " or ".join(films.loc[seen, "split"].unique())
-        raise BoneXageError(f"{int(seen.sum()):,} of these films are of split {splits}, from which the network "
+    learned = films["split"].isin(LEARNED_FROM)
+    if learned.any():
+        splits = " or ".join(films.loc[learned, "split"].unique())
+        raise BoneXageError(f"{int(learned.sum()):,} of these films are of split {splits}, from which the network "
                             "learned; calibrate on 'predict --split calibration'")
-    if (films["told"] != films["sex"]).any():
+    if (films["given_sex"] != films["sex"]).any():
         raise BoneXageError("films were predicted with another sex than their label's, or none; predict the cohort's "
                             "folder, which knows them")
-    return Calibration.fit(films, coverage, said_by["tta"], said_by["model"]["max_age"])
+    return Calibration.fit(films, coverage, provenance["tta"], provenance["model"]["max_age"])
 
 
-def calibrate_checkpoint(checkpoint: Path | str, films: pd.DataFrame, said_by: dict, label_hashes: dict[str, str],
+def calibrate_checkpoint(checkpoint: Path | str, films: pd.DataFrame, provenance: dict, label_hashes: dict[str, str],
                          coverage: float = COVERAGE) -> Calibration:
     """Fit intervals as `fit_calibration` does and write them into the checkpoint that made the predictions.
 
     Raises BoneXageError, with nothing written, for what `fit_calibration` and `checkpoints.set_calibration` refuse.
     """
-    fitted = fit_calibration(films, said_by, label_hashes, coverage)
-    set_calibration(checkpoint, said_by["network_sha256"], fitted.to_dict())
+    fitted = fit_calibration(films, provenance, label_hashes, coverage)
+    set_calibration(checkpoint, provenance["network_sha256"], asdict(fitted))
     return fitted
 
 

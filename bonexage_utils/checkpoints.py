@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -68,7 +69,7 @@ def save_model(path: Path | str, model: BoneAgeNet, state: dict[str, Tensor], pr
     `training` is a summary: labels, settings, score.
     """
     description = {
-        "format": FORMAT, "model": model.settings, "preprocessing": preprocessing.to_dict(),
+        "format": FORMAT, "model": model.settings, "preprocessing": asdict(preprocessing),
         "sex_coding": {"F": 0, "M": 1}, "training": training, "calibration": None,
     }
     _write(Path(path), state, description)

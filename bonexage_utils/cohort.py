@@ -128,10 +128,10 @@ def _is_rsna_validation(table: pd.DataFrame) -> bool:
 def _merge(root: Path, tables: list[pd.DataFrame]) -> pd.DataFrame:
     """One row per film of all the tables of a set; a table without ages, as Kaggle's of the test, adds no more."""
     rows = pd.concat(tables, ignore_index=True)
-    for said in (rows[["id", "sex"]], rows.loc[rows["months"].notna(), ["id", "months"]]):
-        said = said.drop_duplicates()
-        if said["id"].duplicated().any():
-            film = said.loc[said["id"].duplicated(), "id"].iloc[0]
+    for labels in (rows[["id", "sex"]], rows.loc[rows["months"].notna(), ["id", "months"]]):
+        labels = labels.drop_duplicates()
+        if labels["id"].duplicated().any():
+            film = labels.loc[labels["id"].duplicated(), "id"].iloc[0]
             raise BoneXageError(f"{root}: two label files disagree on film {film}; keep one of them")
     return rows.sort_values("months", key=pd.Series.isna, kind="stable").drop_duplicates("id").sort_index()
 

@@ -29,14 +29,14 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SIGNATURES = {PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF",
                b"MM\0+": "TIFF"}
 
-# OpenCV would tell of each damaged TIFF on the terminal, beside our one line.
+# OpenCV would report each damaged TIFF on the terminal, beside our one line.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_gray(path: Path | str) -> np.ndarray:
     """Read a radiograph as 8-bit grey, shape (height, width), values 0–255.
 
-    PNG, JPEG, TIFF and DICOM, told apart by content. Colour is turned into luminance and an alpha channel is ignored;
+    PNG, JPEG, TIFF and DICOM, recognised by content. Colour is turned into luminance and an alpha channel is ignored;
     EXIF and TIFF orientation are applied; what the file declares as white-is-zero (DICOM MONOCHROME1, TIFF) is
     inverted, so that bones are bright; DICOM goes through its rescale and its first window. A film of more than
     8 bits is then stretched from its own darkest to its own brightest pixel, because 12 bits in a 16-bit file would

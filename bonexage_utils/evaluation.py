@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +30,8 @@ BAND_NAMES = tuple(f"{low // 12}–{high // 12} y" for low, high in pairwise(AGE
 
 @dataclass(frozen=True)
 class Scores:
-    """Errors of `n` films, in months. `within` maps 6, 12, 24 months to the share of films at most that far off."""
+    """Errors of `n` films, in months. `within` maps 6, 12, 24 months to the share of films whose error is at most
+    that."""
 
     n: int
     mae: Interval
@@ -39,9 +40,6 @@ class Scores:
     r2: float
     bias: Interval
     within: dict[int, float]
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 def score(predicted: np.ndarray, truth: np.ndarray) -> Scores:
@@ -103,8 +101,8 @@ class Evaluation:
     `error_slope` is the change of the error (prediction − label) per year of labelled age, months: below 0, old hands
     are read too young and young ones too old, as even the best regression does (`error_slope` = 12(R² − 1) if
     calibrated). `calibration_slope` is the change of the label per month of prediction, 1 if the predictions are
-    calibrated. `noise_floor` is what `read_noise_floor` says. `failed` counts the films without a prediction,
-    `unlabelled` those without a label; `splits` counts the films used by split.
+    calibrated. `noise_floor` is that of `phantom.dataset.read_noise_floor`. `failed` counts the films without a
+    prediction, `unlabelled` those without a label; `splits` counts the films used by split.
     """
 
     scores: Scores
@@ -147,29 +145,21 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     return table
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What predictions.json says of the checkpoint that made the table beside it; empty when the file is absent."""
+def read_provenance(predictions: Path | str) -> dict:
+    """The description, in the JSON file beside a predictions.csv, of the checkpoint that made it; empty without one.
 
-    description: dict
-
-    @classmethod
-    def beside(cls, predictions: Path) -> "Provenance":
-        path = predictions.with_suffix(".json")
-        if not path.is_file():
-            return cls({})
-        try:
-            description = json.loads(path.read_text(encoding="utf-8"))
-            if description["table_sha256"] != file_hash(predictions):
-                raise ValueError("it describes another table, or this one was changed since")
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            raise BoneXageError(f"{path}: not usable ({error}); predict again, or remove it") from None
-        return cls(description)
-
-    @property
-    def medians(self) -> dict[str, float] | None:
-        """The median label of each sex that the network was trained on, months."""
-        return self.description.get("training", {}).get("median_months_by_sex")
+    Raises BoneXageError if it is damaged or of another table.
+    """
+    path = Path(predictions).with_suffix(".json")
+    if not path.is_file():
+        return {}
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if description["table_sha256"] != file_hash(predictions):
+            raise ValueError("it describes another table, or this one was changed since")
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise BoneXageError(f"{path}: not usable ({error}); predict again, or remove it") from None
+    return description
 
 
 def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, float] | None = None,
@@ -178,8 +168,9 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
 
     Raises BoneXageError if no film has both.
     """
-    said = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months"])
-    joined = said.rename(columns={"sex": "told", "bone_age_months": "predicted"}).merge(truth, on="id", how="left")
+    predictions = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months"])
+    predictions = predictions.rename(columns={"sex": "given_sex", "bone_age_months": "predicted"})
+    joined = predictions.merge(truth, on="id", how="left")
     failed = joined["predicted"].isna()
     unlabelled = joined["months"].isna() & ~failed
     films = joined[~failed & ~unlabelled].reset_index(drop=True)

@@ -33,9 +33,9 @@ class _FromBytes(nn.Module):
 def export_onnx(checkpoint: Path | str, out: Path | str) -> float:
     """Write `out`, an ONNX file, and return the largest difference to PyTorch in months on films of noise.
 
-    Inputs: `film` uint8 (B, 1, S, S), grey and letterboxed as the checkpoint says, and `sex` int64 (B,), 0 girl and 1
-    boy. Output: `months` float32 (B,). The checkpoint's description, letterbox rule included, is in the file's metadata
-    under "bonexage", as JSON.
+    Inputs: `film` uint8 (B, 1, S, S), grey and letterboxed by the checkpoint's rules, and `sex` int64 (B,), 0 girl and
+    1 boy. Output: `months` float32 (B,). The checkpoint's description, letterbox rule included, is in the file's
+    metadata under "bonexage", as JSON.
 
     Raises BoneXageError if the ONNX packages are absent, the checkpoint is no good, or the two differ by more than
     `TOLERANCE_MONTHS`; then nothing is written.

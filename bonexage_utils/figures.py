@@ -1,4 +1,4 @@
-"""What every figure is made with: one style, alt text, colours that colour-blind readers can tell."""
+"""What every figure is made with: one style, alt text, colours that colour-blind readers can tell apart."""
 
 import base64
 import html
@@ -7,10 +7,8 @@ from contextlib import AbstractContextManager
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 # Okabe & Ito's palette (2008), made for colour-blind readers; girls and boys differ in lightness and marker too.
 GIRLS, BOYS, ACCENT, MUTED = "#E69F00", "#0072B2", "#D55E00", "#777777"
@@ -42,7 +40,7 @@ class Picture:
 
     def __init__(self, figure: Figure, alt: str) -> None:
         if not alt.strip():
-            raise ValueError("a figure needs alt text: say what one sees in it")
+            raise ValueError("a figure needs alt text: describe what one sees in it")
         self.figure, self.alt = figure, " ".join(alt.split())
         buffer = io.BytesIO()
         # No metadata: the version of matplotlib would change the file without changing the picture.
@@ -76,21 +74,3 @@ def montage(films: list[np.ndarray], titles: list[str], alt: str, columns: int =
         ax.imshow(film, cmap="gray", vmin=0, vmax=255)
         ax.set_title(title, fontsize=9, loc="center")
     return Picture(figure, alt)
-
-
-@style()
-def learning_curve(log: pd.DataFrame, baseline: float | None = None) -> Picture:
-    """Training and selection MAE by epoch from a run's log.csv; `baseline` is the MAE of the median by sex, months."""
-    figure, ax = new_figure(6, 4)
-    ax.plot(log["epoch"], log["train_mae_months"], marker="o", markersize=3, color=MUTED, label="training films")
-    ax.plot(log["epoch"], log["selection_mae_months"], marker="s", markersize=3, color=BOYS, label="selection films")
-    if baseline is not None:
-        ax.axhline(baseline, color=ACCENT, linestyle="--", label="median by sex")
-    ax.set(xlabel="epoch", ylabel="MAE (months)", title="Learning curve")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylim(bottom=0)
-    ax.legend()
-    best = log["selection_mae_months"].min()
-    first, last = log["selection_mae_months"].iloc[[0, -1]]
-    return Picture(figure, f"""Mean absolute error in months against epoch, for training and selection films. On the
-        selection films it goes from {first:.1f} to {last:.1f} in {len(log)} epochs; the best is {best:.1f}.""")

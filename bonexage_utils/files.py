@@ -100,7 +100,8 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
         yield
     finally:
-        # Removed while held: who waits for this file finds it gone and makes a new one. Windows keeps open files.
+        # Removed while held: another process that waits for this file finds it gone and makes a new one. Windows keeps
+        # open files.
         with suppress(OSError):
             os.unlink(lock.lock_file)
         lock.release()

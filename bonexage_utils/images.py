@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -153,9 +153,6 @@ class Preprocessing:
     channels: int = 1
     letterbox: str = "centred, black, area average"
     intensity: str = "8-bit grey, bones bright; deeper films stretched from minimum to maximum (DICOM: of its window)"
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 def measure_intensity(array: np.ndarray, rows: np.ndarray) -> tuple[float, float]:

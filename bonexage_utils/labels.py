@@ -1,4 +1,4 @@
-"""Label tables: from the spellings in circulation to ids, ages in months and sexes, or a line that says why not."""
+"""Label tables: from the spellings in circulation to ids, ages in months and sexes, or one line with the reason."""
 
 import csv
 import hashlib
@@ -97,14 +97,14 @@ def _read_text(path: Path) -> str:
 def read_labels(path: Path | str) -> pd.DataFrame:
     """Read a label table: columns `id` (str), `months` (float 0–240, all NaN without an age column), `sex` ("M"/"F").
 
-    The id may be a file name: an image's ending is taken off. A row that says the same as an earlier one is kept
+    The id may be a file name: an image's ending is taken off. A row equal to an earlier one is kept
     once. Otherwise nothing is mended and nothing guessed; columns of other names are passed over.
 
-    Raises BoneXageError for what `read_table` refuses; for a table without rows; an absent or ambiguous column; an
-    id that is empty, holds a path or a character that does not print; one id with two different labels; an age that
-    is not a number from 0 to 240; an unknown sex; and for years. A column is taken for years if its name says so. If
-    its name gives no unit it is too if no age is above 20 and either one has decimals or there are ten or more:
-    a cohort of infants has to name its column 'bone age (months)'.
+    Raises BoneXageError for what `read_table` refuses; for a table without rows; an absent or ambiguous column; an id
+    that is empty, holds a path or a character that does not print; one id with two different labels; an age that is not
+    a number from 0 to 240; an unknown sex; and for years. A column is taken for years if its name has the word. If its
+    name gives no unit it is too if no age is above 20 and either one has decimals or there are ten or more: a cohort of
+    infants has to name its column 'bone age (months)'.
     """
     path = Path(path)
     raw = read_table(path)

@@ -139,7 +139,7 @@ class BoundedAge(nn.Module):
         return self.max_age * torch.sigmoid(score)
 
     def start(self, months: float) -> float:
-        """The score that says `months`."""
+        """The score of `months`."""
         share = min(max(months / self.max_age, 0.01), 0.99)
         return float(torch.logit(torch.tensor(share)))
 
@@ -155,14 +155,14 @@ class LinearAge(nn.Module):
         return self.mean + self.std * score
 
     def start(self, months: float) -> float:
-        """The score that says `months`."""
+        """The score of `months`."""
         return (months - self.mean) / self.std
 
 
 class BoneAgeNet(nn.Module):
     """Films (B, 1, S, S), standardised, and sex (B,) int64 to bone age in months (B,), float32.
 
-    `months_mean` and `months_std` describe the training labels: the untrained network says about the mean. With
+    `months_mean` and `months_std` describe the training labels: the untrained network predicts about the mean. With
     `use_sex=False` the sex is ignored.
     """
 
@@ -210,7 +210,7 @@ class BoneAgeNet(nn.Module):
         return self.age(score)
 
     def mean_over_sexes(self, images: Tensor) -> Tensor:
-        """For a child of unknown sex: the mean of what the network says of a girl and of a boy, months (B,)."""
+        """For a child of unknown sex: the mean of its predictions for a girl and for a boy, months (B,)."""
         girls = torch.zeros(len(images), dtype=torch.long, device=images.device)
         return (self(images, girls) + self(images, girls + 1)) / 2
 
@@ -232,9 +232,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 def age_loss(predicted: Tensor, months: Tensor, kind: str) -> Tensor:
     """The training loss of months (B,) against months (B,), in years, so that smooth L1 turns at one year's error.
 
-    Below a year it is squared, above absolute: a label that is off by three years pulls no harder than one off by
-    one and a half. Raises ValueError if the shapes differ: (B, 1) against (B,) would broadcast to (B, B) and still
-    give a number.
+    Below a year it is squared, above absolute: a label that is wrong by three years pulls no harder than one wrong by
+    one and a half. Raises ValueError if the shapes differ: (B, 1) against (B,) would broadcast to (B, B) and still give
+    a number.
     """
     if predicted.shape != months.shape:
         raise ValueError(f"predictions {tuple(predicted.shape)} against labels {tuple(months.shape)}")

@@ -1,4 +1,4 @@
-"""What a trained network says of many images: one model, one row each, and no film costs another its row."""
+"""Predictions for many images: one model, one row each, and no film costs another its row."""
 
 import json
 import shutil
@@ -40,10 +40,10 @@ def format_age(months: float) -> str:
 class Predictor:
     """A checkpoint, loaded once. All preprocessing is the checkpoint's own.
 
-    `unknown_sex` says what to do with a child of unknown sex if the network uses sex: "error", or "mean" of what it
-    says of a girl and of a boy. `tta` averages over the nine views of `VIEWS`, at nine times the cost. Intervals are
-    given where the checkpoint was calibrated for such predictions; `no_interval` says why one may be missing. Raises
-    BoneXageError for a missing, damaged or foreign checkpoint.
+    `unknown_sex` is what happens with a child of unknown sex if the network uses sex: "error", or the "mean" of the
+    predictions for a girl and for a boy. `tta` averages over the nine views of `VIEWS`, at nine times the cost.
+    Intervals are given where the checkpoint was calibrated for such predictions; `no_interval` says why one may be
+    missing. Raises BoneXageError for a missing, damaged or foreign checkpoint.
     """
 
     def __init__(self, checkpoint: Path | str, device: str | None = None, unknown_sex: str = "error",
@@ -89,7 +89,7 @@ class Predictor:
     def stream(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None) -> Iterator[list[dict]]:
         """Batch by batch, one row for each of `films` (columns `id`, `image`, `sex`, and `error` for rows that cannot
         be used), in order, with the columns of `COLUMNS`. A film that cannot be read, or whose sex is unknown, keeps
-        its row and says why in `error`. `workers` threads read ahead of the network (see `images.read_films`).
+        its row, with the reason in `error`. `workers` threads read ahead of the network (see `images.read_films`).
 
         Raises BoneXageError when memory runs out.
         """
@@ -107,7 +107,7 @@ class Predictor:
                 bar.update(len(batch))
 
     def predict(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None) -> pd.DataFrame:
-        """What `stream` says, as one table, with intervals."""
+        """The rows of `stream` as one table, with intervals."""
         rows = [row for batch in self.stream(films, batch_size, workers) for row in batch]
         return self.with_intervals(rows)
 
@@ -209,14 +209,14 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> dict[tuple[str, 
     rows: list[dict] = []
     try:
         for part in sorted(parts.glob("*.json")):
-            told = json.loads(part.read_text(encoding="utf-8"))
-            if {name: told[name] for name in _identity(predictor)} != _identity(predictor):
+            stored = json.loads(part.read_text(encoding="utf-8"))
+            if {name: stored[name] for name in _identity(predictor)} != _identity(predictor):
                 raise BoneXageError(f"{out}: begun by another checkpoint or options; start over without --resume")
-            rows += told["rows"]
+            rows += stored["rows"]
         if out.is_file() and out.with_suffix(".json").is_file():
-            told = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+            stored = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
             wanted = {**_identity(predictor), "table_sha256": file_hash(out)}  # else changed since: not ours
-            if all(told.get(name) == value for name, value in wanted.items()):
+            if all(stored.get(name) == value for name, value in wanted.items()):
                 table = pd.read_csv(out, dtype={"id": str, "image": str, "sex": str, "error": str})
                 rows += table.fillna({"sex": "", "error": "", "image": ""}).to_dict("records")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -225,7 +225,7 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> dict[tuple[str, 
 
 
 def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path | str) -> None:
-    """Write the table, and beside it, under the same name with `.json`, the checkpoint that said so, described."""
+    """Write the table, and beside it, under the same name with `.json`, a description of the checkpoint."""
     out = Path(out)
     with atomic_file(out) as temporary:
         predictions.to_csv(temporary, index=False)

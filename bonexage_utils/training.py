@@ -270,8 +270,8 @@ class Trainer:
         Raises BoneXageError if there is no state or it belongs to other settings.
         """
         parts, progress = load_state(self.out / "last" / "state.safetensors")
-        mine = self.config.fixed()
-        changed = [name for name, value in progress["config"].items() if mine.get(name) != value]
+        current = self.config.fixed()
+        changed = [name for name, value in progress["config"].items() if current.get(name) != value]
         if changed:
             raise BoneXageError(
                 f"{self.out}: begun with other settings ({', '.join(changed)}); resume with the same, "

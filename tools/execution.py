@@ -42,11 +42,11 @@ def own_kernel() -> Iterator[dict[str, str]]:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
         spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
         # A profile in ~/.ipython could import or configure what a learner does not have: use an empty one.
-        mine = {"JUPYTER_PATH": folder, "IPYTHONDIR": str(Path(folder) / "ipython")}
-        before = {name: os.environ.get(name) for name in mine}
-        os.environ.update(mine)
+        variables = {"JUPYTER_PATH": folder, "IPYTHONDIR": str(Path(folder) / "ipython")}
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
         try:
-            yield mine
+            yield variables
         finally:
             for name, value in before.items():
                 if value is None:

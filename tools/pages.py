@@ -163,7 +163,7 @@ def claims_table(folder: Path) -> str:
     rows = []
     for claim, (number, answers) in CLAIMS.items():
         if not answers:
-            rows += [[f"{claim} ({where})", number, *said] for where, said in _precision(folder).items()]
+            rows += [[f"{claim} ({where})", number, *cells] for where, cells in _precision(folder).items()]
         for answer in answers:
             found = {films: last.pop((answer, films), None) for films in ("phantom", "rsna100")}
             real = NO_MASKS if answer == MASKS_NEEDED else _measured(found["rsna100"])
@@ -191,11 +191,11 @@ def _measured(row: dict | None) -> str:
 
 def _verdict(found: dict[str, dict | None]) -> str:
     """What both rows allow to say."""
-    said = {films: row["verdict"] for films, row in found.items() if row is not None}
-    if len(set(said.values())) == 1 and len(said) == len(found):
-        return next(iter(said.values()))
+    verdicts = {films: row["verdict"] for films, row in found.items() if row is not None}
+    if len(set(verdicts.values())) == 1 and len(verdicts) == len(found):
+        return next(iter(verdicts.values()))
     names = {"phantom": "phantom", "rsna100": "real films"}
-    return "; ".join(f"{names[films]}: {verdict}" for films, verdict in said.items()) or NOT_YET
+    return "; ".join(f"{names[films]}: {verdict}" for films, verdict in verdicts.items()) or NOT_YET
 
 
 def _precision(folder: Path) -> dict[str, list[str]]:
@@ -204,17 +204,18 @@ def _precision(folder: Path) -> dict[str, list[str]]:
     known = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["arm", "device", "hardware"])
     known = known[known["arm"].str.endswith(", channels-last")]
     for device, name in DEVICES.items():
-        mine = known[known["device"] == device]
-        if mine.empty:
+        runs = known[known["device"] == device]
+        if runs.empty:
             found[name] = [NOT_YET, DEVICE_DECIDES, NOT_YET]
-        for (hardware, arm), part in mine.groupby(["hardware", "arm"], sort=False):
-            told, verdicts = [], []
+        for (hardware, arm), part in runs.groupby(["hardware", "arm"], sort=False):
+            measures, verdicts = [], []
             for row in part.to_dict("records"):
                 shown = signed if row["measure"].startswith("MAE") else "× {:.2f}".format  # a difference, or a ratio
                 ends = [shown(row[end]) for end in ("low", "high") if pd.notna(row[end])]
-                told.append(f"{row['measure']} {shown(row['compared'])}" + (f" [{', '.join(ends)}]" if ends else ""))
+                interval = f" [{', '.join(ends)}]" if ends else ""
+                measures.append(f"{row['measure']} {shown(row['compared'])}{interval}")
                 verdicts.append(f"{row['measure']}: {row['verdict']}")
-            found[f"{arm.split(',')[0]}, {hardware}"] = ["; ".join(told), DEVICE_DECIDES, "; ".join(verdicts)]
+            found[f"{arm.split(',')[0]}, {hardware}"] = ["; ".join(measures), DEVICE_DECIDES, "; ".join(verdicts)]
     return found
 
 

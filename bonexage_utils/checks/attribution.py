@@ -1,4 +1,4 @@
-"""Where a network looks: the months it says, laid over the pixels of one film, and what falls on a given place."""
+"""Attribution: the predicted months distributed over the pixels of one film, and the share that falls on a region."""
 
 from copy import copy
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ BASELINES = ("blurred", "black")
 BLUR = 0.05  # SD over the film's side: wider than a finger's bone, so the hand stays and its bones go
 WINDOW = 0.1  # side of the hidden square over the film's, moved by half of it
 STEPS = 32  # of the path from the baseline to the film
-BATCH = 16  # films the network sees at a time
+BATCH = 16  # films in one batch
 FOR_AND_AGAINST = "PuOr_r"  # diverging; purple and orange stay apart for every kind of colour vision
 OUTLINE = "#009E73"
 COLOURS_SAY = "orange speaks for an older child, purple for a younger one"
@@ -33,8 +33,8 @@ COLOURS_SAY = "orange speaks for an older child, purple for a younger one"
 class Attribution:
     """What speaks for which age on one film, against a baseline film.
 
-    `map` (S, S), float32, months per pixel: above 0 what makes the child look older than the baseline film does, below
-    0 younger. `prediction` and `baseline` are what the network says of the two films, months.
+    `map` (S, S), float32, months per pixel: above 0 what makes the prediction older than that for the baseline film,
+    below 0 younger. `prediction` and `baseline` are the predictions for the two films, months.
     """
 
     map: np.ndarray
@@ -65,7 +65,7 @@ def attribute(
 
     if method not in METHODS or baseline not in BASELINES:
         raise BoneXageError(f"method '{method}' or baseline '{baseline}' unknown; use {METHODS} and {BASELINES}")
-    months = _asker(predictor, sex)
+    months = _months_for_sex(predictor, sex)
     pair = _standardised(predictor, np.stack([film, baseline_film(film, baseline)]))
     with torch.no_grad():
         prediction, start = months(pair).tolist()
@@ -87,19 +87,19 @@ def attribute(
 
 
 def baseline_film(film: np.ndarray, kind: str = "blurred") -> np.ndarray:
-    """The film, uint8 (S, S), without what could tell an age, float32: "blurred" by `BLUR` of its side, or "black"."""
+    """The film, uint8 (S, S), without signs of an age, float32: "blurred" by `BLUR` of its side, or "black"."""
     if kind == "black":
         return np.zeros_like(film, np.float32)
     return cv2.GaussianBlur(film.astype(np.float32), (0, 0), BLUR * len(film), borderType=cv2.BORDER_REPLICATE)
 
 
 def _standardised(predictor: Predictor, films: np.ndarray) -> Tensor:
-    """Films (n, S, S), 0–255, as the network sees them."""
+    """Films (n, S, S), 0–255, as the network takes them."""
     return to_network(torch.from_numpy(films), predictor.preprocessing, predictor.device)
 
 
-def _asker(predictor: Predictor, sex: str):
-    """A function of images (or, with `part`, of feature maps) that says months (B,) for a child of this sex."""
+def _months_for_sex(predictor: Predictor, sex: str):
+    """A function from images (or, with `part`, from feature maps) to months (B,) for a child of this sex."""
     if predictor.uses_sex and sex not in SEX_CODE and predictor.unknown_sex == "error":
         raise BoneXageError(f"sex '{sex}': unknown; give M or F, or make the Predictor with unknown_sex='mean'")
     codes = [SEX_CODE[sex]] if sex in SEX_CODE else list(SEX_CODE.values())
@@ -190,15 +190,15 @@ def attribution_maps(film: np.ndarray, found: list[Attribution], region: np.ndar
     figure, axes = new_figure(2.4 * (len(found) + 1), 3.0, 1, len(found) + 1, squeeze=False)
     axes[0, 0].imshow(film, cmap="gray", vmin=0, vmax=255)
     axes[0, 0].set_title("film", loc="center")
-    for ax, told in zip(axes[0, 1:], found, strict=True):
-        overlay(ax, film, told.map, region)
-        older, younger = (_signed(told.map[side].sum()) for side in (told.map > 0, told.map < 0))
-        ax.set_title(f"{told.method.replace('_', ' ')}\n{older} and {younger} months", loc="center", fontsize=9)
+    for ax, one in zip(axes[0, 1:], found, strict=True):
+        overlay(ax, film, one.map, region)
+        older, younger = (_signed(one.map[side].sum()) for side in (one.map > 0, one.map < 0))
+        ax.set_title(f"{one.method.replace('_', ' ')}\n{older} and {younger} months", loc="center", fontsize=9)
     for ax in axes.flat:
         ax.axis("off")
     figure.supxlabel(COLOURS_SAY, fontsize=9)
-    told = "; ".join(f"{one.method.replace('_', ' ')}: {_signed(one.map[one.map > 0].sum())} months for older, "
+    described = "; ".join(f"{one.method.replace('_', ' ')}: {_signed(one.map[one.map > 0].sum())} months for older, "
                      f"{_signed(one.map[one.map < 0].sum())} for younger" for one in found)
     return Picture(figure, f"""A hand film and, laid over it, where the network looks: orange speaks for an older child,
         purple for a younger one. The film says {found[0].prediction:.0f} months, the baseline film
-        {found[0].baseline:.0f}. {told}.{' A line marks the region asked about.' if region is not None else ''}""")
+        {found[0].baseline:.0f}. {described}.{' A line marks the region asked about.' if region is not None else ''}""")

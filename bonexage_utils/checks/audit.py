@@ -19,7 +19,7 @@ from bonexage_utils.files import atomic_file
 from bonexage_utils.images import letterbox, read_films
 from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS
 
-# A fault stops a run or makes its result wrong; a note is worth a look, and may be right as it is.
+# A fault stops a run or makes its result wrong; a note is worth checking, and may be right as it is.
 FAULT, NOTE = "fault", "note"
 SEVERITY = {
     "missing": FAULT, "truncated": FAULT, "unreadable": FAULT, "blank": FAULT, "impossible age": FAULT,
@@ -222,9 +222,9 @@ def contact_sheet(findings: pd.DataFrame, each: int = 6, side: int = 160) -> Pic
             films.append(letterbox(read_gray(image), side))
         except BoneXageError:
             films.append(np.full((side, side), 255, np.uint8))
-    told = "; ".join(f"{row.id} {row.finding}" for row in shown.itertuples())
+    described = "; ".join(f"{row.id} {row.finding}" for row in shown.itertuples())
     return montage(films, [f"{row.id}\n{row.finding}" for row in shown.itertuples()],
-                   f"Contact sheet of {len(shown)} films that the audit remarks on: {told}.", columns=8, side=1.5)
+                   f"Contact sheet of {len(shown)} films that the audit remarks on: {described}.", columns=8, side=1.5)
 
 
 def write_findings(findings: pd.DataFrame, folder: Path | str) -> None:

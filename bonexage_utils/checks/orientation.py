@@ -7,7 +7,7 @@ from scipy.stats import rankdata
 # Variant v of a film is the film turned by v % 4 quarters against the clock, mirrored from v = 4 on (v // 4 odd), and
 # inverted from v = 8 on.
 VARIANTS = 16
-FEWEST = 40  # films: with fewer there is no telling what is usual
+FEWEST = 40  # films: with fewer it is not known what is usual
 # A variant has to score this high (a film that lies as usual has 1, its variants 0), and so much more than the film as
 # it is. Measured on the 12,611 training films of RSNA at 100 px, spoiled on purpose: found are 92 to 94 % of those
 # turned by a half or a quarter or inverted, 80 % of the mirrored. As they are, 125 are called mirrored (looked at:
@@ -34,8 +34,8 @@ def _unit(thumbnails: np.ndarray, variant: int = 0) -> np.ndarray:
 def score_variants(thumbnails: np.ndarray) -> np.ndarray:
     """How usual each of the 16 variants of each film looks, (16, n), from square thumbnails (n, side, side).
 
-    A linear discriminant on random features (Rahimi & Recht 2007) learns on four fifths of the films to tell them, 1,
-    from their 15 other variants, 0, and judges the last fifth, in turn. It needs most films to lie alike.
+    A linear discriminant on random features (Rahimi & Recht 2007) learns on four fifths of the films to separate them,
+    1, from their 15 other variants, 0, and judges the last fifth, in turn. It needs most films to lie alike.
     """
     small = np.stack([cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for film in thumbnails])
     ranks = rankdata(small.reshape(len(small), -1), axis=1)  # the same whatever the exposure
@@ -54,9 +54,9 @@ def score_variants(thumbnails: np.ndarray) -> np.ndarray:
         taught = rng.permutation(np.flatnonzero(fold != judge))[:MOST_TAUGHT]
         second, means = np.zeros((UNITS, UNITS)), []
         for variant in range(VARIANTS):
-            seen = features(taught, variant)
-            second += seen.T @ seen / (VARIANTS * len(taught))
-            means.append(seen.mean(axis=0, dtype=float))
+            values = features(taught, variant)
+            second += values.T @ values / (VARIANTS * len(taught))
+            means.append(values.mean(axis=0, dtype=float))
         mean = np.mean(means, axis=0)
         spread = second - np.outer(mean, mean)
         spread += RIDGE / len(taught) * np.trace(spread) / UNITS * np.eye(UNITS)
@@ -67,7 +67,8 @@ def score_variants(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def find_turned(thumbnails: np.ndarray) -> np.ndarray:
-    """The variant (n,), 1 to 15, that would make a film look like the rest; 0 for films that do, or where nobody knows.
+    """The variant (n,), 1 to 15, that would make a film look like the rest; 0 for films that do, or where that is not
+    known.
 
     `thumbnails` are grey films squashed to squares, uint8 (n, side, side).
     """

@@ -1,4 +1,4 @@
-"""What becomes of predictions when the same films look otherwise: seven stress tests, paired film by film.
+"""How predictions change when the same films are perturbed: seven stress tests, paired film by film.
 
 The seven are those that Santomartino et al. (Radiology: Artificial Intelligence 2024;6(3):e230240) put to the winner of
 the RSNA challenge; the strengths are ours, from what training films are augmented with to what nobody would accept.
@@ -87,7 +87,7 @@ class Perturbation:
 
     `change` also takes a stream of its own for each film, the same at every strength: which way it turns, where the
     marker lies. It gets the film as read, or if `squared` the letterboxed one, where turning loses least and where
-    resolution is what the network could have seen.
+    resolution is that of the network's input.
     """
 
     change: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
@@ -121,7 +121,7 @@ def perturb(film: np.ndarray, name: str, strength: float, size: int, key: int = 
 
 def predict_stressed(predictor: Predictor, films: pd.DataFrame, batch_size: int = 16,
                      workers: int | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
-    """What `predictor` says of each film as it is and under every perturbation; each film is read once.
+    """The predictions for each film as it is and under every perturbation; each film is read once.
 
     `films` are rows of a cohort's table. Returns one row per film and condition: `id`, `sex`, `months` (label),
     `perturbation`, `strength`, `predicted` (the film as it is) and `stressed` (changed), months; and of each film that
@@ -137,10 +137,10 @@ def predict_stressed(predictor: Predictor, films: pd.DataFrame, batch_size: int 
     rows, failures = [], {}
     with tqdm(total=len(films), desc="stressing", unit="film", leave=False, mininterval=0.5) as bar:
         for part in batched(zip(films.itertuples(), read, strict=True), FILMS_AT_A_TIME):
-            failures |= {film.id: seen for film, seen in part if isinstance(seen, str)}
-            good = [(film, seen) for film, seen in part if not isinstance(seen, str)]
-            images = [image for _, seen in good for image in seen]
-            sexes = [film.sex for film, seen in good for _ in seen]
+            failures |= {film.id: kept for film, kept in part if isinstance(kept, str)}
+            good = [(film, kept) for film, kept in part if not isinstance(kept, str)]
+            images = [image for _, kept in good for image in kept]
+            sexes = [film.sex for film, kept in good for _ in kept]
             predicted = np.concatenate([np.empty(0), *_months(predictor, images, sexes, batch_size)])
             for (film, _), months in zip(good, predicted.reshape(-1, 1 + len(CONDITIONS)), strict=True):
                 rows += [(film.id, film.sex, film.months, *condition, months[0], stressed)
@@ -200,7 +200,7 @@ def stress(predictor: Predictor, cohort: Cohort, out: Path | str, split: str | N
            batch_size: int = 16) -> tuple[pd.DataFrame, str]:
     """Run all tests on a split (see `labelled_split`); write `stress.csv`, `stress.png` and `stress.json` into `out`.
 
-    Returns what `summarise` does, and a line that says of which films. Raises BoneXageError if none can be read.
+    Returns the table of `summarise`, and a line about the films. Raises BoneXageError if none can be read.
     """
     split, films = labelled_split(cohort, split)
     out = Path(out)
@@ -220,9 +220,10 @@ def stress(predictor: Predictor, cohort: Cohort, out: Path | str, split: str | N
                 "checkpoint": predictor.path.name, "network_sha256": predictor.description["network_sha256"],
                 "tta": predictor.tta, "split": split, "films": len(used),
                 "unreadable": len(failures), "significant_months": SIGNIFICANT_MONTHS}, indent=2))
-    told = f"{len(used):,} films of split {split}, MAE {bootstrap_mean((used['predicted'] - used['months']).abs())} " \
-        f"months as they are" + (f"; {len(failures):,} cannot be read, e.g. {reason}" if failures else "")
-    return table, told
+    mae = bootstrap_mean((used["predicted"] - used["months"]).abs())
+    unread = f"; {len(failures):,} cannot be read, e.g. {reason}" if failures else ""
+    summary = f"{len(used):,} films of split {split}, MAE {mae} months as they are{unread}"
+    return table, summary
 
 
 @style()
@@ -233,7 +234,7 @@ def error_under_stress(table: pd.DataFrame, significant: float) -> Picture:
     """
     names = list(dict.fromkeys(table["perturbation"]))
     figure, axes = new_figure(10.5, 5.2, 2, -(-len(names) // 2), sharey=True, squeeze=False)
-    told = []
+    largest = []
     for ax, name in zip(axes.flat, names, strict=False):
         part = table[table["perturbation"] == name]
         where = np.arange(len(part))
@@ -246,7 +247,7 @@ def error_under_stress(table: pd.DataFrame, significant: float) -> Picture:
         ax.set(title=name, xlabel=part["unit"].iloc[0], xticks=where, xlim=(-0.6, len(part) - 0.4),
                xticklabels=[f"{strength:g}".replace("-", "−") for strength in part["strength"]])
         worst = part.loc[part["mae_change"].idxmax()]
-        told.append(f"{name} {worst['mae_change']:+.1f} at {worst['strength']:g}")
+        largest.append(f"{name} {worst['mae_change']:+.1f} at {worst['strength']:g}")
     for ax in axes.flat[len(names):]:
         ax.axis("off")
     for ax in axes[:, 0]:
@@ -255,4 +256,4 @@ def error_under_stress(table: pd.DataFrame, significant: float) -> Picture:
     figure.suptitle(f"Change of the MAE with 95 % interval; above it the share of films whose prediction moves by more "
                     f"than {significant:g} months", fontsize=10, x=0.01, ha="left")
     return Picture(figure, f"""Change of the mean absolute error in months against the strength of each perturbation,
-        with 95 % intervals, for {table['n'].max()} films. The largest change of each: {'; '.join(told)}.""")
+        with 95 % intervals, for {table['n'].max()} films. The largest change of each: {'; '.join(largest)}.""")

@@ -1,13 +1,31 @@
-"""The figures of a report: predicted against true, agreement, errors and coverage by group."""
+"""The figures of a run and its report: learning curve, predicted against true, agreement, error by group, coverage."""
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bonexage_utils.calibration import Coverage
 from bonexage_utils.evaluation import Evaluation
-from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, new_figure, style
+from bonexage_utils.figures import ACCENT, BOYS, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, new_figure, style
 from bonexage_utils.statistics import SMALLEST_GROUP, Interval, agreement, bootstrap_mean, slope
+
+
+@style()
+def learning_curve(log: pd.DataFrame, baseline: float | None = None) -> Picture:
+    """Training and selection MAE by epoch from a run's log.csv; `baseline` is the MAE of the median by sex, months."""
+    figure, ax = new_figure(6, 4)
+    ax.plot(log["epoch"], log["train_mae_months"], marker="o", markersize=3, color=MUTED, label="training films")
+    ax.plot(log["epoch"], log["selection_mae_months"], marker="s", markersize=3, color=BOYS, label="selection films")
+    if baseline is not None:
+        ax.axhline(baseline, color=ACCENT, linestyle="--", label="median by sex")
+    ax.set(xlabel="epoch", ylabel="MAE (months)", title="Learning curve")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylim(bottom=0)
+    ax.legend()
+    best = log["selection_mae_months"].min()
+    first, last = log["selection_mae_months"].iloc[[0, -1]]
+    return Picture(figure, f"""Mean absolute error in months against epoch, for training and selection films. On the
+        selection films it goes from {first:.1f} to {last:.1f} in {len(log)} epochs; the best is {best:.1f}.""")
 
 
 @style()
@@ -29,9 +47,9 @@ def predicted_against_true(films: pd.DataFrame) -> Picture:
 def _scatter_by_sex(ax, films: pd.DataFrame, x: str | pd.Series, y: pd.Series) -> None:
     size = 14 if len(films) < 500 else 7
     for sex in ("F", "M"):
-        mine = films["sex"] == sex
-        across = films.loc[mine, x] if isinstance(x, str) else x[mine]
-        ax.scatter(across, y[mine], s=size, color=SEX_COLOUR[sex], marker=SEX_MARKER[sex], alpha=0.6, linewidths=0,
+        group = films["sex"] == sex
+        across = films.loc[group, x] if isinstance(x, str) else x[group]
+        ax.scatter(across, y[group], s=size, color=SEX_COLOUR[sex], marker=SEX_MARKER[sex], alpha=0.6, linewidths=0,
                    label=SEX_NAME[sex])
 
 
@@ -65,7 +83,7 @@ def error_against_age(films: pd.DataFrame) -> Picture:
     """The error against the label (regression to the mean) and against the prediction (calibration), side by side."""
     figure, axes = new_figure(9, 4, 1, 2, sharey=True)
     error = films["predicted"] - films["months"]
-    told = []
+    described = []
     for ax, column, name in zip(axes, ("months", "predicted"), ("label", "prediction"), strict=True):
         years = films[column] / 12
         _scatter_by_sex(ax, films, films[column], error)
@@ -79,38 +97,38 @@ def error_against_age(films: pd.DataFrame) -> Picture:
         ax.axhline(0, color=MUTED, linewidth=0.8, zorder=0)
         ax.set(xlabel=f"{name} (months)", xlim=(0, 240), xticks=range(0, 241, 60),
                title=f"Against the {name}: {per_year.value:+.2f} months per year")
-        told.append(f"against the {name} it changes by {per_year} months per year of age")
+        described.append(f"against the {name} it changes by {per_year} months per year of age")
     axes[0].set_ylabel("prediction − label (months)")
     axes[0].legend(fontsize=8)
     return Picture(figure, f"""Two scatters of the error, prediction minus label, of {len(films)} films:
-        {" and ".join(told)} (95 % interval). Squares show the mean error of every two years of age
+        {" and ".join(described)} (95 % interval). Squares show the mean error of every two years of age
         that have {SMALLEST_GROUP} films.""")
 
 
 def _by_group(ax, table: pd.DataFrame, value: str, bounds: bool = True, counts: bool = False) -> str:
-    """Draw a column of a group table by age band and sex, groups too small to speak left out; tell it in words."""
+    """Draw a column of a group table by age band and sex, groups that are too small left out; the same in words."""
     groups = table[table["age"] != "all"]
     bands = list(dict.fromkeys(groups["age"]))
-    told = []
+    described = []
     for sex, offset, side in (("F", -0.1, "right"), ("M", 0.1, "left")):
-        mine = groups[(groups["sex"] == SEX_NAME[sex]) & groups[value].notna()]
-        where = np.array([bands.index(age) for age in mine["age"]]) + offset
-        spread = [mine[value] - mine["low"], mine["high"] - mine[value]] if bounds else None
-        ax.errorbar(where, mine[value], yerr=spread, capsize=3, fmt=SEX_MARKER[sex], color=SEX_COLOUR[sex],
+        group = groups[(groups["sex"] == SEX_NAME[sex]) & groups[value].notna()]
+        where = np.array([bands.index(age) for age in group["age"]]) + offset
+        spread = [group[value] - group["low"], group["high"] - group[value]] if bounds else None
+        ax.errorbar(where, group[value], yerr=spread, capsize=3, fmt=SEX_MARKER[sex], color=SEX_COLOUR[sex],
                     label=SEX_NAME[sex])
-        for x, y, n in zip(where, mine[value], mine["n"], strict=True) if counts else ():
+        for x, y, n in zip(where, group[value], group["n"], strict=True) if counts else ():
             ax.annotate(f"n={n}", (x, y), (10 * np.sign(offset), 0), textcoords="offset points", ha=side, va="center",
                         fontsize=7)
-        told += [f"{SEX_NAME[sex]} {row.age} {getattr(row, value):.3g}" for row in mine.itertuples()]
+        described += [f"{SEX_NAME[sex]} {row.age} {getattr(row, value):.3g}" for row in group.itertuples()]
     ax.set(xticks=range(len(bands)), xticklabels=bands, xlabel="labelled bone age", xlim=(-0.6, len(bands) - 0.4))
-    return "; ".join(told)
+    return "; ".join(described)
 
 
 @style()
 def error_by_group(evaluation: Evaluation) -> Picture:
     """MAE with interval by age band and sex; groups too small to speak are left out."""
     figure, ax = new_figure(6, 4)
-    told = _by_group(ax, evaluation.groups, "mae", counts=True)
+    described = _by_group(ax, evaluation.groups, "mae", counts=True)
     ax.set(ylabel="MAE (months)", title="Mean absolute error by age and sex, 95 % interval")
     ax.set_ylim(bottom=0)
     cells = evaluation.groups[evaluation.groups[["sex", "age"]].ne("all").all(axis=1)]
@@ -121,7 +139,7 @@ def error_by_group(evaluation: Evaluation) -> Picture:
                     fontsize=7, ha="center", color=MUTED)
     ax.legend()
     few = "; ".join(f"{row.sex} {row.age}, {row.n} films" for row in silent.itertuples())
-    return Picture(figure, f"Mean absolute error in months with 95 % intervals by age band and sex: {told}."
+    return Picture(figure, f"Mean absolute error in months with 95 % intervals by age band and sex: {described}."
                    + f" Too few to speak: {few}." * bool(few))
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bonexage_utils import __version__
 from bonexage_utils.calibration import Calibration, Coverage
 from bonexage_utils.cohort import UNKNOWN_SPLIT
-from bonexage_utils.evaluation import Comparison, Evaluation, Provenance
+from bonexage_utils.evaluation import Comparison, Evaluation
 from bonexage_utils.files import atomic_file
 from bonexage_utils.labels import KNOWN_LABELS
 from bonexage_utils.report import figures, tables
@@ -26,13 +26,14 @@ def headline(evaluation: Evaluation) -> str:
     return text
 
 
-def write_report(evaluation: Evaluation, out: Path | str, provenance: Provenance, coverage: Coverage | None = None,
+def write_report(evaluation: Evaluation, out: Path | str, provenance: dict, coverage: Coverage | None = None,
                  calibration: Calibration | None = None, comparison: Comparison | None = None) -> Path:
     """Write `report.html`, `model_card.md`, `metrics.json`, `groups.csv`, the figures and, given `coverage`,
-    `coverage.csv` into `out`. `calibration` is the checkpoint's, `comparison` one with another model."""
+    `coverage.csv` into `out`. `provenance` describes the checkpoint (`evaluation.read_provenance`), `calibration` is
+    its own, `comparison` one with another model."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    stress = tables.stress_table(out, provenance.description.get("network_sha256"))
+    stress = tables.stress_table(out, provenance.get("network_sha256"))
     pictures = {
         "predicted_against_true": figures.predicted_against_true(evaluation.films),
         "bland_altman": figures.bland_altman(evaluation.films),
@@ -43,8 +44,8 @@ def write_report(evaluation: Evaluation, out: Path | str, provenance: Provenance
         with atomic_file(out / f"{name}.png") as temporary:
             temporary.write_bytes(picture.png)
     metrics = {
-        "scores": evaluation.scores.to_dict(), "failed": evaluation.failed, "unlabelled": evaluation.unlabelled,
-        "baseline": evaluation.baseline.to_dict() if evaluation.baseline else None,
+        "scores": asdict(evaluation.scores), "failed": evaluation.failed, "unlabelled": evaluation.unlabelled,
+        "baseline": asdict(evaluation.baseline) if evaluation.baseline else None,
         "training_median_months_by_sex": evaluation.medians, "films_by_split": evaluation.splits,
         "agreement": asdict(evaluation.agreement), "error_slope_months_per_year": asdict(evaluation.error_slope),
         "calibration_slope": asdict(evaluation.calibration_slope), "noise_floor_months": evaluation.noise_floor,
@@ -63,7 +64,7 @@ def write_report(evaluation: Evaluation, out: Path | str, provenance: Provenance
     environment.filters |= {"html_table": partial(pd.DataFrame.to_html, border=0), "markdown": tables.markdown}
     facts = {
         "evaluation": evaluation, "headline": headline(evaluation), "version": __version__,
-        "model": provenance.description, "pictures": pictures, "scores": tables.score_table(evaluation),
+        "model": provenance, "pictures": pictures, "scores": tables.score_table(evaluation),
         "agreement": tables.agreement_table(evaluation), "groups": tables.group_table(evaluation),
         "worst": tables.worst_table(evaluation), "film_facts": tables.film_table(evaluation), "stress": stress,
         "comparison": comparison,

@@ -44,12 +44,12 @@ def agreement_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame({"value [95 % interval]": {name: str(value) for name, value in rows.items()}})
 
 
-def _as_text(table: pd.DataFrame, columns: dict[str, Callable], spoken: str) -> pd.DataFrame:
-    """A table by group in words; one too small to speak, which has no `spoken`, shows its n and dashes."""
+def _as_text(table: pd.DataFrame, columns: dict[str, Callable], measured: str) -> pd.DataFrame:
+    """A table by group in words; one that is too small, without `measured`, shows its n and dashes."""
     rows = []
     for _, row in table.iterrows():
-        told = {name: text(row) if pd.notna(row[spoken]) else "–" for name, text in columns.items()}
-        rows.append({"sex": row["sex"], "age": row["age"], "n": f"{row['n']:,}", **told})
+        cells = {name: text(row) if pd.notna(row[measured]) else "–" for name, text in columns.items()}
+        rows.append({"sex": row["sex"], "age": row["age"], "n": f"{row['n']:,}", **cells})
     return pd.DataFrame(rows)
 
 

@@ -337,7 +337,7 @@ with tempfile.TemporaryDirectory() as folder:
     log = pd.read_csv(f"{folder}/log.csv")
 
 # %%
-from bonexage_utils.figures import learning_curve
+from bonexage_utils.report.figures import learning_curve
 
 selection = course.cohort.split("selection")
 learning_curve(log, score(selection["sex"].map(medians), selection["months"]).mae.value)

@@ -498,7 +498,7 @@ resnet, resnet_log = fit("ResNet", resnets)
 # %%
 import pandas as pd
 
-from bonexage_utils.figures import learning_curve
+from bonexage_utils.report.figures import learning_curve
 
 learning_curve(pd.DataFrame(resnet_log), baseline.mae.value)
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -112,7 +112,7 @@ def test_an_interval_holds_its_prediction_and_stays_in_range(months: list[float]
 
 def test_a_calibration_survives_its_file() -> None:
     calibration = Calibration.fit(films(100))
-    written = json.loads(json.dumps({"calibration": calibration.to_dict()}))
+    written = json.loads(json.dumps({"calibration": asdict(calibration)}))
     assert Calibration.from_description(written) == calibration
     assert Calibration.from_description({"calibration": None}) is None
     with pytest.raises(BoneXageError, match="another version"):
@@ -121,7 +121,7 @@ def test_a_calibration_survives_its_file() -> None:
 
 @pytest.mark.parametrize(("change", "said_by", "coverage", "words"), [
     ({"split": "train"}, SAID_BY, 0.9, "40 of these"), ({"split": "selection"}, SAID_BY, 0.9, "40 of these"),
-    ({"told": "F"}, SAID_BY, 0.9, "another sex"), ({"told": None}, SAID_BY, 0.9, "another sex"),
+    ({"given_sex": "F"}, SAID_BY, 0.9, "another sex"), ({"given_sex": None}, SAID_BY, 0.9, "another sex"),
     ({}, {}, 0.9, "predictions.json"), ({}, SAID_BY, 0.99, "takes 99"), ({}, SAID_BY, 1.0, "--coverage"),
     ({}, {**SAID_BY, "training": {"label_hashes": {"labels.csv": "a", "validation.csv": "b"}}}, 0.9, "as it was"),
 ])

@@ -15,16 +15,16 @@ from bonexage_utils.calibration import Calibration, cross_validated
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import (
-    Provenance,
     by_group,
     compare,
     evaluate,
     median_by_sex,
     read_predictions,
+    read_provenance,
     read_truth,
     score,
 )
-from bonexage_utils.figures import Picture, learning_curve, new_figure
+from bonexage_utils.figures import Picture, new_figure
 from bonexage_utils.phantom.dataset import read_noise_floor
 from bonexage_utils.prediction import Predictor, predict_to_file
 from bonexage_utils.report import figures
@@ -306,7 +306,7 @@ class Page(HTMLParser):
 def test_the_report_stands_alone_and_says_what_was_measured(tmp_path: Path) -> None:
     predictions, truth = tables()
     result = evaluate(predictions, truth)
-    page = write_report(result, tmp_path / "report", Provenance({}))
+    page = write_report(result, tmp_path / "report", {})
     text = page.read_text(encoding="utf-8")
     reader = Page()
     reader.feed(text)
@@ -333,7 +333,7 @@ def test_the_report_warns_of_films_the_model_was_trained_on(tmp_path: Path) -> N
     """Fault 15: the same split used to select the model and to report its error."""
     predictions, truth = tables()
     truth["split"] = ["train"] * 100 + ["train"] * 10 + ["selection"] * 20 + ["calibration"] * 70
-    page = write_report(evaluate(predictions, truth), tmp_path, Provenance({}))
+    page = write_report(evaluate(predictions, truth), tmp_path, {})
     assert "10 of these films are in the training split and 20 in the selection split" in page.read_text("utf-8")
     assert "10 of these films are in the training split" in (tmp_path / "model_card.md").read_text("utf-8")
 
@@ -352,20 +352,20 @@ def test_figures_carry_their_alt_text() -> None:
 
 def test_the_learning_curve_tells_its_numbers() -> None:
     log = pd.DataFrame({"epoch": [1, 2], "train_mae_months": [30, 20], "selection_mae_months": [31.0, 22.5]})
-    assert "31.0 to 22.5" in learning_curve(log, baseline=33.0).alt
+    assert "31.0 to 22.5" in figures.learning_curve(log, baseline=33.0).alt
 
 
 def test_intervals_and_stress_enter_the_report_where_they_were_measured(tmp_path: Path) -> None:
     predictions, truth = tables()
     result = evaluate(predictions, truth)
-    bare = write_report(result, tmp_path, Provenance({})).read_text("utf-8")
+    bare = write_report(result, tmp_path, {}).read_text("utf-8")
     assert "not calibrated" in bare
     assert "no <code>stress.csv</code>" in bare
     calibration = Calibration.fit(result.films)
     (tmp_path / "stress.csv").write_text("perturbation,strength,n,mae_change,low,high,share_significant\n"
                                          "rotation,15,100,1.234,0.5,2.0,0.25\n")
     coverage = cross_validated(result.films, calibration)
-    page = write_report(result, tmp_path, Provenance({}), coverage, calibration).read_text("utf-8")
+    page = write_report(result, tmp_path, {}, coverage, calibration).read_text("utf-8")
     card = (tmp_path / "model_card.md").read_text("utf-8")
     for text in (page, card):
         assert "+1.23 [+0.50, +2.00]" in text
@@ -381,7 +381,7 @@ def test_intervals_and_stress_enter_the_report_where_they_were_measured(tmp_path
         stress_table(tmp_path, "other")
     (tmp_path / "stress.csv").write_text("a,b\n1,2\n")
     with pytest.raises(BoneXageError, match=r"stress\.csv") as caught:
-        write_report(result, tmp_path, Provenance({}))
+        write_report(result, tmp_path, {})
     assert "\n" not in str(caught.value)
 
 
@@ -398,7 +398,7 @@ def test_every_item_of_the_checklists_is_answered_or_open(run: Path, cohort: Coh
     predictor = Predictor(run / "model.safetensors", "cpu")
     predict_to_file(predictor, cohort.split("test")[["id", "image", "sex"]].assign(error=""), tmp_path / "p.csv")
     result = evaluate(read_predictions(tmp_path / "p.csv"), read_truth(cohort.root).table)
-    for said_by in (Provenance({}), Provenance.beside(tmp_path / "p.csv")):
+    for said_by in ({}, read_provenance(tmp_path / "p.csv")):
         write_report(result, tmp_path, said_by)
         lists = (tmp_path / "model_card.md").read_text("utf-8").split("## Reporting checklists")[1]
         rows = [[cell.strip() for cell in line.split("|")[2:4]] for line in lists.splitlines() if line.startswith("| ")]

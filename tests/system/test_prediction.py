@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -247,14 +248,14 @@ def test_resuming_with_other_options_is_refused(predictor: Predictor, run: Path,
 
 def test_a_changed_table_is_not_credited_to_the_checkpoint(predictor: Predictor, films: pd.DataFrame,
                                                            tmp_path: Path) -> None:
-    from bonexage_utils.evaluation import Provenance
+    from bonexage_utils.evaluation import read_provenance
 
     out = tmp_path / "predictions.csv"
     predict_to_file(predictor, films, out)
-    assert Provenance.beside(out).description["sha256"] == predictor.sha256
+    assert read_provenance(out)["sha256"] == predictor.sha256
     out.write_text(out.read_text().replace("years", "Years"))
     with pytest.raises(BoneXageError, match="changed"):
-        Provenance.beside(out)
+        read_provenance(out)
 
 
 @pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"),
@@ -279,7 +280,7 @@ def calibrated(run: Path, tmp_path: Path) -> Path:
     path = tmp_path / "calibrated" / "model.safetensors"
     path.parent.mkdir()
     shutil.copy(run / "model.safetensors", path)
-    set_calibration(path, load_model(path)[2]["network_sha256"], WIDTHS.to_dict())
+    set_calibration(path, load_model(path)[2]["network_sha256"], asdict(WIDTHS))
     return path
 
 

@@ -180,7 +180,7 @@ def bake(args: argparse.Namespace, table: Table) -> None:
 
 def compare(table: Table, claims: Path) -> None:
     """The comparisons that whole pairs of runs allow, as rows of claims.csv; an older row of the same is replaced."""
-    for matched, told in (("time", ""), ("updates", ", update for update")):
+    for matched, suffix in (("time", ""), ("updates", ", update for update")):
         for rival in FAMILIES[1:]:
             runs = {arm: {row["seed"]: row for row in table.rows(arm=arm, matched=matched)}
                     for arm in ("ConvNeXt", rival)}
@@ -192,7 +192,7 @@ def compare(table: Table, claims: Path) -> None:
             apart = paired_over_seeds(*errors.values())
             a, b = (of[seeds[0]] for of in runs.values())
             row = {
-                "claim": f"ConvNeXt converges better than {rival}{told}", "films": a["films"], "a": "ConvNeXt",
+                "claim": f"ConvNeXt converges better than {rival}{suffix}", "films": a["films"], "a": "ConvNeXt",
                 "b": rival, "mae_a": errors["ConvNeXt"].mean(), "mae_b": errors[rival].mean(),
                 "baseline": a["baseline"], "difference": apart.value, "low": apart.low,
                 "high": apart.high, "verdict": verdict(apart, "ConvNeXt", rival), "trained_on": a["trained_on"],

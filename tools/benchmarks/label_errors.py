@@ -120,8 +120,8 @@ def report_odd_films(cohort: Cohort, films: pd.DataFrame) -> None:
         really, called = set(truth.index[truth[name].astype(bool)]), set(odd.index[odd == name])
         print(f"audit, {name}: precision {share(len(really & called), len(called))}, "
               f"recall {share(len(really & called), len(really))}")
-        mine = films[films["id"].isin(really) & films["planted"].eq("")]
-        print(f"  MAE on them {score(mine['predicted'].to_numpy(), mine['months'].to_numpy()).mae}")
+        spoilt = films[films["id"].isin(really) & films["planted"].eq("")]
+        print(f"  MAE on them {score(spoilt['predicted'].to_numpy(), spoilt['months'].to_numpy()).mae}")
 
 
 cohort = load_cohort(args.data)

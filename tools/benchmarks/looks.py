@@ -80,19 +80,19 @@ def main() -> None:
     shares: dict[str, list[np.ndarray]] = {name: [] for name in POOLINGS}
     for seed in range(args.seeds):
         for name, pooling in POOLINGS.items():
-            mine = [row for row in done if (row["network"], row["pooling"], row["seed"]) == (kind, name, seed)]
-            if not mine:
+            rows = [row for row in done if (row["network"], row["pooling"], row["seed"]) == (kind, name, seed)]
+            if not rows:
                 started = time.perf_counter()
                 with tempfile.TemporaryDirectory() as scratch:
                     table = looks_at_centres(Predictor(make(Path(scratch), pooling, seed)), folder, truth)
-                told = table.drop(columns="id").mean().round(5).to_dict()
-                mine = [{"network": kind, "pooling": name, "seed": seed, "hands": len(table), **told,
+                means = table.drop(columns="id").mean().round(5).to_dict()
+                rows = [{"network": kind, "pooling": name, "seed": seed, "hands": len(table), **means,
                          "shares": " ".join(f"{share:.4f}" for share in table["centres"]),
                          "minutes": round((time.perf_counter() - started) / 60, 2)}]
-                done += mine
+                done += rows
                 pd.DataFrame(done).to_csv(path, index=False)
-                print(f"{kind}, {name}, seed {seed}: {told}", flush=True)
-            shares[name].append(np.array(mine[0]["shares"].split(), float))
+                print(f"{kind}, {name}, seed {seed}: {means}", flush=True)
+            shares[name].append(np.array(rows[0]["shares"].split(), float))
     errors = {name: 100 * np.stack(rows) for name, rows in shares.items()}
     apart = paired_over_seeds(errors["GeM"], errors["average"])
     films = "phantom, trained whole" if args.whole else "phantom"

@@ -49,9 +49,9 @@ def errors_of(path: Path, films: FilmDataset, device: torch.device) -> np.ndarra
     """Absolute errors (months) of a trained network in float32."""
     net, preprocessing, _ = load_model(path)
     net.to(device)
-    said = [net(to_network(batch["image"], preprocessing, device), batch["sex"].to(device)).cpu()
+    predicted = [net(to_network(batch["image"], preprocessing, device), batch["sex"].to(device)).cpu()
             for batch in eval_loader(films, 64)]
-    return np.abs(torch.cat(said).double().numpy() - films.months)
+    return np.abs(torch.cat(predicted).double().numpy() - films.months)
 
 
 def final_errors(cohort: Cohort, films: FilmDataset, args: argparse.Namespace, precision: str,

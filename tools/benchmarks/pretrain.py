@@ -44,7 +44,7 @@ STATES = ("present", "emr", "fusion")
 AUGMENTATION = Augmentation(contrast=0.25, gamma=0.25, noise=0.03)
 STAGES = {0.0: 0.6, 0.5: 0.8, 0.8: 1.0}  # from this share of all updates on: this share of the full size
 SHADE = 0.25  # SD of the log of a film's local gain
-WIDTH_SCALE = 0.1  # an epiphysis's relative width counts as much as its presence when it is off by so much
+WIDTH_SCALE = 0.1  # an epiphysis's relative width counts as much as its presence when its error is so large
 
 
 class CentreStates(nn.Module):
@@ -83,13 +83,14 @@ def read_states(cohort: Cohort, table: pd.DataFrame) -> Tensor:
         [truth[[f"{state}_{centre}" for state in STATES]].to_numpy(np.float32) for centre in CENTRES], 1))
 
 
-def state_loss(said: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy of presence and of fusion, smooth L1 of the width of what is there; said, truth (B, centres, 3)."""
+def state_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy of presence and of fusion, smooth L1 of the width of what is there; predicted, truth (B, centres,
+    3)."""
     there = truth[..., 0]
-    presence = F.binary_cross_entropy_with_logits(said[..., 0], there)
-    fusion = F.binary_cross_entropy_with_logits(said[..., 2], truth[..., 2])
-    off = F.smooth_l1_loss(said[..., 1] / WIDTH_SCALE, truth[..., 1] / WIDTH_SCALE, reduction="none")
-    return presence + fusion + (off * there).sum() / there.sum().clamp(min=1)
+    presence = F.binary_cross_entropy_with_logits(predicted[..., 0], there)
+    fusion = F.binary_cross_entropy_with_logits(predicted[..., 2], truth[..., 2])
+    width = F.smooth_l1_loss(predicted[..., 1] / WIDTH_SCALE, truth[..., 1] / WIDTH_SCALE, reduction="none")
+    return presence + fusion + (width * there).sum() / there.sum().clamp(min=1)
 
 
 def stage_size(size: int, done: float) -> int:
@@ -127,21 +128,22 @@ def score(network: nn.Module, films: np.ndarray, rows: np.ndarray, truth: Tensor
           typical: Tensor) -> dict[str, float]:
     """Errors on films as they are; `typical` (centres, 3) is the constant answer they are compared with."""
     network.eval()
-    said = torch.cat([network(to_network(torch.from_numpy(films[part]), preprocessing))
+    predicted = torch.cat([network(to_network(torch.from_numpy(films[part]), preprocessing))
                       for part in np.array_split(rows, max(1, len(rows) // 64))])
     there = truth[..., 0] > 0.5
 
-    def off(value: Tensor, state: int) -> float:
+    def mean_error(value: Tensor, state: int) -> float:
         error = (value - truth[..., state]).abs()
         return round(float(error[there].mean() if state == 1 else error.mean()), 4)
 
     constant = typical.expand_as(truth)
     return {
         "films": len(rows),
-        "presence_accuracy": round(float(((said[..., 0] > 0) == there).float().mean()), 4),
+        "presence_accuracy": round(float(((predicted[..., 0] > 0) == there).float().mean()), 4),
         "presence_accuracy_of_the_commonest": round(float(((constant[..., 0] > 0.5) == there).float().mean()), 4),
-        "width_error": off(said[..., 1], 1), "width_error_of_the_mean": off(constant[..., 1], 1),
-        "fusion_error": off(said[..., 2].sigmoid(), 2), "fusion_error_of_the_mean": off(constant[..., 2], 2),
+        "width_error": mean_error(predicted[..., 1], 1), "width_error_of_the_mean": mean_error(constant[..., 1], 1),
+        "fusion_error": mean_error(predicted[..., 2].sigmoid(), 2),
+        "fusion_error_of_the_mean": mean_error(constant[..., 2], 2),
     }
 
 

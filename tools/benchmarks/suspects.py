@@ -26,25 +26,25 @@ def rank_suspects(films: pd.DataFrame) -> pd.DataFrame:
     what is doubted; median and deviation, because wrong labels would blow up mean and standard deviation. `suspect` is
     whether |z| is above `SUSPECT_Z`.
 
-    The predictions have to be out of sample: a network that has seen a wrong label has learnt some of it. Raises
+    The predictions have to be out of sample: a network that was trained on a wrong label has learnt some of it. Raises
     BoneXageError if the column `split` says it has, or where a sex has fewer than `FEWEST` films.
     """
-    seen = films["split"].isin(["train", UNKNOWN_SPLIT]).sum() if "split" in films else 0
-    if seen:
-        raise BoneXageError(f"{seen:,} of these films are, or may be, in the training split: a "
+    learned = films["split"].isin(["train", UNKNOWN_SPLIT]).sum() if "split" in films else 0
+    if learned:
+        raise BoneXageError(f"{learned:,} of these films are, or may be, in the training split: a "
                             "network repeats the labels it was trained on; judge films it has not seen, or cross-fit "
                             "(tools/benchmarks/label_errors.py)")
     films = films.assign(error=films["predicted"] - films["months"], z=np.nan)
-    for sex, mine in films.groupby("sex"):
-        if len(mine) < FEWEST:
-            raise BoneXageError(f"{len(mine)} films of sex {sex}: too few to tell which errors are usual; "
+    for sex, of_sex in films.groupby("sex"):
+        if len(of_sex) < FEWEST:
+            raise BoneXageError(f"{len(of_sex)} films of sex {sex}: too few to tell which errors are usual; "
                                 f"it takes {FEWEST}")
-        mine = mine.sort_values("predicted", kind="stable")
-        errors, width = mine["error"].to_numpy(), min(NEIGHBOURS, len(mine))
-        first = np.clip(np.arange(len(mine)) - width // 2, 0, len(mine) - width)
+        of_sex = of_sex.sort_values("predicted", kind="stable")
+        errors, width = of_sex["error"].to_numpy(), min(NEIGHBOURS, len(of_sex))
+        first = np.clip(np.arange(len(of_sex)) - width // 2, 0, len(of_sex) - width)
         near = errors[first[:, None] + np.arange(width)]
         middle = np.median(near, axis=1)
         spread = MAD_TO_SD * np.median(np.abs(near - middle[:, None]), axis=1)
-        films.loc[mine.index, "z"] = (errors - middle) / np.maximum(spread, LEAST_SD)
+        films.loc[of_sex.index, "z"] = (errors - middle) / np.maximum(spread, LEAST_SD)
     films["suspect"] = films["z"].abs() > SUSPECT_Z
     return films.sort_values("z", key=np.abs, ascending=False, kind="stable").reset_index(drop=True)

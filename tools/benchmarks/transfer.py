@@ -65,15 +65,15 @@ def subset(cohort: Cohort, films: int, seed: int) -> Cohort:
 def read(model: Path, cohort: Cohort, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and labelled months of a split."""
     films = cohort.split(split)
-    said = Predictor(model).predict(films, batch_size=64)["bone_age_months"]
-    return said.to_numpy(float), films["months"].to_numpy()
+    predicted = Predictor(model).predict(films, batch_size=64)["bone_age_months"]
+    return predicted.to_numpy(float), films["months"].to_numpy()
 
 
-def measure(said: np.ndarray, truth: np.ndarray, line: np.ndarray | None = None) -> dict[str, float]:
+def measure(predicted: np.ndarray, truth: np.ndarray, line: np.ndarray | None = None) -> dict[str, float]:
     """Correlation, error, and error after a line fitted elsewhere (slope, offset)."""
-    row = {"n": len(truth), "correlation": np.corrcoef(said, truth)[0, 1], "mae": np.abs(said - truth).mean()}
+    row = {"n": len(truth), "correlation": np.corrcoef(predicted, truth)[0, 1], "mae": np.abs(predicted - truth).mean()}
     if line is not None:
-        row["mae_recalibrated"] = np.abs(np.polyval(line, said) - truth).mean()
+        row["mae_recalibrated"] = np.abs(np.polyval(line, predicted) - truth).mean()
     return {name: round(float(value), 4) for name, value in row.items()}
 
 
@@ -110,11 +110,11 @@ def own(phantoms: Path, seed: int, epochs: int) -> list[dict]:
         config = replace(BASE, epochs=epochs, seed=seed, **change)
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            said, truth = read(train(cohort, Path(folder) / "run", config), cohort, "calibration")
-        errors[arm] = np.abs(said - truth)
+            predicted, truth = read(train(cohort, Path(folder) / "run", config), cohort, "calibration")
+        errors[arm] = np.abs(predicted - truth)
         apart = paired_difference(errors[arm], errors["phantom weights"])
         rows.append({"arm": arm, "own_minutes": round((time.perf_counter() - started) / 60, 2), "noise_floor": floor,
-                     **measure(said, truth), "worse_by": apart.value, "low": apart.low, "high": apart.high})
+                     **measure(predicted, truth), "worse_by": apart.value, "low": apart.low, "high": apart.high})
     return rows
 
 
@@ -135,18 +135,18 @@ def draw(folder: Path) -> Picture:
     """Both studies in one figure."""
     zero_shot, tuned = (pd.read_csv(folder / f"transfer_{mode}.csv") for mode in ("zero", "few"))
     figure, (left, right) = new_figure(9, 3.6, 1, 2)
-    told = []
+    described = []
     for place, films in enumerate(("phantom", "real, selection", "real, calibration")):
         found = zero_shot.loc[zero_shot["films"] == films, "correlation"]
         left.plot(np.full(len(found), place), found, "o", color=BOYS, alpha=0.7)
-        told.append(f"{films} {found.mean():.2f}")
+        described.append(f"{films} {found.mean():.2f}")
     left.set(title="Trained on phantoms alone", ylabel="correlation with the label", ylim=(0, 1), xlim=(-0.5, 2.5))
     left.set_xticks(range(3), ["phantoms", "real films\n(selection)", "real films\n(calibration)"])
     names = {"phantom": "from phantom weights", "none": "from random weights"}
     for (weights, name), colour, marker in zip(names.items(), (BOYS, GIRLS), "^o", strict=True):
-        mine = tuned[tuned["weights"] == weights]
-        right.plot(mine["films"], mine["mae"], marker, color=colour, alpha=0.5)
-        mean = mine.groupby("films")["mae"].mean()
+        group = tuned[tuned["weights"] == weights]
+        right.plot(group["films"], group["mae"], marker, color=colour, alpha=0.5)
+        mean = group.groupby("films")["mae"].mean()
         right.plot(mean.index, mean, marker + "-", color=colour, label=name)
     right.set(title="Fine-tuned on real films", xscale="log", xlabel="real films", ylabel="MAE (months)")
     right.set_xticks(sorted(set(tuned["films"])), [f"{films:,}" for films in sorted(set(tuned["films"]))])
@@ -155,8 +155,8 @@ def draw(folder: Path) -> Picture:
     right.legend()
     saved = ", ".join(f"{gain} months at {films:,} films" for films, gain in gains(tuned).items())
     return Picture(figure, f"""Two panels. Left, networks trained on phantoms alone: correlation with the label on
-{', '.join(told)}, one point per network. Right, mean error on the calibration films against the number of real films a
-network was fine-tuned on: starting from the phantom's weights saves {saved}.""")
+{', '.join(described)}, one point per network. Right, mean error on the calibration films against the number of real
+films a network was fine-tuned on: starting from the phantom's weights saves {saved}.""")
 
 
 def main() -> None:

@@ -43,8 +43,8 @@ def strip_shares(network: Predictor, method: str) -> np.ndarray:
     size, shares = network.preprocessing.image_size, []
     for _, row in tqdm(truth.iterrows(), total=len(truth), leave=False):
         film = read_gray(args.cohort / IMAGE_FOLDER / f"{row['id']}.png")
-        told = attribute(network, letterbox(film, size), row["sex"], method)
-        shares.append(share_inside(told.map, shortcut_region(row, film.shape, size)))
+        found = attribute(network, letterbox(film, size), row["sex"], method)
+        shares.append(share_inside(found.map, shortcut_region(row, film.shape, size)))
     return np.array(shares)
 
 
