@@ -34,7 +34,7 @@ def films(n: int, seed: int = 0, spread: float | None = None) -> pd.DataFrame:
     sigma = 2 + 18 * predicted / 240 if spread is None else spread
     return pd.DataFrame({"id": [f"{seed}-{i}" for i in range(n)], "sex": rng.choice(["F", "M"], n),
                          "predicted": predicted, "months": predicted + rng.normal(0, sigma, n),
-                         "split": "calibration"}).assign(told=lambda table: table["sex"])
+                         "split": "calibration"}).assign(given_sex=lambda table: table["sex"])
 
 
 @pytest.mark.parametrize(("errors", "coverage", "expected"), [
