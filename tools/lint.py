@@ -129,7 +129,7 @@ def checked(case: Case) -> Iterator[tuple[str, str]]:
 
 def described(case: Case) -> Iterator[tuple[str, str]]:
     """Whoever cannot see a figure can read it."""
-    fix = "show it with bonexage_utils.plots.show(fig, alt)"
+    fix = "end the cell with Picture(figure, alt), from bonexage_utils.figures"
     for name, cell in case.code():
         for output in cell.outputs:
             for mime, value in output.get("data", {}).items():

@@ -14,7 +14,7 @@ from pathlib import Path
 # The course's home, here and nowhere else: the first cell of every notebook carries it.
 ADDRESS = "https://github.com/bonexage/bonexage"
 
-# The first code cell of every notebook, letter by letter (`course.lint` compares). Where the package is installed, as
+# The first code cell of every notebook, letter by letter (a test compares). Where the package is installed, as
 # on a learner's own machine, it does nothing. In notebooks/ of a checkout without an installation it installs what is
 # missing. Anywhere else, as on Colab, it fetches the course first, once.
 BOOTSTRAP_CELL = f"""\

@@ -542,7 +542,7 @@ from bonexage_utils.errors import BoneXageError
 
 try:
     made_by = predictor.description | {"tta": False}  # which network spoke, and what it was trained on
-    fit_calibration(known.assign(told=known["sex"]), made_by, course.cohort.label_hashes)  # told: the sex it was given
+    fit_calibration(known.assign(given_sex=known["sex"]), made_by, course.cohort.label_hashes)
 except BoneXageError as refused:
     print(refused)
 

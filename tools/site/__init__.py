@@ -25,7 +25,7 @@ def build_site(notebooks: Path, out: Path, index: Path | None = None) -> list[st
     try:
         from sphinx.cmd.build import build_main
     except ImportError as error:
-        raise BoneXageError('the site needs Sphinx and myst-nb: pip install -e ".[notebooks]"') from error
+        raise BoneXageError('the site needs Sphinx and myst-nb: pip install -e ".[notebooks,dev]"') from error
     found = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not found:
         raise BoneXageError(f"no executed notebooks in {notebooks}: run `make course`")
