@@ -159,7 +159,7 @@ def measure_intensity(array: np.ndarray, rows: np.ndarray) -> tuple[float, float
     """Mean and standard deviation, on the 0–1 scale, of all pixels of the films `rows` of `array`, uint8 (n, S, S)."""
     counts = np.zeros(256)
     for row in rows:  # a histogram needs no copy of the film as floats
-        counts += cv2.calcHist([array[row]], [0], None, [256], (0, 256))[:, 0]
+        counts += cv2.calcHist([array[row]], [0], None, [256], (0, 256)).ravel()
     levels = np.arange(256) / 255.0
     mean = np.average(levels, weights=counts)
     return float(mean), float(max(np.sqrt(np.average((levels - mean) ** 2, weights=counts)), 1e-3))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bonexage_utils.cohort import Cohort
+from bonexage_utils.course.bones import film_and_region, hands_with_masks
 from bonexage_utils.course.nb08 import looking, readers, residuals, trap
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import Picture
@@ -146,9 +147,9 @@ def test_the_verdict_follows_the_interval(low: float, high: float, words: str) -
 
 
 def test_hands_are_scored_where_their_centres_are(run: Path) -> None:
-    folder, truth = looking.hands_with_masks(3)
-    assert looking.hands_with_masks(3)[0] == folder
-    film, region = looking.film_and_region(folder, truth.iloc[0], 64)
+    folder, truth = hands_with_masks(3)
+    assert hands_with_masks(3)[0] == folder
+    film, region = film_and_region(folder, truth.iloc[0], 64)
     assert film.shape == region.shape == (64, 64)
     assert 0 < region.mean() < 0.3
     table = looking.looks_at_centres(Predictor(run / "model.safetensors"), folder, truth)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bonexage_utils import images
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.images import cached_images, letterbox, measure_intensity
+from bonexage_utils.images import cached_images, letterbox, measure_intensity, read_films
 
 
 def ramp(height: int = 40, width: int = 30) -> np.ndarray:
@@ -142,3 +142,40 @@ def test_intensity_is_of_the_named_rows_only() -> None:
     assert measure_intensity(array, np.array([2, 3]))[0] == pytest.approx(1.0)
     mean, std = measure_intensity(array, np.array([1, 2]))
     assert (mean, std) == (pytest.approx(0.5), pytest.approx(0.5))
+
+
+@given(st.integers(1, 5), st.integers(16, 40), st.integers(0, 2**32 - 1))
+def test_intensity_is_that_of_all_pixels(films: int, side: int, seed: int) -> None:
+    array = np.random.default_rng(seed).integers(0, 256, (films + 2, side, side), np.uint8)
+    rows = np.arange(films) + 1  # neither the first nor the last
+    mean, std = measure_intensity(array, rows)
+    pixels = array[1:-1] / 255.0
+    assert mean == pytest.approx(pixels.mean(), abs=1e-9)
+    assert std == pytest.approx(pixels.std(), abs=1e-9)
+
+
+def test_no_film_is_left_out_of_the_intensity() -> None:
+    """Of 3,999 films one is bright: the mean moves by its share, which a sample would miss or double."""
+    array = np.zeros((3999, 16, 16), np.uint8)
+    array[3998] = 255
+    assert measure_intensity(array, np.arange(3999))[0] == pytest.approx(1 / 3999)
+
+
+def test_films_are_read_in_order_and_not_far_ahead(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}.png") for number in range(12)]
+    for number, path in enumerate(paths):
+        cv2.imwrite(path, np.full((20, 20), number, np.uint8))
+    Path(paths[5]).write_bytes(b"no film")
+    made: list[int] = []
+
+    def make(film: np.ndarray, place: int) -> int:
+        made.append(place)
+        return int(film[0, 0])
+
+    films = read_films(paths, make, workers=2, ahead=3)
+    assert next(films) == 0
+    assert len(made) <= 3
+    rest = list(films)
+    assert [film for film in rest if not isinstance(film, str)] == [1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert rest[4].startswith(f"{paths[5]}: ")
+    assert sorted(made) == [place for place in range(12) if place != 5]

@@ -224,7 +224,6 @@ def test_resuming_skips_what_is_done_and_tries_again_what_failed(
 def test_a_stop_keeps_what_is_done(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     whole = predict_to_file(predictor, films, tmp_path / "whole.csv")
-    monkeypatch.setattr(prediction, "AHEAD", 1)
     seen = counted(predictor, monkeypatch, die_at=5)
     with pytest.raises(BoneXageError, match="--resume"):
         predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)

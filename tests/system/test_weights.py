@@ -59,5 +59,5 @@ def test_a_backbone_without_weights_is_named_with_those_that_have_some() -> None
 
 def test_the_record_tells_the_command_that_exists() -> None:
     script = read_record("resnet10t")["command"].split()[1]
-    assert (ROOT / script).is_file()
+    assert (ROOT / "tools" / script).is_file()  # it was made when benchmarks/ lay at the top
     assert json.dumps(read_record("resnet10t")["cohort"])
