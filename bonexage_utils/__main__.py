@@ -85,7 +85,7 @@ def check(
     Example: bonexage check data/rsna --out findings
     """
     from bonexage_utils.checks import audit
-    from bonexage_utils.cohort import balance, load_cohort
+    from bonexage_utils.cohort import load_cohort
     from bonexage_utils.labels import KNOWN_LABELS
 
     try:
@@ -94,7 +94,7 @@ def check(
         typer.echo(f"bonexage: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(repr(cohort))
-    typer.echo(balance(cohort).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
+    typer.echo(audit.balance(cohort).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     for name, digest in cohort.label_hashes.items():
         typer.echo(f"{name}: SHA-256 {digest}, {KNOWN_LABELS.get(digest, 'not a table known here')}")
     findings = audit.audit(cohort)

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from bonexage_utils.checkpoints import set_calibration
 from bonexage_utils.cohort import UNKNOWN_SPLIT
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import AGE_BANDS, groups_of
-from bonexage_utils.statistics import SMALLEST_GROUP
+from bonexage_utils.statistics import SMALLEST_GROUP, share
 
 COVERAGE = 0.9
 # Films a group needs for a half-width of its own. Coverage over new films of one calibration on n films is itself
@@ -157,9 +156,8 @@ def coverage_by_sex_and_age(films: pd.DataFrame) -> pd.DataFrame:
     for sex, age, part in groups_of(films):
         row = {"sex": sex, "age": age, "n": len(part)}
         if len(part) >= SMALLEST_GROUP:
-            inside = int(part["months"].between(part["low_months"], part["high_months"]).sum())
-            share = stats.binomtest(inside, len(part)).proportion_ci(method="wilson")
-            row |= {"coverage": inside / len(part), "low": float(share.low), "high": float(share.high),
+            inside = share(part["months"].between(part["low_months"], part["high_months"]).to_numpy())
+            row |= {"coverage": inside.value, "low": inside.low, "high": inside.high,
                     "width": float((part["high_months"] - part["low_months"]).mean())}
         rows.append(row)
     return pd.DataFrame(rows, columns=["sex", "age", "n", "coverage", "low", "high", "width"])

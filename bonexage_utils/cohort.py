@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -196,24 +196,3 @@ def _half_of(film_id: str) -> str:
     """Half of an official validation set selects, half calibrates, again by the salted hash."""
     digest = hashlib.sha256(f"{SPLIT_SALT}:validation:{film_id}".encode()).digest()
     return "selection" if digest[0] < 128 else "calibration"
-
-
-def sample_cohort(cohort: Cohort, films: int) -> Cohort:
-    """The same cohort with `films` films, chosen by a salted hash of the id: the same ones every time."""
-    order = cohort.table["id"].map(lambda film: hashlib.sha256(f"{SPLIT_SALT}:sample:{film}".encode()).digest())
-    kept = order.sort_values().index[:films]
-    return replace(cohort, table=cohort.table.loc[sorted(kept)].reset_index(drop=True))
-
-
-def balance(cohort: Cohort) -> pd.DataFrame:
-    """Films, share of boys and quartiles of age (months) per split: the balance is reported, not forced."""
-    rows = []
-    for name, part in cohort.table.groupby("split", sort=False):
-        rows.append({
-            "split": name,
-            "films": len(part),
-            "boys": (part["sex"] == "M").mean(),
-            **{f"age q{q}": part["months"].quantile(q / 100) for q in (25, 50, 75)},
-        })
-    order = {name: i for i, name in enumerate((*SPLITS, "unlabelled"))}
-    return pd.DataFrame(rows).sort_values("split", key=lambda s: s.map(order), ignore_index=True)

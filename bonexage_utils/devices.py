@@ -1,7 +1,9 @@
 """What the machine is asked to compute in: number formats, memory, and the way from bytes to the network's input."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -28,9 +30,15 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     return "fp32"
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory: on a GPU it has an error of its own, on a processor only words."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error)
+@contextmanager
+def memory_advice(place: Path, films: int, advice: str) -> Iterator[None]:
+    """Where torch runs out of memory with `films` films at a time, raise a BoneXageError that ends in the advice."""
+    try:
+        yield
+    except RuntimeError as error:  # on a GPU it has an error of its own, on a processor only words
+        if not isinstance(error, torch.cuda.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise BoneXageError(f"{place}: out of memory with {films} films at a time; {advice}") from None
 
 
 def fit_in_memory(config: TrainConfig) -> str:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from bonexage_utils.batches import SEX_CODE
 from bonexage_utils.calibration import Calibration
 from bonexage_utils.checkpoints import load_model
-from bonexage_utils.devices import out_of_memory, to_network
+from bonexage_utils.devices import memory_advice, to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import StopRequest, atomic_file, file_hash, only_writer
 from bonexage_utils.images import letterbox, read_films
@@ -97,13 +97,9 @@ class Predictor:
         hidden = {"disable": True} if len(rows) < 20 else {}
         with tqdm(total=len(rows), desc="predicting", unit="film", leave=False, mininterval=0.5, **hidden) as bar:
             for batch in batched(self._with_films(rows, workers), batch_size):
-                try:
-                    yield self._predict_batch(batch)
-                except RuntimeError as error:
-                    if not out_of_memory(error):
-                        raise
-                    raise BoneXageError(f"{self.path}: out of memory with {batch_size} films at a time; "
-                                        f"try --batch-size {max(1, batch_size // 2)}") from None
+                with memory_advice(self.path, batch_size, f"try --batch-size {max(1, batch_size // 2)}"):
+                    predicted = self._predict_batch(batch)
+                yield predicted
                 bar.update(len(batch))
 
     def predict(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from bonexage_utils.checkpoints import (
     save_state,
 )
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.devices import autocast, choose_precision, fit_in_memory, out_of_memory, to_network
+from bonexage_utils.devices import autocast, choose_precision, fit_in_memory, memory_advice, to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import StopRequest, atomic_file, only_writer
 from bonexage_utils.images import Preprocessing, measure_intensity
@@ -153,13 +153,8 @@ class Trainer:
         with self.stop:
             while self.epoch < self.config.epochs:
                 started = time.perf_counter()
-                try:
+                with memory_advice(self.out, self.config.batch_size, fit_in_memory(self.config)):
                     train_loss, train_mae = self._one_epoch()
-                except RuntimeError as error:
-                    if not out_of_memory(error):
-                        raise
-                    raise BoneXageError(f"{self.out}: out of memory with {self.config.batch_size} films a step; "
-                                        f"{fit_in_memory(self.config)}") from None
                 seconds = time.perf_counter() - started
                 predicted, labelled = predict_loader(
                     self.ema.module, self.selection, self.preprocessing, self.accelerator, self.precision

@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from bonexage_utils.checks.orientation import describe, find_turned
-from bonexage_utils.cohort import RSNA_TEST_IDS, Cohort
+from bonexage_utils.cohort import RSNA_TEST_IDS, SPLITS, Cohort
 from bonexage_utils.decoding import IMAGE_ENDINGS, PNG_SIGNATURE, read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import Picture, montage
@@ -78,6 +78,20 @@ def _format(path: str) -> str:
     if head.startswith(PNG_SIGNATURE):
         return f"{head[24]}-bit {PNG_COLOURS.get(head[25], 'unknown')} PNG"
     return Path(path).suffix.lower().lstrip(".").upper()
+
+
+def balance(cohort: Cohort) -> pd.DataFrame:
+    """Films, share of boys and quartiles of age (months) per split: the balance is reported, not forced."""
+    rows = []
+    for name, part in cohort.table.groupby("split", sort=False):
+        rows.append({
+            "split": name,
+            "films": len(part),
+            "boys": (part["sex"] == "M").mean(),
+            **{f"age q{q}": part["months"].quantile(q / 100) for q in (25, 50, 75)},
+        })
+    order = {name: i for i, name in enumerate((*SPLITS, "unlabelled"))}
+    return pd.DataFrame(rows).sort_values("split", key=lambda s: s.map(order), ignore_index=True)
 
 
 def audit(cohort: Cohort) -> pd.DataFrame:

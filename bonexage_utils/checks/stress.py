@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import film_key
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.devices import out_of_memory
+from bonexage_utils.devices import memory_advice
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure, style
 from bonexage_utils.files import atomic_file, only_writer
@@ -153,13 +153,9 @@ def predict_stressed(predictor: Predictor, films: pd.DataFrame, batch_size: int 
 def _months(predictor: Predictor, images: list[np.ndarray], sexes: list[str], batch_size: int) -> Iterator[np.ndarray]:
     for start in range(0, len(images), batch_size):
         stop = start + batch_size
-        try:
-            yield predictor.months(np.stack(images[start:stop]), sexes[start:stop])
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise BoneXageError(f"{predictor.path}: out of memory with {batch_size} films at a time; "
-                                f"try --batch-size {max(1, batch_size // 2)}") from None
+        with memory_advice(predictor.path, batch_size, f"try --batch-size {max(1, batch_size // 2)}"):
+            months = predictor.months(np.stack(images[start:stop]), sexes[start:stop])
+        yield months
 
 
 def summarise(stressed: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,11 @@
 """The first line of every notebook: which profile, which device, which cohort, and the seeds."""
 
+import hashlib
 import os
 import platform
 import random
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import timm
 import torch
 
 import bonexage_utils
-from bonexage_utils.cohort import LABEL_FILES, Cohort, load_cohort, sample_cohort
+from bonexage_utils.cohort import LABEL_FILES, SPLIT_SALT, Cohort, load_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import use_style
 from bonexage_utils.phantom import write_cohort
@@ -73,6 +74,13 @@ def choose_profile() -> Profile:
     if name not in PROFILES:
         raise BoneXageError(f"BONEXAGE_PROFILE={name}: unknown; use {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def sample_cohort(cohort: Cohort, films: int) -> Cohort:
+    """The same cohort with `films` films, chosen by a salted hash of the id: the same ones every time."""
+    order = cohort.table["id"].map(lambda film: hashlib.sha256(f"{SPLIT_SALT}:sample:{film}".encode()).digest())
+    kept = order.sort_values().index[:films]
+    return replace(cohort, table=cohort.table.loc[sorted(kept)].reset_index(drop=True))
 
 
 def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:

@@ -526,7 +526,7 @@ print(f"still in the test set after one more film: {len(hashed & later) / len(ha
 # Did chance deal fairly?
 
 # %%
-from bonexage_utils.cohort import balance
+from bonexage_utils.checks.audit import balance
 
 balance(course.cohort).round(2)
 

@@ -312,7 +312,7 @@ class MyScaler:
 import tempfile
 
 from bonexage_utils.checkpoints import random_state, restore_random
-from bonexage_utils.cohort import sample_cohort
+from bonexage_utils.course.start import sample_cohort
 from bonexage_utils.settings import TrainConfig
 from bonexage_utils.training import Trainer
 

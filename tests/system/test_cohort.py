@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonexage_utils.cohort import SPLITS, balance, load_cohort, sample_cohort, split_of
+from bonexage_utils.checks.audit import balance
+from bonexage_utils.cohort import SPLITS, load_cohort, split_of
+from bonexage_utils.course.start import sample_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.labels import KNOWN_LABELS
 

@@ -31,8 +31,9 @@ from tqdm import tqdm
 from bonexage_utils.augment import augment
 from bonexage_utils.batches import eval_loader, film_sets, train_loader
 from bonexage_utils.checkpoints import count_parameters
-from bonexage_utils.cohort import load_cohort, sample_cohort
+from bonexage_utils.cohort import load_cohort
 from bonexage_utils.course.frozen import BACKBONE
+from bonexage_utils.course.start import sample_cohort
 from bonexage_utils.devices import autocast, choose_precision, to_network
 from bonexage_utils.evaluation import median_by_sex
 from bonexage_utils.images import Preprocessing, measure_intensity

@@ -15,9 +15,10 @@ import pandas as pd
 import torch
 
 from bonexage_utils.batches import film_sets
-from bonexage_utils.cohort import load_cohort, sample_cohort
+from bonexage_utils.cohort import load_cohort
 from bonexage_utils.course.frozen import BACKBONE, LR, compare_heads, frozen_maps
 from bonexage_utils.course.nb06.bounds import HOT  # times the usual learning rate
+from bonexage_utils.course.start import sample_cohort
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.statistics import paired_over_seeds, verdict
 from tools.benchmarks.table import commit, hardware
