@@ -15,7 +15,7 @@ from bonexage_utils.training import train
 ROOT = Path(__file__).resolve().parent.parent
 RADIOGRAPHS = ROOT.parent / "shared" / "radiographs"
 
-# A long run asks for more: BONEXAGE_CASES=5000 pytest tests/test_labels.py
+# A long run asks for more: BONEXAGE_CASES=5000 pytest tests/system/test_labels.py
 settings.register_profile("bonexage", max_examples=int(os.environ.get("BONEXAGE_CASES", "100")), deadline=None,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bonexage")

@@ -3,7 +3,7 @@
     python -m tools.build execute --profile cpu --out build/course/notebooks
     python -m tools.build execute --profile cpu --save 03
     python -m tools.build check
-    python -m tools.build kit --ledger build/notebooks
+    python -m tools.build pages --ledger build/notebooks
     python -m tools.build site --out build/course
     python -m tools.build browser --site build/course --out build/browser
 """
@@ -60,7 +60,7 @@ def check(options: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def kit(options: argparse.Namespace) -> int:
+def pages(options: argparse.Namespace) -> int:
     """Write the tables of README.md and INSTRUCTORS.md anew."""
     from tools.pages import record_times, write_pages
 
@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--ledger", type=Path, default=Path("build/course"), help="where the table goes")
     command.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell")
     checking = add(check, "look at sources and saved notebooks, run nothing")
-    tables = add(kit, "write the tables of README.md and INSTRUCTORS.md from what was recorded")
+    tables = add(pages, "write the tables of README.md and INSTRUCTORS.md from what was recorded")
     tables.add_argument("--ledger", type=Path, help="take over the times that a run has left there")
     building = add(site, "build the browsable site")
     building.add_argument("--out", type=Path, default=Path("build/course"))

@@ -1,6 +1,6 @@
 """Heads on a frozen backbone: the maps are made once, then many heads, several seeds each, learn in seconds.
 
-What such a comparison says is said "for a frozen backbone pretrained with …" and for nothing else.
+The result of such a comparison holds "for a frozen backbone pretrained with …" and for nothing else.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def frozen_backbone(profile: Profile) -> tuple[str, str, int]:
 @torch.inference_mode()
 def frozen_maps(backbone: str, weights: str, films: FilmDataset, preprocessing: Preprocessing,
                 device: torch.device | str = "cpu") -> Maps:
-    """What a backbone that is trained no further makes of each film, in the films' order, on the processor."""
+    """The last map of each film by a backbone that is trained no further, in the films' order, on the processor."""
     features = Features(backbone, weights).eval().to(device, memory_format=torch.channels_last)
     maps = []
     for batch in tqdm(eval_loader(films, 64), desc="reading maps", leave=False, mininterval=0.5):
@@ -92,8 +92,9 @@ def fit_head(backbone: str, train: Maps, seed: int, epochs: int = 20, lr: float 
 @torch.inference_mode()
 def head_errors(net: BoneAgeNet, maps: Maps) -> np.ndarray:
     """Predicted minus labelled months (n,)."""
-    said = torch.cat([net(m.float(), s) for m, s in zip(maps.maps.split(256), maps.sex.split(256), strict=True)])
-    return (said - maps.months).double().numpy()
+    parts = zip(maps.maps.split(256), maps.sex.split(256), strict=True)
+    predicted = torch.cat([net(part.float(), sex) for part, sex in parts])
+    return (predicted - maps.months).double().numpy()
 
 
 def compare_heads(backbone: str, train: Maps, test: Maps, arms: dict[str, dict], seeds: int = 5,

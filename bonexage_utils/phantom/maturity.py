@@ -1,7 +1,7 @@
 """How mature one child is: a bone age from age and tempo, and from that the state of every ossification centre.
 
 A child has one tempo for the whole skeleton and, on top, small shifts of single centres, drawn once for life. So
-every event of a life can be told without drawing a film (`Clock`), and a film only looks up where each clock stands.
+every event of a life is known without drawing a film (`Clock`), and a film only looks up where each clock stands.
 """
 
 from __future__ import annotations

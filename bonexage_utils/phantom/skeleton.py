@@ -118,7 +118,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Body:
-    """Sizes that all bones of one child share: mm unless said."""
+    """Sizes that all bones of one child share: mm unless stated."""
 
     years: float
     mc2: float

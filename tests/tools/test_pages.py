@@ -36,7 +36,7 @@ def record(course: Path, *rows: dict) -> None:
 @pytest.mark.parametrize("name", pages.PAGES)
 def test_the_pages_are_in_step_with_what_was_recorded(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    fix = "run `python -m tools.build kit`"
+    fix = "run `python -m tools.build pages`"
     assert pages.filled(text, ROOT) == text, f"{name} has old tables: {fix}"
 
 
@@ -118,7 +118,7 @@ def test_times_are_taken_over_from_a_whole_run(course: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert build.main(["kit", "--notebooks", str(course / "notebooks"), "--ledger", str(course)]) == 2
+    assert build.main(["pages", "--notebooks", str(course / "notebooks"), "--ledger", str(course)]) == 2
     assert "no ledger.json there" in capsys.readouterr().err
 
 
