@@ -17,7 +17,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )
 
-
 # Lower-case names are their own values.
 Precision = StrEnum("Precision", ["auto", "fp32", "bf16", "fp16"])
 Weights = StrEnum("Weights", ["imagenet", "phantom", "none"])
@@ -222,10 +221,8 @@ def evaluate(
     medians = provenance.get("training", {}).get("median_months_by_sex")
     result = evaluation.evaluate(evaluation.read_predictions(predictions), truth.table, medians,
                                  read_noise_floor(labels))
-    comparison = None
-    if against:
-        other = evaluation.evaluate(evaluation.read_predictions(against), truth.table)
-        comparison = evaluation.compare(result, other)
+    other = evaluation.evaluate(evaluation.read_predictions(against), truth.table) if against else None
+    comparison = evaluation.compare(result, other) if other else None
     if calibrate:
         fitted = intervals.calibrate_checkpoint(calibrate, result.films, provenance, truth.label_hashes, coverage)
         held = intervals.cross_validated(result.films, fitted)

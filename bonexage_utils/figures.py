@@ -16,7 +16,6 @@ SEX_COLOUR = {"F": GIRLS, "M": BOYS}
 SEX_MARKER = {"F": "o", "M": "^"}
 SEX_NAME = {"F": "girls", "M": "boys"}
 
-
 STYLE = {
     **sns.axes_style("ticks"), "figure.dpi": 110, "savefig.dpi": 110, "font.size": 10, "axes.spines.top": False,
     "axes.spines.right": False, "axes.titlelocation": "left", "legend.frameon": False, "image.cmap": "gray",

@@ -41,12 +41,12 @@ def letterbox(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def read_films(paths: Sequence[str], make: Callable[[np.ndarray, int], T], workers: int | None = None,
-               ahead: int = AHEAD) -> Iterator[T | str]:
+               ahead: int | None = None) -> Iterator[T | str]:
     """In order, what `make` makes of each film, uint8 (height, width), and its place in `paths`; for a film that cannot
     be read, the one-line reason.
 
-    `workers` threads read (OpenCV releases the interpreter's lock), None takes one per core; at most `ahead` films are
-    read before they are taken.
+    `workers` threads read (OpenCV releases the interpreter's lock), None takes one per core; at most `ahead` films, or
+    `AHEAD`, are read before they are taken.
     """
     def read(place: int) -> T | str:
         try:
@@ -59,10 +59,9 @@ def read_films(paths: Sequence[str], make: Callable[[np.ndarray, int], T], worke
         try:
             for place in range(len(paths)):
                 waiting.append(pool.submit(read, place))
-                if len(waiting) >= ahead:
+                if len(waiting) >= (ahead or AHEAD):
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from (future.result() for future in waiting)
         finally:  # whoever stops taking does not wait for films that nobody wants
             pool.shutdown(wait=False, cancel_futures=True)
 

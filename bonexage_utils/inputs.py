@@ -7,7 +7,7 @@ import pandas as pd
 from bonexage_utils.cohort import LABEL_FILES, load_cohort
 from bonexage_utils.decoding import IMAGE_ENDINGS
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.labels import ID_COLUMNS, SEX_COLUMNS, parse_sex, read_table
+from bonexage_utils.labels import ID_COLUMNS, SEX_COLUMNS, parse_sex, read_table, read_text
 
 
 def list_films(inputs: list[str], sex: str | None = None, split: str | None = None) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
         elif path.suffix.lower() == ".csv":
             rows += _films_of_table(path, default)
         elif path.suffix.lower() == ".txt":
-            lines = _read_text(path).splitlines()
+            lines = read_text(path, "list of films").splitlines()
             rows += [_film(path.parent / line.strip(), default) for line in lines if line.strip()]
         else:
             rows.append(_film(path, default))
@@ -52,13 +52,6 @@ def _films_of_folder(folder: Path, sex: str, split: str | None) -> list[dict]:
         raise BoneXageError(f"{folder}: --split {split} needs a cohort folder; this holds no label table")
     images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
     return [_film(image, sex) for image in images]
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BoneXageError(f"{path}: cannot be read ({error}); give a text file in UTF-8") from None
 
 
 def _films_of_table(path: Path, default: str) -> list[dict]:

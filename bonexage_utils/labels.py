@@ -52,7 +52,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
     fewer fields than the header, or two columns of the same name.
     """
     path = Path(path)
-    text = _read_text(path)
+    text = read_text(path)
     header = next((line for line in re.split(r"[\r\n]+", text) if line.strip(" ,;\t")), "")
     separator = max(",;\t", key=re.sub(r'"[^"]*"', "", header).count)
 
@@ -78,15 +78,16 @@ def read_table(path: Path | str) -> pd.DataFrame:
     return pd.DataFrame(cells, index=[line for line, _ in rows], columns=names, dtype=str)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path, what: str = "label table") -> str:
+    """A text file in UTF-8, without its byte order mark. Raises BoneXageError if it is absent, too large or no text."""
     if not path.is_file():
-        raise BoneXageError(f"{path}: no such file; give a label table")
+        raise BoneXageError(f"{path}: no such file; give a {what}")
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise BoneXageError(f"{path}: too large for a label table; give a CSV")
+            raise BoneXageError(f"{path}: too large for a {what}; give a CSV")
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise BoneXageError(f"{path}: cannot be read ({error.strerror}); give a label table") from None
+        raise BoneXageError(f"{path}: cannot be read ({error.strerror}); give a {what}") from None
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:

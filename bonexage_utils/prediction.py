@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice, product
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,6 @@ PART = 512  # films put aside at a time
 # answers a little differently when bones fall otherwise on its grid; the mean of nine answers is steadier.
 VIEWS = tuple(product((0.0, -0.04, 0.04), repeat=2))
 SEX_UNKNOWN = "sex unknown: give --sex M or F, a sex column, or --unknown-sex mean"
-T = TypeVar("T")
 COLUMNS = ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "high_months", "error"]
 
 
@@ -54,7 +52,6 @@ class Predictor:
         model, self.preprocessing, self.description = load_model(self.path)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.sha256 = file_hash(self.path)
         self.uses_sex = model.settings["use_sex"]
         self.unknown_sex = unknown_sex
         self.tta = tta
@@ -147,7 +144,7 @@ def moved(images: Tensor, right: float, down: float) -> Tensor:
     return pad(images, (right, -right, down, -down))  # pads where positive, crops where negative
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def batched(items: Iterable, size: int) -> Iterator[list]:
     """`items` in lists of `size`; the last may be shorter."""
     items = iter(items)
     while batch := list(islice(items, size)):
@@ -227,5 +224,5 @@ def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path 
         predictions.to_csv(temporary, index=False)
     with atomic_file(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(
-            {"checkpoint": predictor.path.name, "sha256": predictor.sha256, **_identity(predictor),
+            {"checkpoint": predictor.path.name, "sha256": file_hash(predictor.path), **_identity(predictor),
              "table_sha256": file_hash(out), **predictor.description}, indent=2))

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from bonexage_utils import images
 from bonexage_utils.batches import film_key
-from bonexage_utils.checks import stress as module
 from bonexage_utils.checks.stress import (
     CONDITIONS,
     PERTURBATIONS,
@@ -179,8 +179,8 @@ def test_a_summary_by_hand() -> None:
 def test_each_film_is_read_once_and_one_bad_film_costs_no_other_its_rows(
         grey_films: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Path(grey_films["image"][3]).write_bytes(b"junk")
-    reads, read = [], module.read_gray
-    monkeypatch.setattr(module, "read_gray", lambda path: reads.append(path) or read(path))
+    reads, read = [], images.read_gray
+    monkeypatch.setattr(images, "read_gray", lambda path: reads.append(path) or read(path))
     stressed, failures = predict_stressed(toy(lambda images: images[:, 5, 7]), grey_films, batch_size=11)
     assert sorted(reads) == sorted(grey_films["image"])
     assert set(failures) == {"3"}

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonexage_utils import prediction
+from bonexage_utils import images, prediction
 from bonexage_utils.batches import film_sets
 from bonexage_utils.calibration import Calibration
 from bonexage_utils.checkpoints import load_model, set_calibration
@@ -184,18 +184,19 @@ def test_what_said_so_stands_beside_the_table(predictor: Predictor, films: pd.Da
     assert pd.read_csv(tmp_path / "out" / "predictions.csv").shape == (10, len(COLUMNS))
 
 
-def counted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, die_at: int = 10**9) -> list[str]:
-    """The images that are read from now on; reading the `die_at`-th asks for a stop."""
+def counted(monkeypatch: pytest.MonkeyPatch, die_at: int = 10**9) -> list[str]:
+    """The films that are read from now on, one at a time; reading the `die_at`-th asks for a stop."""
     seen: list[str] = []
-    read = Predictor._read
+    read = images.read_gray
 
-    def watched(self: Predictor, row: dict):
-        seen.append(row["image"])
+    def watched(path: str) -> np.ndarray:
+        seen.append(path)
         if len(seen) == die_at:
             os.kill(os.getpid(), signal.SIGINT)
-        return read(self, row)
+        return read(path)
 
-    monkeypatch.setattr(Predictor, "_read", watched)
+    monkeypatch.setattr(images, "read_gray", watched)
+    monkeypatch.setattr(images, "AHEAD", 1)
     return seen
 
 
@@ -206,7 +207,7 @@ def test_resuming_skips_what_is_done_and_tries_again_what_failed(
     first = predict_to_file(predictor, films.head(6), out)
     assert first["error"].ne("").tolist() == [False] * 3 + [True] + [False] * 2
     shutil.copy(films["image"][0], tmp_path / "later.png")
-    seen = counted(predictor, monkeypatch)
+    seen = counted(monkeypatch)
     table = predict_to_file(predictor, films, out, resume=True)
     assert seen == films["image"][[3, 6, 7, 8, 9]].tolist()
     assert table["id"].tolist() == films["id"].tolist()
@@ -224,7 +225,7 @@ def test_resuming_skips_what_is_done_and_tries_again_what_failed(
 def test_a_stop_keeps_what_is_done(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     whole = predict_to_file(predictor, films, tmp_path / "whole.csv")
-    seen = counted(predictor, monkeypatch, die_at=5)
+    seen = counted(monkeypatch, die_at=5)
     with pytest.raises(BoneXageError, match="--resume"):
         predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)
     assert not (tmp_path / "p.csv").exists()
@@ -237,7 +238,7 @@ def test_a_stop_keeps_what_is_done(predictor: Predictor, films: pd.DataFrame, tm
 @pytest.mark.parametrize("options", [{"unknown_sex": "mean"}, {"tta": True}])
 def test_resuming_with_other_options_is_refused(predictor: Predictor, run: Path, films: pd.DataFrame, tmp_path: Path,
                                                 monkeypatch: pytest.MonkeyPatch, options: dict) -> None:
-    counted(predictor, monkeypatch, die_at=1)
+    counted(monkeypatch, die_at=1)
     with pytest.raises(BoneXageError, match="--resume"):
         predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)
     other = Predictor(run / "model.safetensors", "cpu", **options)
@@ -251,7 +252,7 @@ def test_a_changed_table_is_not_credited_to_the_checkpoint(predictor: Predictor,
 
     out = tmp_path / "predictions.csv"
     predict_to_file(predictor, films, out)
-    assert read_provenance(out)["sha256"] == predictor.sha256
+    assert read_provenance(out)["sha256"] == hashlib.sha256(predictor.path.read_bytes()).hexdigest()
     out.write_text(out.read_text().replace("years", "Years"))
     with pytest.raises(BoneXageError, match="changed"):
         read_provenance(out)
@@ -308,7 +309,7 @@ def test_resuming_after_calibration_repeats_no_film_and_renews_all_intervals(
         calibrated: Path, run: Path, films: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "p.csv"
     predict_to_file(Predictor(run / "model.safetensors", "cpu"), films.head(6), out)
-    seen = counted(Predictor(calibrated, "cpu"), monkeypatch)
+    seen = counted(monkeypatch)
     table = predict_to_file(Predictor(calibrated, "cpu"), films, out, resume=True)
     assert seen == films["image"][6:].tolist()
     assert table["low_months"].notna().all()

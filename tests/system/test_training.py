@@ -16,7 +16,7 @@ from bonexage_utils import training
 from bonexage_utils.checkpoints import load_model, load_state
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.decoding import read_gray
-from bonexage_utils.devices import choose_precision, standardise, to_unit
+from bonexage_utils.devices import DTYPES, choose_precision, standardise, to_unit
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import median_by_sex
 from bonexage_utils.images import letterbox
@@ -195,9 +195,9 @@ def test_augmentation_is_for_training_alone(cohort: Cohort, tmp_path: Path, cach
     seen: list[int] = []
     whole = training.augment
 
-    def counted(images: torch.Tensor, keys: torch.Tensor, *rest: object) -> torch.Tensor:
+    def counted(images: torch.Tensor, keys: torch.Tensor, **rest: object) -> torch.Tensor:
         seen.extend(keys.tolist())
-        return whole(images, keys, *rest)
+        return whole(images, keys, **rest)
 
     monkeypatch.setattr(training, "augment", counted)
     trainer = Trainer(cohort, tmp_path / "run", replace(TINY, epochs=1), cache_dir=cache_dir)
@@ -249,7 +249,7 @@ def test_mixed_precision_is_really_used(cohort: Cohort, tmp_path: Path, cache_di
         hook = trainer.network.head[1].register_forward_hook(lambda _m, _i, out: kinds.add(out.dtype))
         trainer.fit()
         hook.remove()
-        assert kinds == {training.DTYPES[precision]}
+        assert kinds == {DTYPES[precision]}
         assert trainer.scaler.is_enabled() == (precision == "fp16")
 
 
@@ -307,7 +307,7 @@ def test_precision_names_are_checked() -> None:
                                                    (5, "--batch-size 2 --grad-accum 3, which makes updates of 6 ")])
 def test_out_of_memory_says_what_to_try(cohort: Cohort, tmp_path: Path, cache_dir: Path, batch_size: int, words: str,
                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(training, "augment", full)
