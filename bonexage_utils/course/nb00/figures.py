@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bonexage_utils.course.sliders import OLDEST, ONE, SEXES, YOUNGEST, average_child, with_picture
+from bonexage_utils.course.sliders import OLDEST, ONE, SEXES, YOUNGEST, average_child, slider_or_twin
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, montage, new_figure
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.prediction import format_age
@@ -66,16 +66,9 @@ def draw_growth(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
 
 
 def grow_a_hand() -> Any:
-    """A slider over age and the two hands of `draw_hands`; the static twin where ipywidgets cannot be imported.
-
-    Needs ipywidgets 7.7 or later. Below the picture stands its alt text, which follows the slider.
-    """
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_growth()
-    slider = ipywidgets.IntSlider(value=60, min=YOUNGEST, max=OLDEST, step=STEP, description="age, months")
-    return with_picture(slider, draw_hands)
+    """A slider over age and the two hands of `draw_hands`; the static twin without ipywidgets."""
+    return slider_or_twin(draw_hands, draw_growth, value=60, min=YOUNGEST, max=OLDEST, step=STEP,
+                          description="age, months")
 
 
 def is_lead(guess: object) -> bool:

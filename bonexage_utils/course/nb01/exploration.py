@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.sliders import OLDEST, SEXES, with_picture
+from bonexage_utils.course.sliders import OLDEST, SEXES, slider_or_twin
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, SEX_COLOUR, SEX_NAME, Picture, montage, new_figure
@@ -232,9 +232,5 @@ def draw_bins(films: pd.DataFrame, widths: tuple[int, ...] = TWIN_BINS) -> Pictu
 
 def choose_bins(films: pd.DataFrame) -> Any:
     """A slider over the bin width and the histogram of `draw_bins`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_bins(films)
-    slider = ipywidgets.IntSlider(value=6, min=1, max=WIDEST_BIN, step=1, description="bin, months")
-    return with_picture(slider, lambda width: draw_bins(films, (width,)))
+    return slider_or_twin(lambda width: draw_bins(films, (width,)), lambda: draw_bins(films), value=6, min=1,
+                          max=WIDEST_BIN, step=1, description="bin, months")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bonexage_utils.batches import to_unit
-from bonexage_utils.course.sliders import average_child, with_picture
+from bonexage_utils.course.sliders import average_child, slider_or_twin
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, montage, new_figure
 from bonexage_utils.images import cached_images, letterbox
@@ -92,12 +92,8 @@ def draw_squares(widths: tuple[int, ...] = TWIN_WIDTHS) -> Picture:
 
 def choose_width() -> Any:
     """A slider over the film's width and the row of `draw_squares`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_squares()
-    slider = ipywidgets.IntSlider(value=80, min=NARROWEST, max=WIDEST, step=5, description="width, % of height")
-    return with_picture(slider, lambda width: draw_squares((width,)))
+    return slider_or_twin(lambda width: draw_squares((width,)), draw_squares, value=80, min=NARROWEST, max=WIDEST,
+                          step=5, description="width, % of height")
 
 
 @lru_cache

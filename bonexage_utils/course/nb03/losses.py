@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bonexage_utils.course.sliders import with_picture
+from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, Picture, new_figure
 
 # Notebook 03: what one wrong label does to the guess that a loss prefers.
@@ -54,9 +54,5 @@ def draw_slips(slips: tuple[float, ...] = TWIN_SLIPS) -> Picture:
 
 def slip_a_label() -> Any:
     """A slider over the slip of one label and the row of `draw_slips`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_slips()
-    slider = ipywidgets.IntSlider(value=36, min=0, max=FARTHEST_SLIP, step=6, description="slip, months")
-    return with_picture(slider, lambda slip: draw_slips((slip,)))
+    return slider_or_twin(lambda slip: draw_slips((slip,)), draw_slips, value=36, min=0, max=FARTHEST_SLIP, step=6,
+                          description="slip, months")

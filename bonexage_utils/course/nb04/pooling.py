@@ -19,7 +19,7 @@ from tqdm import tqdm
 from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.cohort import load_cohort
 from bonexage_utils.course.frozen import BACKBONE
-from bonexage_utils.course.sliders import with_picture
+from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, Picture, new_figure
 from bonexage_utils.images import Preprocessing, letterbox, measure_intensity
@@ -177,12 +177,9 @@ def _over_film(ax: Any, film: np.ndarray, times: np.ndarray, outline: np.ndarray
 
 def choose_p(film: np.ndarray, response: Tensor, outline: np.ndarray | None = None) -> Any:
     """A slider over p and the response map of `draw_shares`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_shares(film, response, outline)
-    slider = ipywidgets.IntSlider(value=3, min=1, max=LARGEST_POWER, step=1, description="p")
-    return with_picture(slider, lambda p: draw_shares(film, response, outline, (p,)))
+    return slider_or_twin(lambda p: draw_shares(film, response, outline, (p,)),
+                          lambda: draw_shares(film, response, outline), value=3, min=1, max=LARGEST_POWER, step=1,
+                          description="p")
 
 
 def draw_looks(area: pd.DataFrame, seen: dict[str, pd.DataFrame]) -> Picture:

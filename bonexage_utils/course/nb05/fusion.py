@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from bonexage_utils.course.nb05.same_hand import OTHER, YEARS, ages_of, as_other_sex, band_of, untold, untold_by_band
-from bonexage_utils.course.sliders import ONE, SEXES, with_picture
+from bonexage_utils.course.sliders import ONE, SEXES, slider_or_twin
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, new_figure
 from bonexage_utils.images import letterbox
@@ -169,12 +169,8 @@ def draw_films_switched(films: pd.DataFrame, ages: tuple[float, ...] = TWIN_FILM
 
 def switch_the_sex(films: pd.DataFrame) -> Any:
     """A slider over the label's age and the film of `draw_films_switched`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_films_switched(films)
-    slider = ipywidgets.IntSlider(value=132, min=12, max=216, step=12, description="label, months")
-    return with_picture(slider, lambda age: draw_films_switched(films, (age,)))
+    return slider_or_twin(lambda age: draw_films_switched(films, (age,)), lambda: draw_films_switched(films), value=132,
+                          min=12, max=216, step=12, description="label, months")
 
 
 # --- when the sex is unknown ---
