@@ -32,6 +32,7 @@ HALF_YEAR = 6
 DECIDING_SHARE = 0.5  # of all change at an age
 MARGIN_MM = 2.0  # around a centre: its growth plate and the edge of the shaft that its width is read against
 UNTRAINED_FILMS = 32  # to measure an untrained network's BatchNorm statistics on
+HANDS, HANDS_SEED = 40, 8  # notebook 08's: children in no cohort of the course, nor in the pretraining
 
 
 @lru_cache(maxsize=512)
@@ -96,6 +97,28 @@ def shortcut_region(row: pd.Series, shape: tuple[int, int], size: int) -> np.nda
     return letterbox_mask(strip, size)
 
 
+@lru_cache
+def _draw_hands(count: int, seed: int) -> tuple[tempfile.TemporaryDirectory, Path]:
+    keep = tempfile.TemporaryDirectory(prefix="bonexage-hands-")  # as long as this process lives
+    return keep, write_cohort(Path(keep.name) / "hands", count, seed, workers=1, masks=True)
+
+
+def hands_with_masks(count: int = HANDS, seed: int = HANDS_SEED) -> tuple[Path, pd.DataFrame]:
+    """The folder of a cohort of hands with masks, and its truth: `id`, `sex`, `bone_age_months`, `mm_per_px` and more.
+    The first `count` children of that seed, drawn once; the folder is deleted when Python ends."""
+    folder = _draw_hands(count, seed)[1]
+    return folder, pd.read_csv(folder / TRUTH_FILE, dtype={"id": str})
+
+
+def film_and_region(folder: Path, row: pd.Series, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """One of `hands_with_masks` letterboxed, uint8 (size, size), and where the centres that decide at its age lie or
+    will lie, bool of the same shape. `row` is the child's in the truth."""
+    names = deciding_centres(row["bone_age_months"], row["sex"])
+    masks = read_masks(folder / MASK_FOLDER / f"{row['id']}.npz")
+    film = letterbox(read_gray(folder / IMAGE_FOLDER / f"{row['id']}.png"), size)
+    return film, centre_region(masks, names, row["mm_per_px"], size)
+
+
 def score_on_bones(
     predictor: Predictor, folder: Path | str, films: list[str], method: str = "integrated_gradients", seeds: int = 3
 ) -> pd.DataFrame:
@@ -138,28 +161,3 @@ def score_on_bones(
             "undecided": enrichment(told.map, rest),
         })
     return pd.DataFrame(rows)
-
-
-HANDS, HANDS_SEED = 40, 8  # children drawn for this notebook alone: in no cohort of the course, nor in the pretraining
-
-
-@lru_cache
-def _hands(count: int) -> tuple[tempfile.TemporaryDirectory, Path]:
-    keep = tempfile.TemporaryDirectory(prefix="bonexage-hands-")  # as long as this process lives
-    return keep, write_cohort(Path(keep.name) / "hands", count, HANDS_SEED, workers=1, masks=True)
-
-
-def hands_with_masks(count: int = HANDS) -> tuple[Path, pd.DataFrame]:
-    """The folder of a cohort of hands with masks, and its truth: `id`, `sex`, `bone_age_months`, `mm_per_px` and more.
-    The first `count` children of a fixed seed; the folder is gone when Python ends."""
-    folder = _hands(count)[1]
-    return folder, pd.read_csv(folder / TRUTH_FILE, dtype={"id": str})
-
-
-def film_and_region(folder: Path, row: pd.Series, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One of `hands_with_masks` letterboxed, uint8 (size, size), and where the centres that decide at its age lie or
-    will lie, bool of the same shape. `row` is the child's in the truth."""
-    names = deciding_centres(row["bone_age_months"], row["sex"])
-    masks = read_masks(folder / MASK_FOLDER / f"{row['id']}.npz")
-    film = letterbox(read_gray(folder / IMAGE_FOLDER / f"{row['id']}.png"), size)
-    return film, centre_region(masks, names, row["mm_per_px"], size)

@@ -2,11 +2,9 @@
 on the same grid, and power means in too few bits."""
 
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,14 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import standardise, to_unit
 from bonexage_utils.cohort import load_cohort
+from bonexage_utils.course.bones import hands_with_masks, letterbox_mask
 from bonexage_utils.course.frozen import BACKBONE
 from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, Picture, new_figure
 from bonexage_utils.images import Preprocessing, letterbox, measure_intensity
 from bonexage_utils.model import Features, GeM
-from bonexage_utils.phantom import read_masks, write_cohort
+from bonexage_utils.phantom import read_masks
 from bonexage_utils.phantom.dataset import MASK_FOLDER
 from bonexage_utils.statistics import bootstrap_mean
 
@@ -93,20 +92,18 @@ class Hands:
 
 @lru_cache
 def draw_hands_with_masks(count: int = HANDS) -> Hands:
-    """Hands of a cohort of their own, drawn into a folder that is gone afterwards; the seed is fixed."""
-    with tempfile.TemporaryDirectory(prefix="bonexage-hands-") as folder:
-        root = write_cohort(Path(folder) / "hands", count, HANDS_SEED, workers=1, masks=True)
-        table = load_cohort(root).table
-        films = np.stack([letterbox(read_gray(path), FINE) for path in table["image"]])
-        drawn = [read_masks(root / MASK_FOLDER / f"{film}.npz") for film in table["id"]]
+    """The hands of a cohort of their own; the seed is fixed."""
+    folder, _ = hands_with_masks(count, HANDS_SEED)
+    table = load_cohort(folder).table
+    films = np.stack([letterbox(read_gray(path), FINE) for path in table["image"]])
+    drawn = [read_masks(folder / MASK_FOLDER / f"{film}.npz") for film in table["id"]]
     kinds = {kind: np.stack([_union(masks, f"{kind}_") for masks in drawn]) for kind in ("centre", "bone")}
     return Hands(films, kinds["centre"], kinds["bone"] & ~kinds["centre"], table["months"].to_numpy())
 
 
 def _union(masks: dict[str, np.ndarray], start: str) -> np.ndarray:
     """Where any of the masks lies whose name begins so, letterboxed like the film: bool (FINE, FINE)."""
-    any_of = np.any([mask for name, mask in masks.items() if name.startswith(start)], axis=0)
-    return letterbox(any_of.astype(np.uint8) * 255, FINE) > 127
+    return letterbox_mask(np.any([mask for name, mask in masks.items() if name.startswith(start)], axis=0), FINE)
 
 
 @torch.inference_mode()
