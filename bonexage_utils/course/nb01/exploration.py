@@ -18,6 +18,7 @@ from bonexage_utils.phantom import anatomy, write_cohort
 from bonexage_utils.phantom.dataset import IMAGE_FOLDER, TRUTH_FILE
 from bonexage_utils.phantom.faults import PLANTED_FILE, plant_faults
 
+WIDEST_BIN, TWIN_BINS = 24, (1, 6, 24)  # months
 # The first seed with a right hand and no other unusual film, a letter on that hand and one on the mirrored film:
 # a flipped, turned or inverted film would be as bad as a planted one, and without a letter nobody can tell.
 HOSPITAL_FILMS, HOSPITAL_FAULTS, HOSPITAL_SEED = 80, 12, 44
@@ -32,6 +33,35 @@ ON_SHEET = {
 }
 TWICE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # share of the films that were exported twice
 LEAK_FILMS, LEAK_PIXELS, LEAK_DRAWS = 500, 32, 20
+
+
+def draw_bins(films: pd.DataFrame, widths: tuple[int, ...] = TWIN_BINS) -> Picture:
+    """Histograms of the labels of `films` (`months`, `sex`), girls upwards and boys downwards, one for each
+    bin width in months."""
+    figure, axes = new_figure(8, 0.7 + 1.9 * len(widths), len(widths), 1, sharex=True, squeeze=False)
+    told = []
+    for ax, width in zip(axes[:, 0], widths, strict=True):
+        edges = np.arange(-0.5, OLDEST + 24 + width, width)  # half a month off, so that a whole month is inside a bin
+        counts = np.histogram(films["months"], edges)[0]
+        for sex, up in zip(SEXES, (1, -1), strict=True):
+            mine = films.loc[films["sex"] == sex, "months"]
+            ax.hist(mine, edges, weights=np.full(len(mine), up), color=SEX_COLOUR[sex], label=SEX_NAME[sex])
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.yaxis.set_major_formatter(lambda count, _: f"{abs(count):.0f}")
+        ax.set(ylabel="films", xlim=(0, OLDEST + 24), xticks=range(0, OLDEST + 25, 12),
+               title=f"bins of {width} month{'s' if width > 1 else ''}")
+        empty = (counts[edges[:-1] < OLDEST + 23] == 0).mean()  # of the bins within the axis
+        told.append(f"bins of {width}: {empty:.0%} of them empty, the fullest holds {counts.max()} films")
+    axes[-1, 0].set_xlabel("label (months)")
+    axes[0, 0].legend(loc="upper left")
+    return Picture(figure, f"""Histograms of {len(films):,} labels in months, girls upwards and boys downwards.
+        Girls and boys together: {'; '.join(told)}.""")
+
+
+def choose_bins(films: pd.DataFrame) -> Any:
+    """A slider over the bin width and the histogram of `draw_bins`; the static twin without ipywidgets."""
+    return slider_or_twin(lambda width: draw_bins(films, (width,)), lambda: draw_bins(films), value=6, min=1,
+                          max=WIDEST_BIN, step=1, description="bin, months")
 
 
 def share_of_multiples(months: np.ndarray, step: int) -> float:
@@ -201,36 +231,3 @@ def draw_leak(table: pd.DataFrame) -> Picture:
     return Picture(figure, f"""Mean absolute error in months of a nearest-neighbour reader against the share of films
         that were exported twice, for a split drawn film by film and one drawn child by child: {told}. The median of all
         labels, which looks at no film, has {table["median"].iloc[0]:.1f}.""")
-
-
-# Notebook 01: the same labels in bins of another width.
-WIDEST_BIN, TWIN_BINS = 24, (1, 6, 24)  # months
-
-
-def draw_bins(films: pd.DataFrame, widths: tuple[int, ...] = TWIN_BINS) -> Picture:
-    """Histograms of the labels of `films` (`months`, `sex`), girls upwards and boys downwards, one for each
-    bin width in months."""
-    figure, axes = new_figure(8, 0.7 + 1.9 * len(widths), len(widths), 1, sharex=True, squeeze=False)
-    told = []
-    for ax, width in zip(axes[:, 0], widths, strict=True):
-        edges = np.arange(-0.5, OLDEST + 24 + width, width)  # half a month off, so that a whole month is inside a bin
-        counts = np.histogram(films["months"], edges)[0]
-        for sex, up in zip(SEXES, (1, -1), strict=True):
-            mine = films.loc[films["sex"] == sex, "months"]
-            ax.hist(mine, edges, weights=np.full(len(mine), up), color=SEX_COLOUR[sex], label=SEX_NAME[sex])
-        ax.axhline(0, color="black", linewidth=0.8)
-        ax.yaxis.set_major_formatter(lambda count, _: f"{abs(count):.0f}")
-        ax.set(ylabel="films", xlim=(0, OLDEST + 24), xticks=range(0, OLDEST + 25, 12),
-               title=f"bins of {width} month{'s' if width > 1 else ''}")
-        empty = (counts[edges[:-1] < OLDEST + 23] == 0).mean()  # of the bins within the axis
-        told.append(f"bins of {width}: {empty:.0%} of them empty, the fullest holds {counts.max()} films")
-    axes[-1, 0].set_xlabel("label (months)")
-    axes[0, 0].legend(loc="upper left")
-    return Picture(figure, f"""Histograms of {len(films):,} labels in months, girls upwards and boys downwards.
-        Girls and boys together: {'; '.join(told)}.""")
-
-
-def choose_bins(films: pd.DataFrame) -> Any:
-    """A slider over the bin width and the histogram of `draw_bins`; the static twin without ipywidgets."""
-    return slider_or_twin(lambda width: draw_bins(films, (width,)), lambda: draw_bins(films), value=6, min=1,
-                          max=WIDEST_BIN, step=1, description="bin, months")

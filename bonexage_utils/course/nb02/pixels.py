@@ -33,6 +33,9 @@ NARROWEST, WIDEST, TWIN_WIDTHS = 60, 125, (60, 80, 125)  # a film's width in per
 SIDES = (64, 96, 128, 256, 512)  # px: squares in use
 RSNA_SIDES = (1277, 1624)  # px: median width and height of RSNA's films
 WAYS = {"squashed": ("s", ACCENT), "letterboxed": ("o", BOYS)}
+CHANGES = {"A": "turned by 12°", "B": "mirrored", "C": "zoomed in", "D": "brightened", "E": "a quarter turn",
+           "F": "blurred"}
+ZOOM, BLUR_MM = 2.8, 2.0
 
 
 # --- a bone's shape ---
@@ -213,11 +216,6 @@ def deep_film(film: np.ndarray) -> np.ndarray:
 
 
 # --- what keeps the label ---
-
-CHANGES = {"A": "turned by 12°", "B": "mirrored", "C": "zoomed in", "D": "brightened", "E": "a quarter turn",
-           "F": "blurred"}
-ZOOM, BLUR_MM = 2.8, 2.0
-
 
 @lru_cache
 def six_changes() -> tuple[dict[str, np.ndarray], float, float]:

@@ -7,7 +7,6 @@ import numpy as np
 from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, Picture, new_figure
 
-# Notebook 03: what one wrong label does to the guess that a loss prefers.
 LOSSES = ("L2", "L1", "Huber")
 HUBER_TURN = 12.0  # months: where `age_loss` turns from squared to absolute
 HONEST_LABELS = (108.0, 114.0, 117.0, 123.0, 126.0, 132.0)  # months, about 120

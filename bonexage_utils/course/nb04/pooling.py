@@ -35,6 +35,50 @@ LOUDEST = 4.0  # times an even share: where the colours of a response map end
 REGIONS = ("centres", "shafts", "elsewhere")
 TOLERATED, SILENT = 0.01, 1e-3  # a pooled value may be off by so much of itself; below SILENT nothing counts
 POWERS = np.geomspace(1, 100, 41)
+WAYS: dict[str, Callable[[Tensor, float], Tensor]] = {  # the cheapest first
+    "float16": lambda maps, p: power_mean(maps, p, torch.float16),
+    "float32": lambda maps, p: power_mean(maps, p, torch.float32),
+    "package": lambda maps, p: GeM(p)(maps).detach(),
+}
+WAY_NAMES = {"float16": "all in float16", "float32": "all in float32",
+             "package": "float32, largest taken out first (package)"}
+
+
+# --- from the mean to the maximum ---
+
+def draw_from_mean_to_max(rows: dict[str, Tensor]) -> Picture:
+    """GeM of each row of numbers as a multiple of its mean, against p; a thin line at its maximum."""
+    figure, ax = new_figure(6.5, 3.6)
+    told = []
+    for (name, row), colour, line in zip(rows.items(), (BOYS, ACCENT, "black"), ("-", "--", ":"), strict=False):
+        row = row.double() / row.double().mean()
+        curve = [float(GeM(p).double()(row.reshape(1, 1, 1, -1)).detach()) for p in POWERS]
+        ax.semilogx(POWERS, curve, color=colour, linestyle=line, linewidth=2, label=name)
+        ax.axhline(float(row.max()), color=colour, linewidth=0.6, linestyle=line)
+        told.append(f"{name}: from 1 at p = 1 to {curve[-1]:.2f} at p = {POWERS[-1]:g}; its maximum is "
+                    f"{row.max():.2f} times its mean")
+    ax.set(xlabel="p", ylabel="GeM / mean", ylim=(0, None), xticks=(ticks := (1, 3, 10, 30, 100)))
+    ax.set_xticklabels(map(str, ticks))
+    ax.minorticks_off()
+    ax.legend(loc="upper left", frameon=True, framealpha=1, edgecolor="none")
+    return Picture(figure, f"""GeM as a multiple of the mean against p, logarithmic, from 1 to {POWERS[-1]:g}.
+        {'; '.join(told)}.""")
+
+
+def draw_signed(before: Tensor, lifted: Tensor) -> Picture:
+    """Histograms of a signed map's values and of the same after softplus; what a clamp would cut is darker."""
+    figure, axes = new_figure(8, 3.0, 1, 2, sharey=True)
+    cut = float((before < 0).float().mean())
+    bins = np.linspace(-4, 6, 101)
+    for ax, values, title in zip(axes, (before, lifted), ("after the norm", "and after softplus"), strict=True):
+        bars = ax.hist(values.flatten().clamp(-4, 6).numpy(), bins, color=BOYS)[2]
+        for bar, left in zip(bars, bins, strict=False):
+            bar.set_color(ACCENT if left < -1e-9 else BOYS)
+        ax.set(title=title, xlabel="value in the map", yticks=[])
+    axes[0].text(0.03, 0.9, f"{cut:.0%} below zero", color=ACCENT, transform=axes[0].transAxes)
+    return Picture(figure, f"""Two histograms of the values of a map. Left, after the norm: a hill around zero,
+        {cut:.0%} of it below. Right, after softplus: nothing below zero; from {lifted.min():.3f} to
+        {lifted.max():.1f}, half of it below {lifted.median():.2f}.""")
 
 
 # --- what each place contributes ---
@@ -201,55 +245,11 @@ def draw_looks(area: pd.DataFrame, seen: dict[str, pd.DataFrame]) -> Picture:
         over {len(area)} hands; an even response gives 1. {'; '.join(told)}.""")
 
 
-def draw_from_mean_to_max(rows: dict[str, Tensor]) -> Picture:
-    """GeM of each row of numbers as a multiple of its mean, against p; a thin line at its maximum."""
-    figure, ax = new_figure(6.5, 3.6)
-    told = []
-    for (name, row), colour, line in zip(rows.items(), (BOYS, ACCENT, "black"), ("-", "--", ":"), strict=False):
-        row = row.double() / row.double().mean()
-        curve = [float(GeM(p).double()(row.reshape(1, 1, 1, -1)).detach()) for p in POWERS]
-        ax.semilogx(POWERS, curve, color=colour, linestyle=line, linewidth=2, label=name)
-        ax.axhline(float(row.max()), color=colour, linewidth=0.6, linestyle=line)
-        told.append(f"{name}: from 1 at p = 1 to {curve[-1]:.2f} at p = {POWERS[-1]:g}; its maximum is "
-                    f"{row.max():.2f} times its mean")
-    ax.set(xlabel="p", ylabel="GeM / mean", ylim=(0, None), xticks=(ticks := (1, 3, 10, 30, 100)))
-    ax.set_xticklabels(map(str, ticks))
-    ax.minorticks_off()
-    ax.legend(loc="upper left", frameon=True, framealpha=1, edgecolor="none")
-    return Picture(figure, f"""GeM as a multiple of the mean against p, logarithmic, from 1 to {POWERS[-1]:g}.
-        {'; '.join(told)}.""")
-
-
-def draw_signed(before: Tensor, lifted: Tensor) -> Picture:
-    """Histograms of a signed map's values and of the same after softplus; what a clamp would cut is darker."""
-    figure, axes = new_figure(8, 3.0, 1, 2, sharey=True)
-    cut = float((before < 0).float().mean())
-    bins = np.linspace(-4, 6, 101)
-    for ax, values, title in zip(axes, (before, lifted), ("after the norm", "and after softplus"), strict=True):
-        bars = ax.hist(values.flatten().clamp(-4, 6).numpy(), bins, color=BOYS)[2]
-        for bar, left in zip(bars, bins, strict=False):
-            bar.set_color(ACCENT if left < -1e-9 else BOYS)
-        ax.set(title=title, xlabel="value in the map", yticks=[])
-    axes[0].text(0.03, 0.9, f"{cut:.0%} below zero", color=ACCENT, transform=axes[0].transAxes)
-    return Picture(figure, f"""Two histograms of the values of a map. Left, after the norm: a hill around zero,
-        {cut:.0%} of it below. Right, after softplus: nothing below zero; from {lifted.min():.3f} to
-        {lifted.max():.1f}, half of it below {lifted.median():.2f}.""")
-
-
 # --- too few bits ---
 
 def power_mean(maps: Tensor, p: float, dtype: torch.dtype) -> Tensor:
     """Clamp, power, mean, root, all in one `dtype`, as it stands in the formula: (…, h, w) to (…)."""
     return maps.to(dtype).clamp(min=EPS).pow(p).mean((-2, -1)).pow(1 / p)
-
-
-WAYS: dict[str, Callable[[Tensor, float], Tensor]] = {  # the cheapest first
-    "float16": lambda maps, p: power_mean(maps, p, torch.float16),
-    "float32": lambda maps, p: power_mean(maps, p, torch.float32),
-    "package": lambda maps, p: GeM(p)(maps).detach(),
-}
-WAY_NAMES = {"float16": "all in float16", "float32": "all in float32",
-             "package": "float32, largest taken out first (package)"}
 
 
 def wrong_values(maps: Tensor, p: float, way: str) -> float:
