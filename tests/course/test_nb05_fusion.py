@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bonexage_utils.course import records
-from bonexage_utils.course.frozen import Maps
+from bonexage_utils.course.frozen import Maps, joined
 from bonexage_utils.course.nb05 import fusion, same_hand
 from bonexage_utils.phantom import anatomy
 from bonexage_utils.statistics import SMALLEST_GROUP
@@ -75,7 +75,7 @@ def test_figures_of_the_tables_tell_their_numbers() -> None:
 
 def test_maps_are_joined_in_order() -> None:
     one, two = (Maps(torch.full((n, 3, 2, 2), n), torch.ones(n).long(), torch.full((n,), n)) for n in (2, 5))
-    both = fusion.joined(one, two)
+    both = joined(one, two)
     assert both.months.tolist() == [2, 2, 5, 5, 5, 5, 5]
     assert both.maps.shape == (7, 3, 2, 2)
     assert len(both.sex) == 7

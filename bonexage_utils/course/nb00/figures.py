@@ -72,7 +72,7 @@ def grow_a_hand() -> Any:
 
 
 def is_lead(guess: object) -> bool:
-    """Whether `guess` is a pair such as ("girl", 6): who is first, and by how many months."""
+    """Whether `guess` is a pair such as ("girl", 6): the child that is first, and by how many months."""
     return (isinstance(guess, tuple | list) and len(guess) == 2 and guess[0] in ONE.values()
             and isinstance(guess[1], int | float) and 0 <= guess[1] <= OLDEST)
 
@@ -152,6 +152,6 @@ def draw_game(films: pd.DataFrame) -> Picture:
     ax.set_xticklabels([f"{name}\n{ONE[sex]}" for name, sex in zip(names, films["sex"], strict=True)])
     figure.legend(ncols=4, loc="outside lower center", fontsize=9)
     parts = [f"film {name}: label {row['months'] / 12:.1f}, median {row['median'] / 12:.1f}, model "
-            f"{row['model'] / 12:.1f}" + ("" if np.isnan(row["you"]) else f", you {row['you'] / 12:.1f}")
-            for name, row in zip(names, films.to_dict("records"), strict=True)]
+             f"{row['model'] / 12:.1f}" + ("" if np.isnan(row["you"]) else f", you {row['you'] / 12:.1f}")
+             for name, row in zip(names, films.to_dict("records"), strict=True)]
     return Picture(figure, f"The age in years of {len(films)} films, and the guesses. {'; '.join(parts)}.")

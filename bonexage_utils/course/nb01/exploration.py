@@ -20,7 +20,7 @@ from bonexage_utils.phantom.faults import PLANTED_FILE, plant_faults
 
 WIDEST_BIN, TWIN_BINS = 24, (1, 6, 24)  # months
 # The first seed with a right hand and no other unusual film, a letter on that hand and one on the mirrored film:
-# a flipped, turned or inverted film would be as bad as a planted one, and without a letter nobody can tell.
+# a flipped, turned or inverted film would be as bad as a planted one, and a mirrored hand shows by its letter alone.
 HOSPITAL_FILMS, HOSPITAL_FAULTS, HOSPITAL_SEED = 80, 12, 44
 TABLES = {"A": "to the month", "B": "years", "C": "as it is", "D": "school"}
 # What is visible of the planted faults on a contact sheet.
@@ -110,7 +110,7 @@ def draw_four_tables(months: np.ndarray) -> Picture:
         ax.set(title=f"table {name}: {len(labels):,} labels", xlim=(0, 240), xticks=range(0, 241, 24))
         low, high = (labels <= 18).mean(), labels.max()
         parts.append(f"{name}: {share_of_multiples(labels, 6):.0%} multiples of six, {low:.0%} at most 18 months, from "
-                    f"{labels.min():.0f} to {high:.0f} months")
+                     f"{labels.min():.0f} to {high:.0f} months")
     for ax in axes[-1]:
         ax.set_xlabel("label (months)")
     for ax in axes[:, 0]:

@@ -57,7 +57,7 @@ def draw_from_mean_to_max(rows: dict[str, Tensor]) -> Picture:
         ax.semilogx(POWERS, curve, color=colour, linestyle=line, linewidth=2, label=name)
         ax.axhline(float(row.max()), color=colour, linewidth=0.6, linestyle=line)
         parts.append(f"{name}: from 1 at p = 1 to {curve[-1]:.2f} at p = {POWERS[-1]:g}; its maximum is "
-                    f"{row.max():.2f} times its mean")
+                     f"{row.max():.2f} times its mean")
     ax.set(xlabel="p", ylabel="GeM / mean", ylim=(0, None), xticks=(ticks := (1, 3, 10, 30, 100)))
     ax.set_xticklabels(map(str, ticks))
     ax.minorticks_off()
@@ -201,7 +201,7 @@ def draw_responses(film: np.ndarray, response: Tensor, outline: np.ndarray | Non
         shown = _over_film(ax, film, times, outline)
         ax.set_title(f"p = {p:g}: half of a channel's\nsum on {half:.0f} of {places} places", loc="center", fontsize=9)
         parts.append(f"p = {p:g}: the loudest place has {times.max():.1f} times an even share, the faintest "
-                    f"{times.min():.2f}; a channel has half of its sum on {half:.0f} of {places} places")
+                     f"{times.min():.2f}; a channel has half of its sum on {half:.0f} of {places} places")
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, extend="max")
     bar.set_label("times an even share")
     return Picture(figure, f"""A hand film under a grid of colours: what each place contributes to the pooled value,
@@ -273,7 +273,7 @@ def draw_precision(maps: Tensor) -> Picture:
         first = POWERS[wrong > 0][:1]
         ax.plot(first, 100 * wrong[wrong > 0][:1], "o", color=colour, markersize=8)
         parts.append(f"{name}: " + (f"wrong values from p = {first[0]:.1f} on, {wrong[-1]:.0%} at p = {POWERS[-1]:g}"
-                                   if len(first) else "no wrong value at any p"))
+                                    if len(first) else "no wrong value at any p"))
     ax.set(xlabel="p", ylabel="wrong pooled values (%)", ylim=(-3, 103), xticks=(ticks := (1, 3, 10, 20, 30, 100)))
     ax.set_xticklabels(map(str, ticks))
     ax.minorticks_off()

@@ -96,7 +96,7 @@ def draw_gains(table: pd.DataFrame, reach: pd.Series) -> Picture:
            ylabel="gain in MAE (months)", title="What the sex is worth, by age")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, handlelength=1)
     parts = "; ".join(f"{band} years {row.gain:.1f} [{row.low:.1f}, {row.high:.1f}], n {row.n:.0f}"
-                     for band, row in measured.iterrows()) or "no band has films enough"
+                      for band, row in measured.iterrows()) or "no band has films enough"
     return Picture(figure, f"""Gain in mean absolute error in months from being told the sex, with 95 % interval, by age
         band: {parts}. A red dash in each band marks what the tables would cost a reader who errs in nothing else:
         {', '.join(f'{band} {value:.1f}' for band, value in expected.items())}. A red diamond marks what they would cost
@@ -170,7 +170,7 @@ def draw_films_switched(films: pd.DataFrame, ages: tuple[float, ...] = TWIN_FILM
         film_ax.set_title(f"{child}, label {film['months']:.0f}\ngirl {film['girl']:.0f} or boy {film['boy']:.0f}",
                           fontsize=9, loc="center")
         parts.append(f"a {child}'s, label {film['months']:.0f}, read as a girl's {film['girl']:.0f} and as a boy's "
-                    f"{film['boy']:.0f}")
+                     f"{film['boy']:.0f}")
     return Picture(figure, f"""{len(ages)} hand film{'s' if several else ''}, below each a line in months with the
         label (black), the answer for a girl (orange circle) and for a boy (blue triangle): {'; '.join(parts)}.""")
 
