@@ -34,7 +34,7 @@ TWIN_POWERS, LARGEST_POWER = (1, 3, 10), 30
 LARGEST_SHOWN = 4.0  # times an even share: upper end of the colours of a response map
 REGIONS = ("centres", "shafts", "elsewhere")
 TOLERANCE = 0.01  # the largest relative error of a pooled value that counts as right
-ACTIVE = 1e-3  # a channel whose largest value is not above this is left out
+ACTIVE = 1e-3  # channels that nowhere exceed this are left out; also the least divisor of a relative error
 POWERS = np.geomspace(1, 100, 41)
 WAYS: dict[str, Callable[[Tensor, float], Tensor]] = {  # the cheapest first
     "float16": lambda maps, p: power_mean(maps, p, torch.float16),

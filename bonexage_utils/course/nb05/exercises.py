@@ -21,7 +21,7 @@ NO_SEX = (float("nan"), None, "", "missing", "unknown")
 SPANS = {"below 5": (11, 59), "5 to 10": (59, 119), "above 10": (119, 228)}  # years: places in MONTHS
 SMALL = 0.5  # SD
 MOST_FILMS = 400  # in the exercise on the gain
-READING_SD = 16.0  # months: a reader's error on a film, with or without the sex
+READING_SD = 16.0  # months: of a reader's random error on a film, with or without the sex
 CLOSE = 0.2  # the largest error of an end of the interval, in widths of the interval
 
 
