@@ -1,7 +1,7 @@
 """Exercises: a check that tells an empty answer from a wrong one, hints one at a time, and a solution.
 
-Each notebook's are in `nbNN/exercises.py`, whose function `build(course) -> types.SimpleNamespace` has `Exercise`s as
-its values and nothing else. The truth is computed from that course's cohort or from the phantom, inside `build` or in
+Each notebook's are in `nbNN/exercises.py`. Its function `build(course)` returns a `types.SimpleNamespace` of
+`Exercise`s and nothing else. The truth is computed from that course's cohort or from the phantom, inside `build` or in
 the judge, and never stored. A notebook writes:
 
     from bonexage_utils.course.nb00 import exercises
@@ -22,7 +22,7 @@ NOT_ATTEMPTED = ...  # what a stub holds until the learner replaces it
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says: whether the answer is right, and one or two sentences why or why not."""
+    """The result of a judge: whether the answer is right, and one or two sentences why or why not."""
 
     right: bool
     message: str
@@ -36,20 +36,21 @@ def wrong(message: str) -> Verdict:
     return Verdict(False, message)
 
 
-def choice(options: Mapping[str, str], truth: str, also: Mapping[str, str] | None = None) -> Callable[[Any], Verdict]:
+def choice(options: Mapping[str, str], truth: str, synonyms: Mapping[str, str] | None = None
+           ) -> Callable[[Any], Verdict]:
     """A judge of one answer among several texts, written in whatever case; "6-8" is "6 to 8".
 
-    `options` maps each answer to what it earns, `also` other names to the answer they stand for (lower case).
+    `options` maps each answer to the message it gets, `synonyms` other names (lower case) to the answer they stand for.
     """
 
-    def plain(text: str) -> str:
+    def normalised(text: str) -> str:
         text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " to ", text)
         return " ".join(text.lower().split())
 
-    known = {plain(option): option for option in options} | dict(also or {})
+    known = {normalised(option): option for option in options} | dict(synonyms or {})
 
     def judge(answer: Any) -> Verdict:
-        chosen = known.get(plain(answer)) if isinstance(answer, str) else None
+        chosen = known.get(normalised(answer)) if isinstance(answer, str) else None
         if chosen is None:
             return wrong(f"Choose one of: {', '.join(repr(option) for option in options)}.")
         return (right if chosen == truth else wrong)(options[chosen])
@@ -62,9 +63,9 @@ class Exercise:
     """One exercise of a notebook.
 
     `judge` takes the learner's answer (a value or a function) and returns a Verdict; it computes the truth from the
-    cohort in hand, never from a stored number. `solution` is an answer that passes, `explanation` what
-    `.solution()` prints. `likely_mistakes` maps a name to a wrong answer that must get a message of its own; tests
-    go through all of them. Nothing here raises on a wrong answer: the cells that follow go on.
+    cohort at hand, never from a stored number. `solution` is an answer that passes, `explanation` what
+    `.solution()` prints. `likely_mistakes` maps a name to a wrong answer that must get a message of its own; the
+    tests try all of them. A wrong answer never raises an error: the cells that follow still run.
     """
 
     question: str

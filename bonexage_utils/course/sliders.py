@@ -1,7 +1,8 @@
-"""A slider with its picture and its static twin; and whom the pictures show, the phantom's average girl and boy.
+"""A slider with its picture, or the static twin of both; and the children in the pictures, the phantom's average girl
+and boy.
 
-Of an average child every ossification centre follows the tables, size is the median, and the film is neutral: the same
-age always gives the same picture. Ages are months.
+In an average child every ossification centre follows the tables, the size is the median, and the film is neutral: the
+same age always gives the same picture. Ages are in months.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,11 @@ from bonexage_utils.phantom import Child, grow
 
 YOUNGEST, OLDEST = 12, 216  # months: the range of the course's phantoms
 SEXES = ("F", "M")
-ONE = {"F": "girl", "M": "boy"}
+ONE = {"F": "girl", "M": "boy"}  # the name of one child; of several: `SEX_NAME`
 
 
 def average_child(sex: str, age_months: float) -> Child:
-    """The average child of that sex (`"F"`, `"M"`) and age: nothing about it is drawn by chance."""
+    """The average child of that sex (`"F"`, `"M"`) and age; nothing about it is random."""
     return grow(sex, age_months, np.random.default_rng(0), tempo=0.0, jitter=False)
 
 
@@ -27,7 +28,8 @@ def slider_or_twin(draw: Callable[[Any], Picture], twin: Callable[[], Picture], 
     """A slider, the picture that `draw` makes of its value, and that picture's alt text, both of which follow it.
 
     `control` names the widget of ipywidgets (7.7 or later) and `traits` are its settings, as `value`, `min`, `max`,
-    `step`, `description`. Where ipywidgets cannot be imported, what `twin` draws: the same at some values, static.
+    `step`, `description`. Where ipywidgets cannot be imported, the picture that `twin` draws: the same at some values,
+    static.
     """
     try:
         import ipywidgets
@@ -37,19 +39,19 @@ def slider_or_twin(draw: Callable[[Any], Picture], twin: Callable[[], Picture], 
 
 
 def with_picture(slider: Any, draw: Callable[[int], Picture]) -> Any:
-    """The slider, the picture that `draw` makes of its value, and that picture's alt text: both follow the slider."""
+    """The slider, the picture that `draw` makes of its value, and its alt text: both follow the slider."""
     import ipywidgets
 
     slider.continuous_update = False
     slider.style, slider.layout = {"description_width": "initial"}, ipywidgets.Layout(width="90%")
     first = draw(slider.value)
     image = ipywidgets.Image(value=first.png, format="png")
-    told = ipywidgets.HTML(value=first.alt)
+    text = ipywidgets.HTML(value=first.alt)
 
-    def follow(change: dict) -> None:
+    def update(change: dict) -> None:
         picture = draw(change["new"])
-        image.value, told.value = picture.png, picture.alt
+        image.value, text.value = picture.png, picture.alt
 
-    slider.observe(follow, names="value")
-    return ipywidgets.VBox([slider, image, told])
+    slider.observe(update, names="value")
+    return ipywidgets.VBox([slider, image, text])
 

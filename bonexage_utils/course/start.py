@@ -1,4 +1,4 @@
-"""The first line of every notebook: which profile, which device, which cohort, and the seeds."""
+"""The start of every notebook: chooses profile, device and cohort, and sets the seeds."""
 
 import hashlib
 import os
@@ -25,9 +25,10 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Profile:
-    """How much a notebook does: films of the embedded cohort, the most films used of a larger one, px, epochs…
+    """How much a notebook computes.
 
-    `backbone`, `image_size` (px) and `epochs` are what a training cell uses live.
+    `phantoms`: films of the embedded cohort. `most_films`: how many films of a larger cohort are used at most.
+    `backbone`, `image_size` (px), `epochs` and `batch_size` (films): for the cells that train.
     """
 
     name: str
@@ -88,13 +89,13 @@ def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:
 
     BONEXAGE_DATA names a cohort folder, or is "phantom" for the embedded cohort whatever else is there. Without it,
     data/ if RSNA is in it, else the embedded cohort, made once under data/phantom-N-vV, V its version. A cohort of
-    more films than the profile takes is sampled, and says so.
+    more films than the profile takes is sampled, and a line is printed.
     """
-    wanted = os.environ.get("BONEXAGE_DATA", "")
+    requested = os.environ.get("BONEXAGE_DATA", "")
     data = folder / "data"
-    if wanted and wanted != "phantom":
-        cohort, embedded = load_cohort(wanted), False
-    elif not wanted and any((data / name).is_file() for name in LABEL_FILES["training"]):
+    if requested and requested != "phantom":
+        cohort, embedded = load_cohort(requested), False
+    elif not requested and any((data / name).is_file() for name in LABEL_FILES["training"]):
         cohort, embedded = load_cohort(data), False
     else:
         phantoms = data / f"phantom-{profile.phantoms}-v{VERSION}"  # an older one may lie there from before an update
@@ -102,7 +103,7 @@ def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:
             try:
                 write_cohort(phantoms, profile.phantoms, SEED)
             except (BoneXageError, OSError):
-                if not phantoms.is_dir():  # else another notebook was quicker, and its cohort is the same
+                if not phantoms.is_dir():  # else another notebook wrote it meanwhile, and its cohort is the same
                     raise
         cohort, embedded = load_cohort(phantoms), True
     if len(cohort) > profile.most_films:

@@ -394,7 +394,7 @@ for p in (1.0, 3.0):
 # which the phantom knows.
 
 # %%
-from bonexage_utils.course.nb04.pooling import choose_p, draw_shares
+from bonexage_utils.course.nb04.pooling import choose_p, draw_responses
 
 choose_p(hands.films[row], maps[row], hands.centres[row])
 
@@ -402,7 +402,7 @@ choose_p(hands.films[row], maps[row], hands.centres[row])
 # The same without a slider, at three p:
 
 # %%
-draw_shares(hands.films[row], maps[row], hands.centres[row])
+draw_responses(hands.films[row], maps[row], hands.centres[row])
 
 # %% [markdown]
 # Left, p = 1: in an average every place has a say in proportion to its value. (On a map out of a softplus this panel
@@ -598,13 +598,14 @@ rows.T
 # At the learned p, averaged over the seeds, or at 3 where the network in hand is another one:
 
 # %%
-from bonexage_utils.course.nb04.pooling import draw_looks, looks
+from bonexage_utils.course.nb04.pooling import draw_region_shares, region_shares
 
 learned = [net.pool.p.item() for net in nets["GeM"]]
 p = float(np.mean(learned)) if weights == "phantom" else 3.0
 poolings = {"average": 1.0, f"GeM, p = {p:.1f}": p, "maximum": float("inf")}
-seen, area = {name: looks(hands, maps, power) for name, power in poolings.items()}, looks(hands, maps, 0)
-draw_looks(area, seen)
+seen = {name: region_shares(hands, maps, power) for name, power in poolings.items()}
+area = region_shares(hands, maps, 0)
+draw_region_shares(area, seen)
 
 # %% [markdown]
 # Vertical axis: how many times its area a region gets of the response; at the dashed line the response would be even.
@@ -631,7 +632,7 @@ untrained = maps_of(Features(BACKBONE), hands.films, hands.preprocessing)
 
 # %%
 shafts = bootstrap_mean(by_gem["shafts"] - average["shafts"])
-by_chance = 100 * (looks(hands, untrained, p)["centres"] - looks(hands, untrained, 1.0)["centres"])
+by_chance = 100 * (region_shares(hands, untrained, p)["centres"] - region_shares(hands, untrained, 1.0)["centres"])
 times = {name: table["centres"].mean() / area["centres"].mean() for name, table in seen.items()}
 print("times the area, centres:", {name: round(float(ratio), 2) for name, ratio in times.items()})
 print(f"the same step on shafts: {shafts} points")

@@ -100,7 +100,7 @@ guess_months = ...  # such as 4
 guess_band = ...  # such as "10 to 15"
 
 # %%
-from bonexage_utils.course.nb05.same_hand import draw_same_hand, untold_by_band, worst
+from bonexage_utils.course.nb05.same_hand import draw_same_hand, error_without_sex_by_band, worst
 
 draw_same_hand()
 
@@ -112,7 +112,7 @@ pd.DataFrame({"your guess": [guess_months, guess_band], "by the tables": [f"{mos
              index=["months off at the worst age", "worst band, years"]).replace({...: "no guess"})
 
 # %% tags=["nbval-check-output"]
-print("mean by band, months:", untold_by_band().round(1).to_dict())
+print("mean by band, months:", error_without_sex_by_band().round(1).to_dict())
 
 # %% [markdown]
 # Left, maturity (vertical) against bone age (horizontal); an arrow joins the girl and the boy whose hands are equally

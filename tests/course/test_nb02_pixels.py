@@ -28,7 +28,7 @@ def test_the_ruler_tells_a_rectangles_sides_however_it_lies(length: int, width: 
 
 @given(st.integers(240, 500))
 def test_a_letterbox_keeps_a_bones_shape_and_squashing_multiplies_it_by_the_films(width: int) -> None:
-    measured = pixels.shapes(bar(120, 24, shape=(400, width)))
+    measured = pixels.slimness_by_way(bar(120, 24, shape=(400, width)))
     assert measured["letterboxed"] == pytest.approx(measured["film"], rel=0.04)
     assert measured["squashed"] == pytest.approx(measured["film"] * width / 400, rel=0.04)
 
@@ -48,7 +48,7 @@ def test_a_narrow_film_takes_years_from_a_girl_of_ten() -> None:
     """The answer to notebook 02's prediction: by the twenty nearest bones she looks about eight, squashed under two."""
     table, (_, bone) = pixels.bones(), pixels.film_and_bone(width=65)
     looks = {way: table.loc[(table["film"] - shape).abs().nsmallest(20).index, "months"].median() / 12
-             for way, shape in pixels.shapes(bone).items()}
+             for way, shape in pixels.slimness_by_way(bone).items()}
     assert looks["letterboxed"] == pytest.approx(8, abs=0.75)
     assert looks["squashed"] < 2.25
 
@@ -56,7 +56,7 @@ def test_a_narrow_film_takes_years_from_a_girl_of_ten() -> None:
 def test_the_three_squares_tell_what_they_show() -> None:
     alt = pixels.draw_squares((60, 125)).alt
     for width in (60, 125):
-        measured = pixels.shapes(pixels.film_and_bone(width)[1])
+        measured = pixels.slimness_by_way(pixels.film_and_bone(width)[1])
         assert f"{measured['film']:.1f} on the film, {measured['squashed']:.1f} squashed" in alt
 
 

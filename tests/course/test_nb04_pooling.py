@@ -7,9 +7,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bonexage_utils.course import bones
 from bonexage_utils.course.frozen import BACKBONE, frozen_backbone
 from bonexage_utils.course.nb04 import pooling
-from bonexage_utils.course.nb04.pooling import Hands, cover, looks, mean_share, places_for_half, shares, wrong_values
+from bonexage_utils.course.nb04.pooling import (
+    Hands,
+    cover,
+    mean_share,
+    places_for_half,
+    region_shares,
+    shares,
+    wrong_values,
+)
 from bonexage_utils.course.start import PROFILES
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.model import GeM
@@ -76,10 +85,10 @@ def test_cells_are_covered_in_part() -> None:
 def test_a_response_lies_where_it_is_loud() -> None:
     loud = torch.ones(2, 3, 2, 2)
     loud[:, :, 0, 0] = 2
-    assert looks(two_hands(), loud, 0).iloc[0].tolist() == pytest.approx([0.25, 0.5, 0.25])
-    assert looks(two_hands(), loud, 1).iloc[0].tolist() == pytest.approx([0.4, 0.4, 0.2])
-    assert looks(two_hands(), loud, 3)["centres"].tolist() == pytest.approx([8 / 11] * 2)
-    assert looks(two_hands(), loud, float("inf")).iloc[1].tolist() == pytest.approx([1, 0, 0])
+    assert region_shares(two_hands(), loud, 0).iloc[0].tolist() == pytest.approx([0.25, 0.5, 0.25])
+    assert region_shares(two_hands(), loud, 1).iloc[0].tolist() == pytest.approx([0.4, 0.4, 0.2])
+    assert region_shares(two_hands(), loud, 3)["centres"].tolist() == pytest.approx([8 / 11] * 2)
+    assert region_shares(two_hands(), loud, float("inf")).iloc[1].tolist() == pytest.approx([1, 0, 0])
 
 
 def test_the_hand_nearest_in_age() -> None:
@@ -87,13 +96,21 @@ def test_the_hand_nearest_in_age() -> None:
 
 
 def test_drawn_hands_are_films_with_their_own_masks() -> None:
-    hands = pooling.draw_hands_with_masks(3)
-    assert hands.films.shape == hands.centres.shape == hands.shafts.shape == (3, pooling.FINE, pooling.FINE)
+    hands = pooling.load_hands(3)
+    assert hands.films.shape == hands.centres.shape == hands.shafts.shape == (3, pooling.SIDE, pooling.SIDE)
     assert not (hands.centres & hands.shafts).any()
     for film, centre, shaft in zip(hands.films, hands.centres, hands.shafts, strict=True):
         assert film[shaft].mean() > film.mean()
         assert film[centre].mean() > film.mean()
     assert 0 < hands.preprocessing.mean < 1
+
+
+def test_a_cohort_with_masks_is_drawn_once_for_each_seed() -> None:
+    folder, truth = bones.hands_with_masks(2, 4)
+    assert bones.hands_with_masks(2, 4)[0] == folder
+    other_folder, other = bones.hands_with_masks(2, 8)
+    assert other_folder != folder
+    assert not truth["bone_age_months"].equals(other["bone_age_months"])
 
 
 def test_float16_runs_out_where_its_largest_number_says() -> None:
@@ -114,10 +131,10 @@ def test_a_dot_marks_the_first_wrong_value() -> None:
 
 def test_figures_say_in_words_what_they_show() -> None:
     hands, loud = two_hands(), some_map(1, (3, 2, 2))
-    assert "p = 10: the loudest place" in pooling.draw_shares(hands.films[0], loud, hands.centres[0]).alt
+    assert "p = 10: the loudest place" in pooling.draw_responses(hands.films[0], loud, hands.centres[0]).alt
     assert "float16: wrong values from" in pooling.draw_precision(loud[None] * 10).alt
-    even = looks(hands, loud.expand(2, 3, 2, 2), 0)
-    assert "even: centres 1.00, shafts 1.00" in pooling.draw_looks(even, {"even": even}).alt
+    even = region_shares(hands, loud.expand(2, 3, 2, 2), 0)
+    assert "even: centres 1.00, shafts 1.00" in pooling.draw_region_shares(even, {"even": even}).alt
     assert "its maximum is 1.50 times" in pooling.draw_from_mean_to_max({"row": torch.tensor([1.0, 3.0])}).alt
     signed = torch.tensor([-1.0, 1.0, 2.0, 3.0])
     assert "25% of it below" in pooling.draw_signed(signed, torch.nn.functional.softplus(signed)).alt

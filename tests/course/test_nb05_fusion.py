@@ -52,10 +52,10 @@ def test_the_last_plate_is_the_end() -> None:
 
 
 def test_what_is_not_told_costs_half_the_distance() -> None:
-    assert same_hand.untold("F", 120.0) == (same_hand.as_other_sex("F", 120.0) - 120) / 2 > 0
-    assert same_hand.untold("M", 120.0) < 0
+    assert same_hand.error_without_sex("F", 120.0) == (same_hand.as_other_sex("F", 120.0) - 120) / 2 > 0
+    assert same_hand.error_without_sex("M", 120.0) < 0
     off, band = same_hand.worst()
-    bands = same_hand.untold_by_band()
+    bands = same_hand.error_without_sex_by_band()
     assert bands.index.tolist() == same_hand.YEARS
     assert bands.max() == bands[band] < off < 14
     # what notebook 05 says: from five years on nearly level, and about one SD at any age
@@ -66,7 +66,7 @@ def test_what_is_not_told_costs_half_the_distance() -> None:
 
 def test_figures_of_the_tables_tell_their_numbers() -> None:
     assert "the 21 that fuse do so" in same_hand.draw_centre_ages().alt
-    assert f"5 to 10 years {same_hand.untold_by_band().iloc[1]:.0f}" in same_hand.draw_same_hand().alt
+    assert f"5 to 10 years {same_hand.error_without_sex_by_band().iloc[1]:.0f}" in same_hand.draw_same_hand().alt
     assert f"girls {same_hand.in_spreads('F', 12.0):.1f} at 12" in same_hand.draw_in_spreads().alt
 
 
@@ -103,13 +103,13 @@ def test_the_gain_by_band_is_that_of_its_films() -> None:
     told_alt = fusion.draw_gains(table, fusion.within_reach(np.zeros_like(told), films)).alt
     assert "0 to 5 years 2.0 [2.0, 2.0], n 40" in told_alt
     assert "5 to 10 years" not in told_alt.split("A red dash")[0]
-    assert f"errs as these heads: 0 to 5 {same_hand.untold('F', 30.0):.1f}, 10 to 15" in told_alt
+    assert f"errs as these heads: 0 to 5 {same_hand.error_without_sex('F', 30.0):.1f}, 10 to 15" in told_alt
 
 
 def test_who_errs_anyway_has_less_to_gain() -> None:
     """Without slips it is the whole distance; with symmetric ones less; with slips far off it cancels."""
     films = pd.DataFrame({"sex": list("FM") * 50, "months": 150.0})
-    whole = np.mean([abs(same_hand.untold(sex, 150.0)) for sex in "FM"])
+    whole = np.mean([abs(same_hand.error_without_sex(sex, 150.0)) for sex in "FM"])
     reach = {size: fusion.within_reach(np.full((2, 100), size) * np.repeat([[1.0], [-1.0]], 100, axis=1), films)
              for size in (0.0, 8.0, 100.0)}
     assert reach[0.0]["10 to 15"] == pytest.approx(whole)

@@ -1,4 +1,4 @@
-"""The exercises of notebook 00: read a version table, predict who matures first, two decisions read off a figure."""
+"""The exercises of notebook 00: read a version table, predict which sex matures first, two decisions from figures."""
 
 import platform
 from types import SimpleNamespace
@@ -17,8 +17,8 @@ from bonexage_utils.course.start import Course
 from bonexage_utils.phantom import anatomy, grow
 from bonexage_utils.prediction import format_age
 
-CLOSE_ENOUGH = 6  # months: how near a guessed lead has to be
-STEEP = 3  # new centres in a span from which on counting dates a hand well
+TOLERANCE = 6  # months: the largest error of a guessed lead that counts as right
+STEEP = 3  # so many new centres in a span of ages, or more: counting them tells the age well
 
 
 def build(course: Course) -> SimpleNamespace:
@@ -65,40 +65,40 @@ def _version() -> Exercise:
     )
 
 
-def _complete(sex: str) -> int:
-    """The age (months) at which the average child first shows every centre."""
-    everything = len(anatomy.APPEARANCE)
-    return next(age for age in range(YOUNGEST, OLDEST + 1) if centres_present(sex, age) == everything)
+def _all_present_at(sex: str) -> int:
+    """The youngest age (months) at which the average child shows every centre."""
+    centres = len(anatomy.APPEARANCE)
+    return next(age for age in range(YOUNGEST, OLDEST + 1) if centres_present(sex, age) == centres)
 
 
 def _first() -> Exercise:
-    girl, boy = _complete("F"), _complete("M")
+    girl, boy = _all_present_at("F"), _all_present_at("M")
     lead = boy - girl
 
     def judge(answer: Any) -> Verdict:
         if not is_lead(answer):
             return wrong('Write who is first and by how many months, such as ("boy", 3).')
-        who, months = answer
-        if who == "boy" and months:
+        sex, months = answer
+        if sex == "boy" and months:
             return wrong("Boys end up with the longer bones, but longer is not more mature: the girl's centres "
                          "appear earlier.")
         if months <= 3:
-            if abs(12 * months - lead) <= CLOSE_ENOUGH:
+            if abs(12 * months - lead) <= TOLERANCE:
                 return wrong(f"The girl, yes. But {months:g} what? The lead is asked in months: write it 12 times as "
                              "large if you meant years.")
             return wrong("Girls and boys do not mature in step. Look how far apart the two curves are at their top.")
-        if abs(months - lead) <= CLOSE_ENOUGH:
+        if abs(months - lead) <= TOLERANCE:
             return right(f"She shows all of them at {format_age(girl)}, he at {format_age(boy)}: {lead} months "
                          "apart. The same film means another age for a boy than for a girl.")
         if months < lead:
             return wrong(f"The girl, yes. But {months:g} months is too near: the last small bone by the thumb takes "
-                         f"her lead to {lead} months, and up to {CLOSE_ENOUGH} off counts as right.")
-        return wrong(f"The girl, yes. But {months:g} months is too far: it is {lead}, and up to {CLOSE_ENOUGH} off "
+                         f"her lead to {lead} months, and up to {TOLERANCE} off counts as right.")
+        return wrong(f"The girl, yes. But {months:g} months is too far: it is {lead}, and up to {TOLERANCE} off "
                      "counts as right.")
 
     return Exercise(
         question="Who shows all 30 ossification centres first, the average girl or the average boy, and how many "
-                 f'months before the other? Such as ("boy", 3); up to {CLOSE_ENOUGH} months off counts as right.',
+                 f'months before the other? Such as ("boy", 3); up to {TOLERANCE} months off counts as right.',
         judge=judge,
         hints=("At five years, who shows more centres in the picture above?",
                "The last centre to come is a small bone beside the thumb, at the beginning of puberty.",
@@ -116,7 +116,7 @@ def _plateau() -> Exercise:
     gained = {text: centres_present("F", end) - centres_present("F", start) for text, (start, end) in spans.items()}
     truth = min(gained, key=gained.__getitem__)
 
-    def says(text: str) -> str:
+    def reply(text: str) -> str:
         new = gained[text]
         if text == truth:
             return (f"{new} new centres in two years: the count stands still while the child grows on. Now bone age "
@@ -125,7 +125,7 @@ def _plateau() -> Exercise:
             return (f"From {text} there appear {new} centres. A steep curve is a good clock; look for a flat one.")
         return f"From {text} it is nearly flat, but {new} still come, and each dates the hand. Look for no step."
 
-    options = {text: says(text) for text in spans}
+    options = {text: reply(text) for text in spans}
     return Exercise(
         question="Between which ages, in years, does counting centres say nothing about how mature a girl's hand is? "
                  f"One of {', '.join(repr(text) for text in spans)}.",
@@ -141,16 +141,16 @@ def _plateau() -> Exercise:
 
 def _ahead() -> Exercise:
     age, reading = 120, 140
-    quiet = {"rng": np.random.default_rng(0), "jitter": False}
-    middle = grow("F", age, tempo=0.0, **quiet).bone_age_months
-    spread = grow("F", age, tempo=1.0, **quiet).bone_age_months - middle
-    away = (reading - middle) / spread
-    truth = "usual" if abs(away) <= 2 else "unusual"
+    average = {"rng": np.random.default_rng(0), "jitter": False}
+    mean = grow("F", age, tempo=0.0, **average).bone_age_months
+    sd = grow("F", age, tempo=1.0, **average).bone_age_months - mean
+    deviation = (reading - mean) / sd
+    truth = "usual" if abs(deviation) <= 2 else "unusual"
     options = {
-        "usual": f"At ten, one standard deviation is {spread:.0f} months, so {reading} months is {away:+.1f} of them "
+        "usual": f"At ten, one standard deviation is {sd:.0f} months, so {reading} months is {deviation:+.1f} of them "
                  "from the mean. Up to two on either side is usual.",
-        "unusual": f"{reading - age} months sounds like much, but at ten one standard deviation is {spread:.0f}: she "
-                   f"is {away:+.1f} of them from the mean. Compare a distance with the spread first.",
+        "unusual": f"{reading - age} months sounds like much, but at ten one standard deviation is {sd:.0f}: she "
+                   f"is {deviation:+.1f} of them from the mean. Compare a distance with the spread first.",
         "a wrong reading": "A bone age need not agree with the birthday: the gap between the two is what the film "
                            "was taken for.",
     }
@@ -161,6 +161,6 @@ def _ahead() -> Exercise:
         hints=("How far are healthy children of the same age apart? The text above names the standard deviation.",
                "Count in standard deviations: up to two is usual."),
         solution_value=truth,
-        explanation=f"{truth!r}: {away:+.1f} standard deviations.",
+        explanation=f"{truth!r}: {deviation:+.1f} standard deviations.",
         likely_mistakes={f"she is {name}": name for name in options if name != truth},
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bonexage_utils.course.sliders import OLDEST, ONE, SEXES, YOUNGEST, average_child, with_picture
+from bonexage_utils.course.sliders import OLDEST, ONE, SEXES, YOUNGEST, average_child, slider_or_twin
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, montage, new_figure
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.prediction import format_age
@@ -66,26 +66,19 @@ def draw_growth(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
 
 
 def grow_a_hand() -> Any:
-    """A slider over age and the two hands of `draw_hands`; the static twin where ipywidgets cannot be imported.
-
-    Needs ipywidgets 7.7 or later. Below the picture stands its alt text, which follows the slider.
-    """
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_growth()
-    slider = ipywidgets.IntSlider(value=60, min=YOUNGEST, max=OLDEST, step=STEP, description="age, months")
-    return with_picture(slider, draw_hands)
+    """A slider over age and the two hands of `draw_hands`; the static twin without ipywidgets."""
+    return slider_or_twin(draw_hands, draw_growth, value=60, min=YOUNGEST, max=OLDEST, step=STEP,
+                          description="age, months")
 
 
 def is_lead(guess: object) -> bool:
-    """Whether `guess` is a pair such as ("girl", 6): who is first, and by how many months."""
+    """Whether `guess` is a pair such as ("girl", 6): the child that is first, and by how many months."""
     return (isinstance(guess, tuple | list) and len(guess) == 2 and guess[0] in ONE.values()
             and isinstance(guess[1], int | float) and 0 <= guess[1] <= OLDEST)
 
 
 def draw_centres(guess: object = ...) -> Picture:
-    """Centres that show against age for the average girl and boy, and the learner's guess of the gap at the top.
+    """Visible centres against age for the average girl and boy, and the learner's guess of the gap at the top.
 
     `guess` is ("girl" or "boy", months of lead in showing all 30); anything else is not drawn.
     """
@@ -99,18 +92,18 @@ def draw_centres(guess: object = ...) -> Picture:
         ax.plot(complete[sex], CENTRES, SEX_MARKER[sex], color=SEX_COLOUR[sex])
     lead = complete["M"] - complete["F"]
     _span(ax, complete["F"], complete["M"], CENTRES + 1.2, f"measured: {lead} months", "black")
-    told = ""
+    guessed = ""
     if is_lead(guess):
         until = complete["M"] - guess[1] if guess[0] == "girl" else complete["M"] + guess[1]
         _span(ax, until, complete["M"], CENTRES + 4, f"your guess: the {guess[0]}, by {guess[1]:g} months", ACCENT)
-        told = f" A bar above them shows the guess: the {guess[0]} first, by {guess[1]:g} months."
+        guessed = f" A bar above them shows the guess: the {guess[0]} first, by {guess[1]:g} months."
     ax.set(xlabel="age (months)", ylabel="centres on the film", ylim=(0, CENTRES + 7), xlim=(0, OLDEST + 4),
            xticks=range(0, OLDEST + 1, 24), yticks=range(0, CENTRES + 1, 5),
            title="When the ossification centres appear")
     ax.legend(loc="lower right")
     return Picture(figure, f"""Number of ossification centres on the film against age in months, for the average girl
         and boy. Both curves rise steeply in the first three years, then flatten. The girl's is never below the boy's;
-        she reaches {CENTRES} at {complete["F"]} months and he at {complete["M"]}, {lead} months later.{told}""")
+        she reaches {CENTRES} at {complete["F"]} months and he at {complete["M"]}, {lead} months later.{guessed}""")
 
 
 def _span(ax: Any, start: float, end: float, height: float, text: str, colour: str) -> None:
@@ -122,7 +115,7 @@ def _span(ax: Any, start: float, end: float, height: float, text: str, colour: s
 def tidy_guesses(guesses: object, count: int) -> np.ndarray:
     """`count` guesses in years as months, NaN where none (`...`, None) was made.
 
-    What was made but is no age from 0 to 20 years is left out too, and a line is printed for it.
+    A guess that is not an age from 0 to 20 years is left out too, and a line is printed for it.
     """
     months = np.full(count, np.nan)
     values = list(guesses) if isinstance(guesses, list | tuple) else []
@@ -139,24 +132,26 @@ def tidy_guesses(guesses: object, count: int) -> np.ndarray:
 
 
 def draw_game(films: pd.DataFrame) -> Picture:
-    """The game's result: films A, B, … with `sex`, and in months `months` (the label), `median`, `model` and `you`
-    (NaN: not guessed)."""
+    """The result of the guessing game on films A, B, …: the label and each prediction.
+
+    `films`: `sex`, and in months `months` (the label), `median`, `model` and `you` (NaN: no guess).
+    """
     names = [chr(ord("A") + place) for place in range(len(films))]
-    where = np.arange(len(films))
+    places = np.arange(len(films))
     figure, ax = new_figure(7, 4.4)
-    for place, label in zip(where, films["months"] / 12, strict=True):
+    for place, label in zip(places, films["months"] / 12, strict=True):
         ax.plot([place - 0.35, place + 0.35], [label, label], color="black", linewidth=3, solid_capstyle="butt",
                 label="label" if not place else None)
     played = films["you"].notna().any()
     shown = [("median", "median by sex", MUTED, "s"), ("model", "the model", SEX_COLOUR["M"], "^")]
     shown += [("you", "you", ACCENT, "o")] if played else []
     for shift, (column, label, colour, marker) in zip((-0.2, 0.0, 0.2), shown, strict=False):
-        ax.plot(where + shift, films[column] / 12, marker, color=colour, label=label, markersize=7)
-    ax.set(xticks=where, xlabel="film", ylabel="age (years)", ylim=(0, 20.5), yticks=range(0, 21, 4),
+        ax.plot(places + shift, films[column] / 12, marker, color=colour, label=label, markersize=7)
+    ax.set(xticks=places, xlabel="film", ylabel="age (years)", ylim=(0, 20.5), yticks=range(0, 21, 4),
            title="Six films: the label, and who came how close")
     ax.set_xticklabels([f"{name}\n{ONE[sex]}" for name, sex in zip(names, films["sex"], strict=True)])
     figure.legend(ncols=4, loc="outside lower center", fontsize=9)
-    told = [f"film {name}: label {row['months'] / 12:.1f}, median {row['median'] / 12:.1f}, model "
-            f"{row['model'] / 12:.1f}" + ("" if np.isnan(row["you"]) else f", you {row['you'] / 12:.1f}")
-            for name, row in zip(names, films.to_dict("records"), strict=True)]
-    return Picture(figure, f"The age in years of {len(films)} films, and the guesses. {'; '.join(told)}.")
+    parts = [f"film {name}: label {row['months'] / 12:.1f}, median {row['median'] / 12:.1f}, model "
+             f"{row['model'] / 12:.1f}" + ("" if np.isnan(row["you"]) else f", you {row['you'] / 12:.1f}")
+             for name, row in zip(names, films.to_dict("records"), strict=True)]
+    return Picture(figure, f"The age in years of {len(films)} films, and the guesses. {'; '.join(parts)}.")

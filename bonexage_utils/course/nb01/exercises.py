@@ -13,9 +13,9 @@ from bonexage_utils.course.nb01.exploration import TABLES, hospital, leak, share
 from bonexage_utils.course.start import Course
 from bonexage_utils.phantom.faults import PLANTED_FILE, unusual_films
 
-ASKED = 0.4  # of the films exported twice
-CLOSE = 0.05  # months: two ways to count a baseline that differ by less cannot be told apart
-DECIMALS = (1, 2, 3)  # with so many the baseline may be given
+ASKED = 0.4  # the share of films exported twice in the exercise on the leak
+CLOSE = 0.05  # months: two ways to compute a baseline that differ by less count as the same
+DECIMALS = (1, 2, 3)  # the baseline may be rounded to so many
 
 
 def build(course: Course) -> SimpleNamespace:
@@ -41,22 +41,22 @@ def _comb() -> Exercise:
                          "months[~np.isnan(months)] are the labels that are there.")
         if np.ndim(first):
             return wrong("One number is asked, the share of all labels; yours still has one value per film.")
-        said, other = float(first), float(answer(months, 12))
-        if np.isnan(said):
+        share, other = float(first), float(answer(months, 12))
+        if np.isnan(share):
             return wrong("Two of the labels here are missing (NaN), and one NaN makes a whole mean NaN. Leave them out "
                          "before you count.")
-        if np.isclose(said, np.nansum(months % 6 == 0)):
-            return wrong(f"{said:g} is how many there are. A count says nothing without the number of labels: divide.")
-        if np.isclose(said, 100 * truth):
-            return wrong(f"{said:g} is per cent; a share runs from 0 to 1.")
-        if np.isclose(said, np.nanmean(months % 6)):
+        if np.isclose(share, np.nansum(months % 6 == 0)):
+            return wrong(f"{share:g} is how many there are. A count says nothing without the number of labels: divide.")
+        if np.isclose(share, 100 * truth):
+            return wrong(f"{share:g} is per cent; a share runs from 0 to 1.")
+        if np.isclose(share, np.nanmean(months % 6)):
             return wrong("That is the mean of the remainders. A multiple of six is a label whose remainder *is* zero.")
-        if np.isclose(said, (months % 6 == 0).mean()):
-            return wrong(f"{said:.2f} counts the films without a label as well: NaN is never a multiple of anything, "
+        if np.isclose(share, (months % 6 == 0).mean()):
+            return wrong(f"{share:.2f} counts the films without a label as well: NaN is never a multiple of anything, "
                          "so it lands among the others. Divide by the labels that are there.")
-        if not np.isclose(said, truth):
-            return wrong(f"For {[6, 7, 12, 18, 21, 24, 25, 36, 38, 48]} and two missing labels it gives {said:.2f}; by "
-                         f"hand, {truth:.2f} are multiples of six.")
+        if not np.isclose(share, truth):
+            return wrong(f"For {[6, 7, 12, 18, 21, 24, 25, 36, 38, 48]} and two missing labels it gives {share:.2f}; "
+                         f"by hand, {truth:.2f} are multiples of six.")
         if not np.isclose(other, share_of_multiples(months, 12)):
             return wrong("Right for six, but not for twelve: use the second argument.")
         return right("If readers gave the month, every sixth label would be a multiple of six: 0.17. What goes beyond "
@@ -128,24 +128,24 @@ def _twelve() -> Exercise:
     def judge(answer: Any) -> Verdict:
         if isinstance(answer, str | bytes) or not hasattr(answer, "__iter__"):
             return wrong('Give a list of ids, such as ["1004", "1017"].')
-        said = {str(film) for film in answer}
-        if not said or not said <= films:
+        given = {str(film) for film in answer}
+        if not given or not given <= films:
             return wrong('Give the ids that stand over the films, such as ["1004", "1017"].')
-        hits, extra = said & truth, said - truth - excused
-        if said == films:
+        hits, extra = given & truth, given - truth - excused
+        if given == films:
             return wrong("That is everybody. Nothing bad is left, and nothing to learn from: say *which*.")
-        if said == unreadable:
+        if given == unreadable:
             return wrong(f"These {len(hits)} no program can open, and one would have told you sooner or later. The "
                          "others open without complaint. Which of them are not what their row says?")
         if len(extra) > 2:
             return wrong(f"You have {len(hits)} of the {len(truth)}, and {len(extra)} films that nobody spoiled. A "
                          "hand that is small, dark or bent is not a bad film.")
-        left = planted[~planted["id"].isin(said)]
+        left = planted[~planted["id"].isin(given)]
         if len(left) > 1:
-            twins = " Of two films that are equal or nearly, give both." if left["source"].isin(said).any() else ""
+            twins = " Of two films that are equal or nearly, give both." if left["source"].isin(given).any() else ""
             return wrong(f"{len(hits)} of {len(truth)}. Still missing, among others: {left['fault'].iloc[0]}.{twins}")
-        if said & right_hands:
-            return wrong(f"{len(hits)} of {len(truth)}. You also list {', '.join(sorted(said & right_hands))}: "
+        if given & right_hands:
+            return wrong(f"{len(hits)} of {len(truth)}. You also list {', '.join(sorted(given & right_hands))}: "
                          "unusual, not spoiled. Read the letter on the film. Would you drop a right hand?")
         missing = f" One got away: {left['id'].iloc[0]}, {left['fault'].iloc[0]}." if len(left) else ""
         return right(f"{len(hits)} of {len(truth)}.{missing} Some of them only a program finds, two equal files among "
@@ -171,7 +171,7 @@ def _twelve() -> Exercise:
 def _leak(cohort: Cohort) -> Exercise:
     table = leak(cohort).set_index("twice")
     honest, claimed, median = (float(value) for value in table.loc[ASKED, ["by child", "by film", "median"]])
-    landmarks = (  # what can be read off, within how many months, and what that earns
+    landmarks = (  # what can be read off, within how many months, and the message for it
         (honest, (honest - claimed) / 3, right(
             f"About {honest:.0f} months. The {claimed:.0f} months of the vendor mix two kinds of films: new children, "
             "and children whose other film the reader had already seen, label and all.")),
@@ -186,11 +186,11 @@ def _leak(cohort: Cohort) -> Exercise:
     )
 
     def judge(answer: Any) -> Verdict:
-        said = float(answer)
-        value, within, verdict = min(landmarks, key=lambda mark: abs(said - mark[0]))
-        if abs(said - value) <= within:
+        given = float(answer)
+        value, within, verdict = min(landmarks, key=lambda mark: abs(given - mark[0]))
+        if abs(given - value) <= within:
             return verdict
-        if claimed < said < honest:
+        if claimed < given < honest:
             return wrong("Between the two lines lies nothing: which of the two splits asks the reader about children "
                          "it has never seen?")
         return wrong(f"Go along to {ASKED:.0%}, up to the split that no twin can cross, then left to the axis.")
@@ -212,49 +212,49 @@ def _leak(cohort: Cohort) -> Exercise:
 # --- the guess that needs no film ---
 
 def _baseline(cohort: Cohort) -> Exercise:
-    known, judged = (cohort.split(name).dropna(subset=["months"]) for name in ("train", "selection"))
-    label, sex = judged["months"], judged["sex"]
+    train, selection = (cohort.split(name).dropna(subset=["months"]) for name in ("train", "selection"))
+    label, sex = selection["months"], selection["sex"]
 
     def mae(guess: pd.Series | float) -> float:
         return float((label - guess).abs().mean())
 
-    by_sex = known.groupby("sex")["months"]
+    by_sex = train.groupby("sex")["months"]
     truth = mae(sex.map(by_sex.median()))
     others = {
         "the mean": (mae(sex.map(by_sex.mean())),
                      "That is the error of the *mean* by sex. For absolute errors the median is the best single "
                      "guess: as many labels above as below."),
-        "its own films": (mae(sex.map(judged.groupby("sex")["months"].median())),
+        "its own films": (mae(sex.map(selection.groupby("sex")["months"].median())),
                           "You took the medians of the selection films themselves. A guess may not look at the "
                           "labels it is judged by; learn on train."),
-        "everybody alike": (mae(float(known["months"].median())),
+        "everybody alike": (mae(float(train["months"].median())),
                             "One median for all is off by {value:.2f}, the median by sex by {truth:.2f}. Where girls "
                             "and boys are of like ages, as in the phantom, the sex helps this guess nothing. The "
                             "course keeps the median by sex because in RSNA's table the boys are older, by 17 months "
                             "on average, and there it helps."),
         "squared": (float(((label - sex.map(by_sex.median())) ** 2).mean() ** 0.5),
                     "That is the root mean square error. Asked is the mean *absolute* error."),
-        "on the training films": (float((known["months"] - known["sex"].map(by_sex.median())).abs().mean()),
+        "on the training films": (float((train["months"] - train["sex"].map(by_sex.median())).abs().mean()),
                                   "Judged on the training films: {value:.2f} there, {truth:.2f} on selection. Other "
                                   "children, not a worse guess. A network remembers the films it learned from, and "
                                   "there this would flatter it. Judge on selection."),
     }
     others = {name: pair for name, pair in others.items() if abs(pair[0] - truth) > CLOSE}
 
-    def meant(said: float, value: float) -> bool:
-        return abs(said - value) <= CLOSE / 2 or said in [round(value, decimals) for decimals in DECIMALS]
+    def matches(given: float, value: float) -> bool:
+        return abs(given - value) <= CLOSE / 2 or given in [round(value, decimals) for decimals in DECIMALS]
 
     def judge(answer: Any) -> Verdict:
-        said = float(answer)
-        if meant(said, truth):
-            return right(f"{truth:.2f} months on {len(judged)} selection films, without a look at any of them. This is "
-                         "the bar for every network of the course.")
+        given = float(answer)
+        if matches(given, truth):
+            return right(f"{truth:.2f} months on {len(selection)} selection films, without a look at any of them. This "
+                         "is the bar for every network of the course.")
         for value, reply in others.values():
-            if meant(said, value):
+            if matches(given, value):
                 return wrong(reply.format(value=value, truth=truth))
-        if said == round(truth):
+        if given == round(truth):
             return wrong("That is it, rounded: give it with two decimals.")
-        if abs(12 * said - truth) <= 1:
+        if abs(12 * given - truth) <= 1:
             return wrong("In years, that fits. The course counts in months.")
         return wrong("Not that. Median of the training labels for each sex; for each selection film its distance to "
                      "the median of its sex; the mean of the distances.")

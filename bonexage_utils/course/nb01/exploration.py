@@ -1,4 +1,4 @@
-"""What notebook 01 looks at beside the cohort in hand: four label tables, a folder with bad films, a leak."""
+"""Data and figures of notebook 01: bins of labels, four label tables, a folder with bad films, a leak."""
 
 import tempfile
 from functools import lru_cache
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.sliders import OLDEST, SEXES, with_picture
+from bonexage_utils.course.sliders import OLDEST, SEXES, slider_or_twin
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, SEX_COLOUR, SEX_NAME, Picture, montage, new_figure
@@ -18,11 +18,12 @@ from bonexage_utils.phantom import anatomy, write_cohort
 from bonexage_utils.phantom.dataset import IMAGE_FOLDER, TRUTH_FILE
 from bonexage_utils.phantom.faults import PLANTED_FILE, plant_faults
 
+WIDEST_BIN, TWIN_BINS = 24, (1, 6, 24)  # months
 # The first seed with a right hand and no other unusual film, a letter on that hand and one on the mirrored film:
-# a flipped, turned or inverted film would be as bad as a planted one, and without a letter nobody can tell.
+# a flipped, turned or inverted film would be as bad as a planted one, and a mirrored hand shows by its letter alone.
 HOSPITAL_FILMS, HOSPITAL_FAULTS, HOSPITAL_SEED = 80, 12, 44
 TABLES = {"A": "to the month", "B": "years", "C": "as it is", "D": "school"}
-# What the eye sees of planted faults on a contact sheet.
+# What is visible of the planted faults on a contact sheet.
 ON_SHEET = {
     "white, because there is nothing to open": ("file cut short", "file deleted", "file of zero bytes",
                                                 "text under the name of an image"),
@@ -34,6 +35,35 @@ TWICE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # share of the films that were exported 
 LEAK_FILMS, LEAK_PIXELS, LEAK_DRAWS = 500, 32, 20
 
 
+def draw_bins(films: pd.DataFrame, widths: tuple[int, ...] = TWIN_BINS) -> Picture:
+    """Histograms of the labels of `films` (`months`, `sex`), girls upwards and boys downwards, one for each
+    bin width in months."""
+    figure, axes = new_figure(8, 0.7 + 1.9 * len(widths), len(widths), 1, sharex=True, squeeze=False)
+    parts = []
+    for ax, width in zip(axes[:, 0], widths, strict=True):
+        edges = np.arange(-0.5, OLDEST + 24 + width, width)  # shifted by half a month: a whole month lies inside a bin
+        counts = np.histogram(films["months"], edges)[0]
+        for sex, up in zip(SEXES, (1, -1), strict=True):
+            of_sex = films.loc[films["sex"] == sex, "months"]
+            ax.hist(of_sex, edges, weights=np.full(len(of_sex), up), color=SEX_COLOUR[sex], label=SEX_NAME[sex])
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.yaxis.set_major_formatter(lambda count, _: f"{abs(count):.0f}")
+        ax.set(ylabel="films", xlim=(0, OLDEST + 24), xticks=range(0, OLDEST + 25, 12),
+               title=f"bins of {width} month{'s' if width > 1 else ''}")
+        empty = (counts[edges[:-1] < OLDEST + 23] == 0).mean()  # of the bins within the axis
+        parts.append(f"bins of {width}: {empty:.0%} of them empty, the fullest holds {counts.max()} films")
+    axes[-1, 0].set_xlabel("label (months)")
+    axes[0, 0].legend(loc="upper left")
+    return Picture(figure, f"""Histograms of {len(films):,} labels in months, girls upwards and boys downwards.
+        Girls and boys together: {'; '.join(parts)}.""")
+
+
+def choose_bins(films: pd.DataFrame) -> Any:
+    """A slider over the bin width and the histogram of `draw_bins`; the static twin without ipywidgets."""
+    return slider_or_twin(lambda width: draw_bins(films, (width,)), lambda: draw_bins(films), value=6, min=1,
+                          max=WIDEST_BIN, step=1, description="bin, months")
+
+
 def share_of_multiples(months: np.ndarray, step: int) -> float:
     """The share (0–1) of the labels (n,), months, that `step` divides; NaN is no label and not counted."""
     months = np.asarray(months, float)
@@ -42,10 +72,10 @@ def share_of_multiples(months: np.ndarray, step: int) -> float:
 
 
 def label_costs(cohort: Cohort) -> pd.Series:
-    """What naming a plate and the whole of a label cost, in months, on films outside the test.
+    """The error in months of rounding to the nearest plate of the atlas, and of the label itself, without test films.
 
-    From the true bone ages of `ground_truth.csv`: the mean distance of the nearest plate, and of the label, to them,
-    and how many per cent of the labels are that plate. Empty where no truth is known, as with real films.
+    Mean absolute differences to the true bone ages of `ground_truth.csv`, and the per cent of labels that equal the
+    nearest plate. Empty where the truth is not known, as with real films.
     """
     if not (cohort.root / TRUTH_FILE).is_file():
         return pd.Series(dtype=float)
@@ -60,13 +90,13 @@ def label_costs(cohort: Cohort) -> pd.Series:
 
 
 def four_tables(months: np.ndarray) -> dict[str, np.ndarray]:
-    """Four registries made from these labels (n,), months: read to the month, every eighth in years, as they are, and
-    of a school's doctor (5 to 12 years)."""
+    """Four tables made from these labels (n,), months: A to the month, B with one in eight in years, C as they are, D
+    of children of school age alone (5 to 12 years)."""
     months = np.asarray(months, float)
     months = months[~np.isnan(months)]
     rng = np.random.default_rng(0)
     in_years = np.where(rng.random(len(months)) < 1 / 8, np.ceil(months / 12), months)
-    # Triangles that reach to the neighbouring plates add up to a level: nothing is left of the comb.
+    # Triangles that reach to the neighbouring plates add up to a constant: the comb is gone.
     spread = np.rint(months + np.minimum(12, months / 2) * rng.triangular(-1, 0, 1, len(months)))
     return {"A": spread, "B": in_years, "C": months, "D": months[(months >= 60) & (months <= 144)]}
 
@@ -74,22 +104,22 @@ def four_tables(months: np.ndarray) -> dict[str, np.ndarray]:
 def draw_four_tables(months: np.ndarray) -> Picture:
     """Histograms, one bin per month, of `four_tables`."""
     figure, axes = new_figure(9, 4.6, 2, 2, sharex=True)
-    told = []
+    parts = []
     for ax, (name, labels) in zip(axes.flat, four_tables(months).items(), strict=True):
         ax.hist(labels, bins=np.arange(-0.5, 241), color=BOYS)
         ax.set(title=f"table {name}: {len(labels):,} labels", xlim=(0, 240), xticks=range(0, 241, 24))
         low, high = (labels <= 18).mean(), labels.max()
-        told.append(f"{name}: {share_of_multiples(labels, 6):.0%} multiples of six, {low:.0%} at most 18 months, from "
-                    f"{labels.min():.0f} to {high:.0f} months")
+        parts.append(f"{name}: {share_of_multiples(labels, 6):.0%} multiples of six, {low:.0%} at most 18 months, from "
+                     f"{labels.min():.0f} to {high:.0f} months")
     for ax in axes[-1]:
         ax.set_xlabel("label (months)")
     for ax in axes[:, 0]:
         ax.set_ylabel("films")
-    return Picture(figure, f"Histograms of the labels of four tables, one bin per month. {'; '.join(told)}.")
+    return Picture(figure, f"Histograms of the labels of four tables, one bin per month. {'; '.join(parts)}.")
 
 
 def rank_correlation(values: pd.Series, months: pd.Series) -> float:
-    """Spearman's, −1 to 1; 0 where all values are the same, of which nothing can be told."""
+    """Spearman's rank correlation, −1 to 1; 0 where all values are the same and it is not defined."""
     return 0.0 if values.min() == values.max() else float(values.corr(months, method="spearman"))
 
 
@@ -104,22 +134,22 @@ def draw_sizes(films: pd.DataFrame) -> Picture:
         ax.plot([bottom * aspect, top * aspect], [bottom, top], color=MUTED, linewidth=0.8, zorder=1)
         ax.text(top * aspect, top, text, color=MUTED, ha="center", va="bottom", fontsize=8)
     ax.set(xlabel="width (px)", ylabel="height (px)")
-    tied = [rank_correlation(films[side], films["months"]) for side in ("width", "height")]
+    correlations = [rank_correlation(films[side], films["months"]) for side in ("width", "height")]
     return Picture(figure, f"""Height against width of {len(films)} films in pixels, coloured by label. Widths go from
         {low} to {high}, heights from {films["height"].min()} to {films["height"].max()}. Rank correlation with the
-        label: width {tied[0]:.2f}, height {tied[1]:.2f}.""")
+        label: width {correlations[0]:.2f}, height {correlations[1]:.2f}.""")
 
 
 @lru_cache
 def _hospital() -> tuple[tempfile.TemporaryDirectory, Path]:
-    keep = tempfile.TemporaryDirectory(prefix="bonexage-hospital-")  # as long as this process lives
-    folder = write_cohort(Path(keep.name) / "hospital", HOSPITAL_FILMS, HOSPITAL_SEED, workers=1)
+    temporary = tempfile.TemporaryDirectory(prefix="bonexage-hospital-")  # as long as this process lives
+    folder = write_cohort(Path(temporary.name) / "hospital", HOSPITAL_FILMS, HOSPITAL_SEED, workers=1)
     plant_faults(folder, HOSPITAL_FAULTS, HOSPITAL_SEED)
-    return keep, folder
+    return temporary, folder
 
 
 def hospital() -> Path:
-    """The folder of a cohort of 80 phantoms of which twelve were spoiled; its `planted_faults.csv` says which."""
+    """The folder of a cohort of 80 phantoms, twelve of them with a planted fault; `planted_faults.csv` lists these."""
     return _hospital()[1]
 
 
@@ -132,7 +162,7 @@ def sheet_film(path: str, side: int = 84) -> np.ndarray:
 
 
 def tell_sheet() -> str:
-    """What the eye sees on the contact sheet of the hospital, in words for its alt text."""
+    """The visible faults on the contact sheet of the hospital's films, in words for its alt text."""
     planted = pd.read_csv(hospital() / PLANTED_FILE, dtype=str)
     truth = pd.read_csv(hospital() / TRUTH_FILE, dtype={"id": str})
     faults = {what: planted.loc[planted["fault"].isin(kinds), "id"].tolist() for what, kinds in ON_SHEET.items()}
@@ -146,42 +176,42 @@ def draw_closer(ids: list[str]) -> Picture:
     truth = pd.read_csv(hospital() / TRUTH_FILE, dtype={"id": str}).set_index("id")
     letters = truth["right_hand"].map({True: "R", False: "L"}).where(truth["marker"], "none")
     mirrored = planted.index[planted == "left and right swapped"]
-    told = [f"{film} {letters[film]}{', mirrored' if film in mirrored else ''}" for film in ids]
+    parts = [f"{film} {letters[film]}{', mirrored' if film in mirrored else ''}" for film in ids]
     films = [sheet_film(str(hospital() / IMAGE_FOLDER / f"{film}.png"), 300) for film in ids]
-    return montage(films, ids, f"Films of the hospital, larger. The letter on each: {'; '.join(told)}.",
+    return montage(films, ids, f"Films of the hospital, larger. The letter on each: {'; '.join(parts)}.",
                    columns=min(4, len(ids)), side=2.2)
 
 
 def leak(cohort: Cohort) -> pd.DataFrame:
-    """What a nearest-neighbour reader seems to achieve when some of the films were exported twice.
+    """The measured MAE of a nearest-neighbour regression when some of the films were exported twice.
 
     Columns: `twice` (share of films with a second export, 0–0.5), `by film` and `by child`: its MAE in months when the
-    split is drawn film by film, or child by child; `median`: that of the median of all labels. From `LEAK_FILMS`
-    training films at most, small and standardised, a quarter of them judged by the rest, mean of `LEAK_DRAWS` draws
+    split is drawn film by film, or child by child; `median`: that of the median of all labels. From at most
+    `LEAK_FILMS` training films, small and standardised; a quarter is tested on the rest; the mean of `LEAK_DRAWS` draws
     with fixed seeds.
     """
     films = cohort.split("train").dropna(subset=["months"]).head(LEAK_FILMS)
     cached = cached_images(films["image"].tolist(), LEAK_PIXELS)
-    good = np.setdiff1d(np.arange(len(films)), list(cached.failures))
-    flat = cached.array[good].reshape(len(good), -1).astype(np.float32)
-    months = films["months"].to_numpy()[good]
+    readable = np.setdiff1d(np.arange(len(films)), list(cached.failures))
+    flat = cached.array[readable].reshape(len(readable), -1).astype(np.float32)
+    months = films["months"].to_numpy()[readable]
     rows = []
     for twice in TWICE:
         errors = {"by film": [], "by child": []}
         for draw in range(LEAK_DRAWS):
             rng = np.random.default_rng([draw, round(100 * twice)])
-            again = rng.permutation(len(good))[: round(twice * len(good))]
-            child = np.r_[np.arange(len(good)), again]
-            second = 15 + 0.85 * flat[again] + rng.normal(0, 2, flat[again].shape)
-            films_now = np.concatenate([flat, second])
-            films_now = films_now - films_now.mean(axis=1, keepdims=True)
-            films_now /= np.maximum(np.linalg.norm(films_now, axis=1, keepdims=True), 1e-6)
-            luck = {"by film": rng.random(len(child)), "by child": rng.random(len(good))[child]}
-            for split, number in luck.items():
-                judged = number < 0.25
-                nearest = (films_now[judged] @ films_now[~judged].T).argmax(axis=1)
-                wrong_by = months[child[judged]] - months[child[~judged]][nearest]
-                errors[split].append(np.abs(wrong_by).mean())
+            copied = rng.permutation(len(readable))[: round(twice * len(readable))]
+            child = np.r_[np.arange(len(readable)), copied]
+            copies = 15 + 0.85 * flat[copied] + rng.normal(0, 2, flat[copied].shape)  # another exposure and noise
+            pixels = np.concatenate([flat, copies])
+            pixels = pixels - pixels.mean(axis=1, keepdims=True)
+            pixels /= np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
+            draws = {"by film": rng.random(len(child)), "by child": rng.random(len(readable))[child]}
+            for split, number in draws.items():
+                test = number < 0.25
+                nearest = (pixels[test] @ pixels[~test].T).argmax(axis=1)
+                error = months[child[test]] - months[child[~test]][nearest]
+                errors[split].append(np.abs(error).mean())
         rows.append({"twice": twice, **{split: float(np.mean(all_draws)) for split, all_draws in errors.items()},
                      "median": float(np.abs(months - np.median(months)).mean())})
     return pd.DataFrame(rows)
@@ -197,44 +227,7 @@ def draw_leak(table: pd.DataFrame) -> Picture:
     ax.set(xlabel="films exported twice (%)", ylabel="MAE on the judged films (months)", ylim=(0, None),
            title="The same reader, judged after two splits")
     ax.legend(loc="lower left")
-    told = "; ".join(f"at {row.twice:.0%} by film {row[2]:.1f}, by child {row[3]:.1f}" for row in table.itertuples())
+    parts = "; ".join(f"at {row.twice:.0%} by film {row[2]:.1f}, by child {row[3]:.1f}" for row in table.itertuples())
     return Picture(figure, f"""Mean absolute error in months of a nearest-neighbour reader against the share of films
-        that were exported twice, for a split drawn film by film and one drawn child by child: {told}. The median of all
-        labels, which looks at no film, has {table["median"].iloc[0]:.1f}.""")
-
-
-# Notebook 01: the same labels in bins of another width.
-WIDEST_BIN, TWIN_BINS = 24, (1, 6, 24)  # months
-
-
-def draw_bins(films: pd.DataFrame, widths: tuple[int, ...] = TWIN_BINS) -> Picture:
-    """Histograms of the labels of `films` (`months`, `sex`), girls upwards and boys downwards, one for each
-    bin width in months."""
-    figure, axes = new_figure(8, 0.7 + 1.9 * len(widths), len(widths), 1, sharex=True, squeeze=False)
-    told = []
-    for ax, width in zip(axes[:, 0], widths, strict=True):
-        edges = np.arange(-0.5, OLDEST + 24 + width, width)  # half a month off, so that a whole month is inside a bin
-        counts = np.histogram(films["months"], edges)[0]
-        for sex, up in zip(SEXES, (1, -1), strict=True):
-            mine = films.loc[films["sex"] == sex, "months"]
-            ax.hist(mine, edges, weights=np.full(len(mine), up), color=SEX_COLOUR[sex], label=SEX_NAME[sex])
-        ax.axhline(0, color="black", linewidth=0.8)
-        ax.yaxis.set_major_formatter(lambda count, _: f"{abs(count):.0f}")
-        ax.set(ylabel="films", xlim=(0, OLDEST + 24), xticks=range(0, OLDEST + 25, 12),
-               title=f"bins of {width} month{'s' if width > 1 else ''}")
-        empty = (counts[edges[:-1] < OLDEST + 23] == 0).mean()  # of the bins within the axis
-        told.append(f"bins of {width}: {empty:.0%} of them empty, the fullest holds {counts.max()} films")
-    axes[-1, 0].set_xlabel("label (months)")
-    axes[0, 0].legend(loc="upper left")
-    return Picture(figure, f"""Histograms of {len(films):,} labels in months, girls upwards and boys downwards.
-        Girls and boys together: {'; '.join(told)}.""")
-
-
-def choose_bins(films: pd.DataFrame) -> Any:
-    """A slider over the bin width and the histogram of `draw_bins`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_bins(films)
-    slider = ipywidgets.IntSlider(value=6, min=1, max=WIDEST_BIN, step=1, description="bin, months")
-    return with_picture(slider, lambda width: draw_bins(films, (width,)))
+        that were exported twice, for a split drawn film by film and one drawn child by child: {parts}. The median of
+        all labels, which looks at no film, has {table["median"].iloc[0]:.1f}.""")

@@ -14,7 +14,7 @@ from bonexage_utils.course.start import Course
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.images import letterbox
 
-FEW, SIDE = 200, 64  # films and px of the two numbers
+FILMS, SIDE = 200, 64  # films and px of the exercise on mean and standard deviation
 DESTROY = frozenset("CF")  # of the six changes
 Shape = tuple[int, int]
 Point = tuple[float, float]
@@ -38,7 +38,7 @@ def film_place(row: float, column: float, shape: Shape, size: int) -> Point:
 
 
 def _each(undo: Callable[[float, float, float], float]) -> Callable[..., Point]:
-    """A way back that treats row and column alike: `undo` takes the number, the scale and the bar before it."""
+    """A way back with one rule for row and column: `undo` takes the position, the scale and the width of the bar."""
 
     def place(row: float, column: float, shape: Shape, size: int) -> Point:
         scale = size / max(shape)
@@ -79,7 +79,7 @@ def _back() -> Exercise:
     cases = [(30, 128, (800, 600), 256), (100, 60, (800, 600), 256), (90, 20, (400, 1000), 200), (7, 40, (90, 60), 64)]
 
     def same(answer: Callable[..., Point], other: Callable[..., Point]) -> bool:
-        # a pixel of the square is nobody's mistake: bars are whole pixels, and a place is a corner or a middle
+        # An error of one pixel of the square is none: bars are whole pixels, and a place is a corner or a middle.
         return all(np.allclose(answer(*case), other(*case), atol=max(case[2]) / case[3]) for case in cases)
 
     def judge(answer: Callable[..., Point]) -> Verdict:
@@ -94,9 +94,9 @@ def _back() -> Exercise:
             if same(answer, mistake):
                 return wrong(message)
         row, column, shape, size = cases[1]
-        said, truth = answer(row, column, shape, size), film_place(row, column, shape, size)
+        given, truth = answer(row, column, shape, size), film_place(row, column, shape, size)
         return wrong(f"For row {row}, column {column} in a square of {size} and a film of {shape} it gives "
-                     f"({said[0]:.0f}, {said[1]:.0f}); by hand it is ({truth[0]:.0f}, {truth[1]:.0f}).")
+                     f"({given[0]:.0f}, {given[1]:.0f}); by hand it is ({truth[0]:.0f}, {truth[1]:.0f}).")
 
     return Exercise(
         question="Write my_place(row, column, shape, size): where on the film, as (row, column), lies that pixel of "
@@ -116,7 +116,7 @@ def _back() -> Exercise:
 # --- what keeps the label ---
 
 def _keeps() -> Exercise:
-    _, left, gap = six_changes()
+    _, visible, gap = six_changes()
     harmless = {
         "A": "a hand lies a little differently on every film. The bones are the same, and so is the label.",
         "B": "it is what the child's other hand looks like, and its bone age is practically the same. Whether a mirror "
@@ -127,19 +127,20 @@ def _keeps() -> Exercise:
 
     def judge(answer: Any) -> Verdict:
         letters = answer.upper() if isinstance(answer, str) else [str(letter).strip().upper() for letter in answer]
-        said = frozenset(letter for letter in letters if letter not in " ,;")
-        if not said or not said <= set(CHANGES):
+        given = frozenset(letter for letter in letters if letter not in " ,;")
+        if not given or not given <= set(CHANGES):
             return wrong(f"Answer with letters, such as 'AB': those of {', '.join(CHANGES)} that destroy the label.")
-        if said == DESTROY:
-            return right(f"C has {left:.0%} of the ossification centres left, and the fingertips and wrist are gone. "
-                         f"In F a blur of {BLUR_MM:g} mm has closed growth gaps of at most {gap:.1f} mm: the film "
-                         "looks older, its label does not know. Trained on such films, a network learns wrong answers.")
-        if said == set(CHANGES) - DESTROY:
+        if given == DESTROY:
+            return right(f"C has {visible:.0%} of the ossification centres left, and the fingertips and wrist are "
+                         f"gone. In F a blur of {BLUR_MM:g} mm has closed growth gaps of at most {gap:.1f} mm: the "
+                         "film looks older, its label does not know. Trained on such films, a network learns wrong "
+                         "answers.")
+        if given == set(CHANGES) - DESTROY:
             return wrong("These are the four that *keep* the label. Asked are the others.")
-        extra = sorted(said - DESTROY)
+        extra = sorted(given - DESTROY)
         if extra:
             return wrong(f"Not {extra[0]}: {harmless[extra[0]]} Ask of each: would a reader still say the same age?")
-        if "C" in said:
+        if "C" in given:
             return wrong(f"C, yes. One more: look for the dark growth gaps, {gap:.1f} mm at most. On which film would "
                          "a reader believe that they had closed?")
         return wrong("F, yes. One more: count the bones. On which film is much of what a reader needs no longer there?")
@@ -160,7 +161,7 @@ def _keeps() -> Exercise:
 # --- a transform that is shared ---
 
 def changes_between_looks(part: Any) -> bool:
-    """The exercise's solution: whether any film differs between several looks at it."""
+    """The exercise's solution: whether any film differs when it is read several times."""
     return any(not torch.equal(part[row], part[row]) for row in range(len(part)) for _ in range(5))
 
 
@@ -172,28 +173,28 @@ def _looks() -> Exercise:
         raw = {name: answer(part) for name, (part, _) in sets.items()}
         if any(torch.as_tensor(value).ndim for value in raw.values()):
             return wrong("One answer is asked for the whole set, True or False; yours has one for each pixel or film.")
-        said = {name: bool(value) for name, value in raw.items()}
-        if said == {name: truth for name, (_, truth) in sets.items()}:
+        given = {name: bool(value) for name, value in raw.items()}
+        if given == {name: truth for name, (_, truth) in sets.items()}:
             return right("It asks the films and not the code, looks at the same film twice, and at more than one. Put "
                          "it in your tests: this bug raises no error, ever.")
-        if said["still"] and not said["brighter"]:
+        if given["still"] and not given["brighter"]:
             return wrong("The wrong way round: True if the films *change*.")
-        if said == {name: part.transform is not None for name, (part, _) in sets.items()}:
+        if given == {name: part.transform is not None for name, (part, _) in sets.items()}:
             return wrong("You ask the code what it means to do. One set here has a transform that does nothing, and "
                          "one changes its films without having any. Ask the films: draw one twice.")
-        if all(said.values()):
+        if all(given.values()):
             return wrong("It says True of a set whose films never change. Are you comparing two *different* films? Or "
                          "whether two tensors are the same object (`is`), which they never are?")
-        if not any(said.values()):
+        if not any(given.values()):
             return wrong("It says False of a set whose films are brighter at every look. Draw the same row twice, and "
                          "compare all pixels.")
-        if not said["mirrored"]:
+        if not given["mirrored"]:
             return wrong("It misses a set whose films are mirrored at every second look. The mean of a film does not "
                          "notice that, nor do its sorted pixels: compare pixel by pixel, torch.equal(a, b).")
-        if not said["rare"]:
+        if not given["rare"]:
             return wrong("It misses a set of which only every third film changes. One film is no evidence: look at "
                          "all of them, or at many.")
-        names = ", ".join(name for name, (_, truth) in sets.items() if said[name] != truth)
+        names = ", ".join(name for name, (_, truth) in sets.items() if given[name] != truth)
         return wrong(f"It is wrong about {names}. Draw each film twice, and compare all pixels.")
 
     return Exercise(
@@ -248,7 +249,7 @@ def _numbers(cohort: Cohort) -> Exercise:
         paths = cohort.split(split)["image"].head(most)
         return np.stack([letterbox(read_gray(path), SIDE) for path in paths]).astype(np.float64)
 
-    films, other = squares("train", FEW), squares("selection", FEW // 4)
+    films, other = squares("train", FILMS), squares("selection", FILMS // 4)
     unit, both = films / 255, np.concatenate([films, other]) / 255
     truth = (unit.mean(), unit.std())
     others = {
@@ -266,35 +267,35 @@ def _numbers(cohort: Cohort) -> Exercise:
         "of ImageNet": ((0.449, 0.226), "These are of ImageNet's photographs of dogs and cars. They go with weights "
                                         "trained on them; a network that starts anew wants those of its own films."),
     }
-    near = {name: pair for name, pair in others.items() if not np.allclose(pair[0], truth, atol=2e-4)}
+    distinct = {name: pair for name, pair in others.items() if not np.allclose(pair[0], truth, atol=2e-4)}
 
     def judge(answer: Iterable[float]) -> Verdict:
         if isinstance(answer, str):
             return wrong("Give two numbers: (mean, std).")
-        said = np.array([float(number) for number in answer])
-        if said.shape != (2,):
+        given = np.array([float(number) for number in answer])
+        if given.shape != (2,):
             return wrong("Two numbers are asked: (mean, std).")
-        if not np.isfinite(said).all():
+        if not np.isfinite(given).all():
             return wrong("A mean and a standard deviation are finite numbers.")
-        if any(np.allclose(said, np.round(truth, digits), rtol=0, atol=1e-9) for digits in (2, 3, 4)):
-            said = np.array(truth)  # rounding is no mistake
-        known = {"": truth} | {name: pair for name, (pair, _) in near.items()}
-        closest = min(known, key=lambda name: float(np.abs(said - known[name]).max()))
-        if np.abs(said - known[closest]).max() > 0.01 * max(1.0, abs(known[closest][0])):
+        if any(np.allclose(given, np.round(truth, digits), rtol=0, atol=1e-9) for digits in (2, 3, 4)):
+            given = np.array(truth)  # rounding is no mistake
+        known = {"": truth} | {name: pair for name, (pair, _) in distinct.items()}
+        closest = min(known, key=lambda name: float(np.abs(given - known[name]).max()))
+        if np.abs(given - known[closest]).max() > 0.01 * max(1.0, abs(known[closest][0])):
             return wrong("Not these. Stack the films, divide by 255, then one mean and one standard deviation over "
                          "all pixels.")
         if closest:
-            return wrong(near[closest][1])
+            return wrong(distinct[closest][1])
         return right(f"Mean {truth[0]:.3f}, standard deviation {truth[1]:.3f}. They are part of the network from now "
                      "on: the package writes them into its checkpoint, and no film is read with any others.")
 
     return Exercise(
-        question=f"The mean and the standard deviation of the first {FEW} training films, letterboxed to {SIDE} px, on "
-                 "the 0–1 scale: (mean, std).",
+        question=f"The mean and the standard deviation of the first {FILMS} training films, letterboxed to {SIDE} px, "
+                 "on the 0–1 scale: (mean, std).",
         judge=judge,
         hints=("from_train / 255 brings the films to the 0–1 scale.", "(a.mean(), a.std()): over everything in `a`."),
         solution_value=truth,
         explanation=f"((from_train / 255).mean(), (from_train / 255).std()) is ({truth[0]:.3f}, {truth[1]:.3f}).",
-        likely_mistakes={**{name: pair for name, (pair, _) in near.items()}, "one number": (0.5,),
+        likely_mistakes={**{name: pair for name, (pair, _) in distinct.items()}, "one number": (0.5,),
                          "something else": (7.0, 3.0)},
     )

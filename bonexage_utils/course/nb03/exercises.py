@@ -1,4 +1,4 @@
-"""The exercises of notebook 03: a loss that broadcasts, a loss for noisy labels, a run read off its curve."""
+"""The exercises of notebook 03: a loss that broadcasts, a loss for noisy labels, a bug found in a learning curve."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -20,8 +20,8 @@ from bonexage_utils.phantom.labels import RATER_SD_MONTHS
 SLIP_MONTHS = 60.0
 SHARES = (0.0, 0.05, 0.2)  # of labels that slipped
 REGISTRY = (0.0, 0.05)  # what the exercise asks about
-TRAIN_CHILDREN, FEW_CHILDREN, OTHER_CHILDREN = 600, 8, 200
-STEPS, NOTE_EVERY, BATCH = 240, 10, 16
+TRAIN_CHILDREN, FEW_CHILDREN, SELECTION_CHILDREN = 600, 8, 200
+STEPS, RECORD_EVERY, BATCH = 240, 10, 16
 LR, HOT = 1e-3, 100  # the learning rate, and how many times too high it is in one run
 # What is wrong with each run, in the order of their letters.
 FAULTS = {"A": "hot", "B": "few", "C": "bug", "D": "healthy"}
@@ -40,7 +40,7 @@ def mean_absolute_error(predicted: Tensor, months: Tensor) -> Tensor:
 
 
 def _shapes() -> Exercise:
-    # In no order, and predicted in another one, so that whoever sorts compares strangers.
+    # Labels and predictions are in different orders, so that sorting both pairs the wrong children.
     months = torch.tensor([150.0, 36.0, 90.0, 204.0, 61.0, 118.0])
     predicted = torch.tensor([131.0, 48.0, 97.0, 120.0, 44.0, 171.0])
 
@@ -102,7 +102,7 @@ def _shapes() -> Exercise:
 
 
 def _has_gradient(loss: Callable[[Tensor, Tensor], Tensor], predicted: Tensor, months: Tensor) -> bool:
-    """Whether each prediction would learn from `loss`; a function that refuses a tensor with a gradient has none."""
+    """Whether `loss` gives each prediction a gradient; a function that fails on a tensor with a gradient gives none."""
     leaf = predicted.clone().requires_grad_()
     try:
         loss(leaf, months).backward()
@@ -119,41 +119,43 @@ def _near(value: float, other: float) -> bool:
 
 @lru_cache
 def typical_miss() -> pd.DataFrame:
-    """How far the best guess from 25 labels of one bone age typically is from that age: root mean square, months.
+    """The root mean square error, in months, of the best guess from 25 labels of one bone age.
 
     Rows: the share of labels that slipped by SLIP_MONTHS upwards (`SHARES`), the others as the phantom's readers give
     them. Columns: the loss. From 4,000 draws with a fixed seed.
     """
     rng = np.random.default_rng(0)
-    reading, luck = rng.normal(0.0, RATER_SD_MONTHS, (4000, 25)), rng.random((4000, 25))
-    rows = {share: [np.sqrt((best_guess(reading + SLIP_MONTHS * (luck < share), loss) ** 2).mean()) for loss in LOSSES]
-            for share in SHARES}
+    reading, uniform = rng.normal(0.0, RATER_SD_MONTHS, (4000, 25)), rng.random((4000, 25))
+    rows = {}
+    for share in SHARES:
+        error = reading + SLIP_MONTHS * (uniform < share)
+        rows[share] = [np.sqrt((best_guess(error, loss) ** 2).mean()) for loss in LOSSES]
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(LOSSES)).rename_axis("slipped")
 
 
 def _noise() -> Exercise:
     table = typical_miss().loc[list(REGISTRY)]
-    regret = table.div(table.min(axis=1), axis=0).max()  # 1.0: the best, whichever way it turns out
+    regret = table.div(table.min(axis=1), axis=0).max()  # 1.0: the best loss in every row
     truth = str(regret.idxmin())
-    honest, slipped = (table.loc[share] for share in REGISTRY)
+    clean, slipped = (table.loc[share] for share in REGISTRY)
 
     options = {
-        "L2": f"L2 is fine while every label is honest ({honest['L2']:.2f} months), but one slip in twenty takes it to "
+        "L2": f"L2 is fine while every label is honest ({clean['L2']:.2f} months), but one slip in twenty takes it to "
               f"{slipped['L2']:.2f}: a label that is 60 months off pulls sixty times as hard as one that is 1 month "
               "off.",
         "L1": f"L1 is safe against slips ({slipped['L1']:.2f} months). But look at the first row: with honest labels "
-              f"it misses by {honest['L1']:.2f} where {truth} misses by {honest[truth]:.2f}. A median uses the middle "
+              f"it misses by {clean['L1']:.2f} where {truth} misses by {clean[truth]:.2f}. A median uses the middle "
               "label and the order of the rest, and throws their distances away.",
         "Huber": f"{truth} is the best in both rows, or so near to it that you need not know which row it will be. "
                  "Near zero it squares, like L2, and uses all that honest labels tell; far out it is absolute, like "
                  "L1, and lets no slip pull harder than the rest. The package's default loss, smooth L1 turning at "
                  "one year, is this one.",
     }
-    also = {"mse": "L2", "mae": "L1", "smooth l1": "Huber", "smoothl1": "Huber", "smooth_l1": "Huber"}
+    synonyms = {"mse": "L2", "mae": "L1", "smooth l1": "Huber", "smoothl1": "Huber", "smooth_l1": "Huber"}
 
     return Exercise(
         question="Between none and one in twenty of your labels slipped; you do not know. L2, L1 or Huber?",
-        judge=choice(options, truth, also),
+        judge=choice(options, truth, synonyms),
         hints=("Compare along each of the first two rows: which column is the smallest?",
                "You want a loss that you will not regret in either of the two rows."),
         solution_value=truth,
@@ -163,20 +165,20 @@ def _noise() -> Exercise:
     )
 
 
-# --- read a run off its learning curve ---
+# --- learning curves ---
 
 @lru_cache
 def _children() -> tuple[Tensor, Tensor]:
-    """Features (N, 60) and readers' labels (N,), months, of simulated children: how far each centre is, no pixels."""
+    """Features (N, 60) and readers' labels (N,), months, of simulated children: how mature each centre is."""
     rng = np.random.default_rng(0)
     features, labels = [], []
-    for number in range(TRAIN_CHILDREN + OTHER_CHILDREN):
+    for number in range(TRAIN_CHILDREN + SELECTION_CHILDREN):
         child = grow("FM"[number % 2], float(rng.uniform(*AGE_RANGE_MONTHS)), rng)
         features.append([value for centre in child.centres for value in (centre.emr, centre.fusion)])
         labels.append(child.bone_age_months + rng.normal(0.0, RATER_SD_MONTHS))
     table = np.array(features) + rng.normal(0.0, 0.15, (len(features), len(features[0])))
-    own = table[:TRAIN_CHILDREN]
-    table = (table - own.mean(0)) / (own.std(0) + 0.05)
+    train = table[:TRAIN_CHILDREN]
+    table = (table - train.mean(0)) / (train.std(0) + 0.05)
     return torch.tensor(table, dtype=torch.float32), torch.tensor(labels, dtype=torch.float32)
 
 
@@ -186,7 +188,7 @@ def four_runs() -> pd.DataFrame:
     months) and baseline (that of the median). Takes seconds; the seeds are fixed."""
     features, labels = _children()
     threads, state = torch.get_num_threads(), torch.get_rng_state()
-    torch.set_num_threads(1)  # so small that a second thread would only wait
+    torch.set_num_threads(1)  # the network is so small that a second thread would only wait
     try:
         rows = [row for run, fault in FAULTS.items() for row in _one_run(run, fault, features, labels)]
     finally:
@@ -197,31 +199,31 @@ def four_runs() -> pd.DataFrame:
 
 def _one_run(run: str, fault: str, features: Tensor, labels: Tensor) -> list[dict[str, float | str]]:
     count = FEW_CHILDREN if fault == "few" else TRAIN_CHILDREN
-    known, other = slice(0, count), slice(TRAIN_CHILDREN, None)
+    train, selection = slice(0, count), slice(TRAIN_CHILDREN, None)
     mean, std = labels[:TRAIN_CHILDREN].mean(), labels[:TRAIN_CHILDREN].std()
-    baseline = float((labels[other] - labels[:TRAIN_CHILDREN].median()).abs().mean())
+    baseline = float((labels[selection] - labels[:TRAIN_CHILDREN].median()).abs().mean())
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(features.shape[1], 64), nn.GELU(), nn.Linear(64, 1))
     optimizer = torch.optim.AdamW(network.parameters(), lr=LR * (HOT if fault == "hot" else 1))
     rows: list[dict[str, float | str]] = []
 
-    def note(step: int) -> None:
+    def record(step: int) -> None:
         with torch.no_grad():
-            train, selection = (float((mean + std * network(features[part])[:, 0] - labels[part]).abs().mean())
-                                for part in (known, other))
-        rows.append({"run": run, "step": step, "train": train, "selection": selection, "baseline": baseline})
+            errors = [float((mean + std * network(features[part])[:, 0] - labels[part]).abs().mean())
+                      for part in (train, selection)]
+        rows.append({"run": run, "step": step, "train": errors[0], "selection": errors[1], "baseline": baseline})
 
-    # Every run takes as many steps of as many films, so that the few children come round the more often.
+    # Every run takes the same number of steps and of children a step, so that the few children are seen more often.
     order = torch.cat([torch.randperm(count) for _ in range(-(-STEPS * BATCH // count))])
-    note(0)
+    record(0)
     for step, batch in enumerate(order[:STEPS * BATCH].split(BATCH), 1):
         predicted = mean + std * network(features[batch])
         loss = ((predicted if fault == "bug" else predicted[:, 0]) - labels[batch]).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % NOTE_EVERY == 0:
-            note(step)
+        if step % RECORD_EVERY == 0:
+            record(step)
     return rows
 
 
@@ -229,18 +231,18 @@ def draw_four_runs() -> Picture:
     """Training and selection MAE (months) against the step, one panel for each run, the median's MAE dashed."""
     runs, baseline = four_runs(), float(four_runs()["baseline"].iloc[0])
     figure, axes = new_figure(9, 3.1, 1, len(FAULTS), sharey=True)
-    told = []
+    parts = []
     for ax, (run, log) in zip(axes, runs.groupby("run"), strict=True):
         ax.plot(log["step"], log["selection"], color=SEX_COLOUR["M"], linewidth=3, label="other children (selection)")
         ax.plot(log["step"], log["train"], color="black", linewidth=1, label="training children")
         ax.axhline(baseline, color=ACCENT, linestyle="--", label="the median, on the others")
         ax.set(title=f"run {run}", xlabel="step", ylim=(0, 1.6 * baseline), xticks=range(0, STEPS + 1, STEPS // 2))
         numbers = log.set_index("step")[["train", "selection"]].loc[[0, STEPS // 4, STEPS // 2, STEPS]].round()
-        told.append(f"{run}: " + ", ".join(f"step {step} {a:.0f} and {b:.0f}" for step, a, b in numbers.itertuples()))
+        parts.append(f"{run}: " + ", ".join(f"step {step} {a:.0f} and {b:.0f}" for step, a, b in numbers.itertuples()))
     axes[0].set_ylabel("MAE (months)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return Picture(figure, f"""Four learning curves, mean absolute error in months against the step; the median's error
-        is a dashed line at {baseline:.0f}. Training and selection error of run {'; of run '.join(told)}.""")
+        is a dashed line at {baseline:.0f}. Training and selection error of run {'; of run '.join(parts)}.""")
 
 
 def _curves() -> Exercise:

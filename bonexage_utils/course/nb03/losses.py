@@ -1,13 +1,12 @@
-"""What one wrong label does to the guess that a loss prefers."""
+"""How one wrong label changes the best constant prediction under each loss."""
 
 from typing import Any
 
 import numpy as np
 
-from bonexage_utils.course.sliders import with_picture
+from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, Picture, new_figure
 
-# Notebook 03: what one wrong label does to the guess that a loss prefers.
 LOSSES = ("L2", "L1", "Huber")
 HUBER_TURN = 12.0  # months: where `age_loss` turns from squared to absolute
 HONEST_LABELS = (108.0, 114.0, 117.0, 123.0, 126.0, 132.0)  # months, about 120
@@ -16,10 +15,10 @@ LOSS_STYLE = {"L2": (ACCENT, "-"), "L1": (SEX_COLOUR["M"], "--"), "Huber": ("bla
 
 
 def best_guess(labels: np.ndarray, loss: str) -> np.ndarray:
-    """The one number that makes the mean loss over the last axis of `labels` least, months (…, n) to (…).
+    """The constant that minimises the mean loss over the last axis of `labels`, months (…, n) to (…).
 
-    L2's is the mean, L1's the median. Huber's lies between; nobody has a formula for it, so it is iterated: go by the
-    mean of the distances, none of which counts more than HUBER_TURN.
+    For L2 it is the mean, for L1 the median. For Huber there is no formula: starting at the median, the guess moves by
+    the mean of its distances to the labels, each clipped to HUBER_TURN, a hundred times.
     """
     labels = np.asarray(labels, float)
     if loss == "L2":
@@ -32,9 +31,9 @@ def best_guess(labels: np.ndarray, loss: str) -> np.ndarray:
 
 
 def draw_slips(slips: tuple[float, ...] = TWIN_SLIPS) -> Picture:
-    """Seven labels of one hand in a row each, the last off by that slip (months), and the best guess of each loss."""
+    """Seven labels of one hand in a row each, the last wrong by that slip (months), and the best guess of each loss."""
     figure, axes = new_figure(7, 0.9 + 0.75 * len(slips), len(slips), 1, sharex=True, squeeze=False)
-    told = []
+    parts = []
     for ax, slip in zip(axes[:, 0], slips, strict=True):
         labels = np.array([*HONEST_LABELS, 120.0 + slip])
         ax.plot(labels[:-1], np.zeros(len(labels) - 1), "o", color=MUTED, markersize=5)
@@ -42,21 +41,17 @@ def draw_slips(slips: tuple[float, ...] = TWIN_SLIPS) -> Picture:
         guesses = {loss: float(best_guess(labels, loss)) for loss in LOSSES}
         for loss, guess in guesses.items():
             colour, line = LOSS_STYLE[loss]
-            ax.axvline(guess, color=colour, linestyle=line, linewidth=2, label=f"{loss}")
+            ax.axvline(guess, color=colour, linestyle=line, linewidth=2, label=loss)
         ax.set(yticks=[], xlim=(100, 126 + FARTHEST_SLIP))
         ax.set_ylabel(f"a slip of\n{slip:g} months", rotation=0, ha="right", va="center")
-        told.append(f"slip {slip:g}: " + ", ".join(f"{loss} {guess:.1f}" for loss, guess in guesses.items()))
+        parts.append(f"slip {slip:g}: " + ", ".join(f"{loss} {guess:.1f}" for loss, guess in guesses.items()))
     axes[-1, 0].set_xlabel("label (months)")
     axes[0, 0].legend(ncols=3, loc="upper right", fontsize=9)
     return Picture(figure, f"""Seven labels of one hand on a line in months, grey; the cross is the label that slipped.
-        Three vertical lines: the best single guess under each loss. {'; '.join(told)}.""")
+        Three vertical lines: the best single guess under each loss. {'; '.join(parts)}.""")
 
 
 def slip_a_label() -> Any:
     """A slider over the slip of one label and the row of `draw_slips`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_slips()
-    slider = ipywidgets.IntSlider(value=36, min=0, max=FARTHEST_SLIP, step=6, description="slip, months")
-    return with_picture(slider, lambda slip: draw_slips((slip,)))
+    return slider_or_twin(lambda slip: draw_slips((slip,)), draw_slips, value=36, min=0, max=FARTHEST_SLIP, step=6,
+                          description="slip, months")

@@ -14,7 +14,7 @@ from bonexage_utils.course.nb04.pooling import (
     EPS,
     WAY_NAMES,
     cover,
-    draw_shares,
+    draw_responses,
     hands_and_maps,
     mean_share,
     places_for_half,
@@ -24,13 +24,13 @@ from bonexage_utils.course.start import Course
 from bonexage_utils.figures import Picture
 
 POWERS_OFFERED = (1, 2, 3, 10)
-FEWEST_PLACES = 3  # over which half of a channel's sum has to be spread
-WANDERS_TO = 20.0  # the largest p that the exercise on bits allows
-READ_AGE = 108.0  # months: label of the hand in the exercise on p
+FEWEST_PLACES = 3  # half of a channel's sum has to be spread over so many
+LARGEST_P = 20.0  # in the exercise on bits
+HAND_MONTHS = 108.0  # label of the hand in the exercise on p
 
 
 def build(course: Course) -> SimpleNamespace:
-    """`gem` (write it), `slope` (its derivative in p), `bits` and `power` (decisions read off figures)."""
+    """`gem` (write it), `slope` (its derivative in p), `bits` and `power` (decisions from figures)."""
     return SimpleNamespace(gem=_gem(), slope=_slope(), bits=_bits(), power=_power())
 
 
@@ -99,7 +99,7 @@ def _gem() -> Exercise:
 
 
 def _wrong_shape(shape: tuple[int, ...]) -> str:
-    """What a result that is not (B, C) = (2, 3) has become of a map (2, 3, 4, 5)."""
+    """The message for a result of this shape from a map (2, 3, 4, 5); empty if it is (B, C) = (2, 3)."""
     if shape == (2, 3):
         return ""
     known = {
@@ -177,9 +177,9 @@ def _slope() -> Exercise:
             if np.isclose(found, float(value), rtol=1e-3):
                 return wrong(message)
         step = 1e-5
-        nudged = [float((x**q).mean() ** (1 / q)) for q in (p - step, p + step)]
+        around = [float((x**q).mean() ** (1 / q)) for q in (p - step, p + step)]
         return wrong(f"For x = {[round(float(v), 1) for v in x]} and p = 3 it gives {found:.4f}; nudging p by a hair "
-                     f"gives {(nudged[1] - nudged[0]) / (2 * step):.4f}.")
+                     f"gives {(around[1] - around[0]) / (2 * step):.4f}.")
 
     return Exercise(
         question="Write my_slope(x, p): d GeM / d p of a row of positive numbers, a tensor (n,).",
@@ -209,8 +209,8 @@ def _slope() -> Exercise:
 
 @lru_cache
 def _first_wrong() -> dict[str, float]:
-    """From which p (in steps of half up to WANDERS_TO) each way gets a pooled value wrong; infinity: nowhere."""
-    maps, steps = hands_and_maps()[1], np.arange(1, WANDERS_TO + 0.5, 0.5)
+    """The smallest p (in steps of 0.5, up to LARGEST_P) at which each way gets a pooled value wrong; infinity: none."""
+    maps, steps = hands_and_maps()[1], np.arange(1, LARGEST_P + 0.5, 0.5)
     return {way: next((float(p) for p in steps if wrong_values(maps, float(p), way) > 0), np.inf) for way in WAY_NAMES}
 
 
@@ -218,29 +218,29 @@ def _bits() -> Exercise:
     first = _first_wrong()
     truth = next(way for way in WAY_NAMES if np.isinf(first[way]))
     maps = hands_and_maps()[1].clamp(min=EPS)
-    powers = f"{float(maps.min())**WANDERS_TO:.0e} to {float(maps.max())**WANDERS_TO:.0e}"
+    powers = f"{float(maps.min())**LARGEST_P:.0e} to {float(maps.max())**LARGEST_P:.0e}"
     options = {}
     for way in WAY_NAMES:
         if way == truth:
-            options[way] = (f"No wrong value up to p = {WANDERS_TO:g}, and the cheapest that can say so. There the "
+            options[way] = (f"No wrong value up to p = {LARGEST_P:g}, and the cheapest that can say so. There the "
                             f"powers of these maps run from {powers}. The package's way costs hardly more than float32 "
                             "alone, and does not care how large p or the map becomes.")
         elif np.isfinite(first[way]):
             kind = torch.finfo(getattr(torch, way))
-            options[way] = (f"Already at p = {first[way]:g} it gets pooled values wrong. At p = {WANDERS_TO:g} the "
+            options[way] = (f"Already at p = {first[way]:g} it gets pooled values wrong. At p = {LARGEST_P:g} the "
                             f"powers of these maps run from {powers}; {way} holds from {kind.tiny:.0e} to "
                             f"{kind.max:.0e}.")
         else:
-            options[way] = (f"It is right for every p, and what the package does. But up to p = {WANDERS_TO:g} a "
+            options[way] = (f"It is right for every p, and what the package does. But up to p = {LARGEST_P:g} a "
                             f"cheaper way makes no mistake either: look where the curve of {truth} leaves zero.")
     return Exercise(
-        question=f"p may wander from 3 up to {WANDERS_TO:g}. The cheapest way that is right for all of it: 'float16', "
+        question=f"p may wander from 3 up to {LARGEST_P:g}. The cheapest way that is right for all of it: 'float16', "
                  "'float32' or 'package'?",
         judge=choice(options, truth, {"half": "float16", "fp16": "float16", "fp32": "float32", "single": "float32"}),
-        hints=(f"Find p = {WANDERS_TO:g} on the horizontal axis. A dot marks where a line leaves zero.",
-               f"Which lines have no dot left of {WANDERS_TO:g}? Of those, the one that computes least."),
+        hints=(f"Find p = {LARGEST_P:g} on the horizontal axis. A dot marks where a line leaves zero.",
+               f"Which lines have no dot left of {LARGEST_P:g}? Of those, the one that computes least."),
         solution_value=truth,
-        explanation=f"{truth}: its curve leaves zero only beyond p = {WANDERS_TO:g}.",
+        explanation=f"{truth}: its curve leaves zero only beyond p = {LARGEST_P:g}.",
         likely_mistakes={**{way: way for way in WAY_NAMES if way != truth}, "not a way": "bfloat16"},
     )
 
@@ -248,28 +248,28 @@ def _bits() -> Exercise:
 # --- which p ---
 
 @lru_cache
-def _read_hand() -> tuple[dict[int, float], dict[int, float]]:
-    """For each offered p on one hand: the places that hold half of a channel's sum (median over channels), and the
-    share of the response on cells without any bone."""
+def _places_and_outside() -> tuple[dict[int, float], dict[int, float]]:
+    """For each offered p on one hand: the fewest places that hold half of a channel's sum (median over channels), and
+    the share of the response on cells without any bone."""
     hands, maps = hands_and_maps()
-    row = hands.nearest(READ_AGE)
-    bare = cover(hands.centres | hands.shafts, maps.shape[-2:])[row] == 0
-    places, beside = {}, {}
+    row = hands.nearest(HAND_MONTHS)
+    without_bone = cover(hands.centres | hands.shafts, maps.shape[-2:])[row] == 0
+    places, outside = {}, {}
     for p in POWERS_OFFERED:
         places[p] = places_for_half(maps[row], p)
-        beside[p] = float(mean_share(maps[row], p)[bare].sum())
-    return places, beside
+        outside[p] = float(mean_share(maps[row], p)[without_bone].sum())
+    return places, outside
 
 
 def draw_powers() -> Picture:
     """The response maps of one hand at the four offered p."""
     hands, maps = hands_and_maps()
-    row = hands.nearest(READ_AGE)
-    return draw_shares(hands.films[row], maps[row], hands.centres[row], POWERS_OFFERED)
+    row = hands.nearest(HAND_MONTHS)
+    return draw_responses(hands.films[row], maps[row], hands.centres[row], POWERS_OFFERED)
 
 
 def _power() -> Exercise:
-    places, beside = _read_hand()
+    places, outside = _places_and_outside()
     enough = [p for p in POWERS_OFFERED if places[p] >= FEWEST_PLACES]
     truth = max(enough, default=POWERS_OFFERED[0])
     options = {}
@@ -279,7 +279,7 @@ def _power() -> Exercise:
                                "p on offer meets the condition. It is a place to *start* from: p is learned.")
         elif p < truth:
             options[f"{p}"] = (f"At p = {p} half of a channel's sum lies on {places[p]:.0f} places, more than needed: "
-                               f"{beside[p]:.0%} of the response comes from cells without any bone. A larger p still "
+                               f"{outside[p]:.0%} of the response comes from cells without any bone. A larger p still "
                                "meets the condition.")
         else:
             options[f"{p}"] = (f"At p = {p} half of a channel's sum lies on {places[p]:.0f} of 100 places. A channel "

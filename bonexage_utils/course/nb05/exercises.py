@@ -1,4 +1,4 @@
-"""The exercises of notebook 05: code a column of sexes, the size of a gain, two decisions read off figures."""
+"""The exercises of notebook 05: code a column of sexes, the size of a gain, two decisions from figures."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ import pandas as pd
 from bonexage_utils.batches import SEX_CODE
 from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.nb05.fusion import policy_errors, tables_reader
-from bonexage_utils.course.nb05.same_hand import ages_of, in_spreads, untold
+from bonexage_utils.course.nb05.same_hand import ages_of, error_without_sex, in_spreads
 from bonexage_utils.course.sliders import SEXES
 from bonexage_utils.course.start import Course
 from bonexage_utils.labels import parse_sex
@@ -21,12 +21,12 @@ NO_SEX = (float("nan"), None, "", "missing", "unknown")
 SPANS = {"below 5": (11, 59), "5 to 10": (59, 119), "above 10": (119, 228)}  # years: places in MONTHS
 SMALL = 0.5  # SD
 MOST_FILMS = 400  # in the exercise on the gain
-SLIP_SD = 16.0  # months: what a reader errs on a film, told the sex or not
-CLOSE = 0.2  # of the interval's width: how far its ends may be from ours
+READING_SD = 16.0  # months: of a reader's random error on a film, with or without the sex
+CLOSE = 0.2  # the largest error of an end of the interval, in widths of the interval
 
 
 def build(course: Course) -> SimpleNamespace:
-    """`encode` and `gain` (write a function), `spread` and `unknown` (decisions read off a figure)."""
+    """`encode` and `gain` (write a function), `spread` and `unknown` (decisions from a figure)."""
     return SimpleNamespace(encode=_encode(course), gain=_gain(course), spread=_spread(), unknown=_unknown(course))
 
 
@@ -43,27 +43,27 @@ def encode(column: pd.Series) -> list[int]:
 def _encode(course: Course) -> Exercise:
     clean = course.cohort.table["sex"].head(40).reset_index(drop=True)
     truth, spelled = encode(clean), pd.Series(SPELLED)
-    lost = float(np.mean([2 * abs(untold(sex, 120.0)) for sex in SEXES]))  # months, at ten years
+    lost_months = float(np.mean([2 * abs(error_without_sex(sex, 120.0)) for sex in SEXES]))  # at ten years
 
     def judge(answer: Callable[[pd.Series], Any]) -> Verdict:
         if not callable(answer):
             return wrong("Give the function itself, without brackets: ex.encode.check(my_encode).")
-        codes, stopped = _try(answer, clean)
-        if stopped:
+        codes, failed = _try(answer, clean)
+        if failed:
             return wrong("It refuses a column in which every sex is M or F, so nobody gets an answer.")
         if codes.shape != (len(clean),):
             return wrong(f"One code for each row, please: {len(clean)} rows went in and {codes.shape} came out.")
         if (codes == 1 - np.array(truth)).all():
             return wrong("Your codes are swapped: the embedding's row 0 was learned from girls and row 1 from boys. "
-                         f"Each child is read as the other sex, at ten years {lost:.0f} months off, and nothing "
+                         f"Each child is read as the other sex, at ten years {lost_months:.0f} months off, and nothing "
                          "complains.")
         if (codes == 1).all():
             return wrong("Everybody is a boy: any text that is not empty counts as true, 'F' as well, and so does "
                          "NaN.")
         if (codes != truth).any():
             return wrong("On the cohort's own column M should give 1 and F 0. Print a few rows beside their codes.")
-        codes, stopped = _try(answer, spelled)
-        if stopped:
+        codes, failed = _try(answer, spelled)
+        if failed:
             return wrong(f"A table may write {', '.join(map(repr, SPELLED[2:4]))}: known sexes, spelled otherwise, "
                          "with blanks. To refuse those is safe but costs children their answer; `parse_sex` knows "
                          "them.")
@@ -93,7 +93,7 @@ def _encode(course: Course) -> Exercise:
             "swapped": lambda c: [1 - code for code in encode(c)],
             "capitals only": lambda c: [{"F": 0, "M": 1}[x] for x in c],
             "the first letter": lambda c: [{"f": 0, "m": 1}[str(x).strip().lower()[0]] if str(x).strip()[:1] in
-                                           tuple("fmFM") else _stop() for x in c],
+                                           tuple("fmFM") else _raise() for x in c],
             "not a boy, so a girl": lambda c: [int(parse_sex(x) == "M") for x in c],
             "a dictionary alone": lambda c: c.map(SEX_CODE),
             "minus one": lambda c: [SEX_CODE.get(parse_sex(x), -1) for x in c],
@@ -103,23 +103,23 @@ def _encode(course: Course) -> Exercise:
     )
 
 
-def _stop() -> int:
+def _raise() -> int:
     raise ValueError("unknown sex")
 
 
 def _try(function: Callable, column: pd.Series) -> tuple[np.ndarray, bool]:
-    """What `function` makes of a copy of the column, float, and whether it stopped with an error instead."""
+    """The result of `function` for a copy of the column, float, and whether it raised an error instead."""
     try:
-        made = function(column.copy())
-    except Exception:  # any error refuses; which one is the learner's choice
+        result = function(column.copy())
+    except Exception:  # the learner may choose which error refuses
         return np.array([]), True
-    return np.asarray(made, float), False
+    return np.asarray(result, float), False
 
 
 def _unknown_values(answer: Callable[[pd.Series], Any]) -> Verdict:
     for value in NO_SEX:
-        codes, stopped = _try(answer, pd.Series(["F", value, "M"], dtype=object))
-        if stopped:
+        codes, failed = _try(answer, pd.Series(["F", value, "M"], dtype=object))
+        if failed:
             continue
         if len(codes) != 3:
             return wrong("You leave the unknown row out. From there on sexes and films are out of step, and a child "
@@ -142,14 +142,14 @@ def _unknown_values(answer: Callable[[pd.Series], Any]) -> Verdict:
 # --- the size of the gain ---
 
 def two_readers(course: Course) -> tuple[np.ndarray, np.ndarray]:
-    """Errors in months (films,) of a reader told the sex and of the same one not told it, on the cohort's films.
+    """Errors in months (films,) of a reader with the sex and of the same reader without it, on the films of the cohort.
 
-    Both make the same slips; the second adds what the tables say it costs to take the middle.
+    Both make the same random errors; the second adds the error that the tables give for the mean of both readings.
     """
     films = course.cohort.table.dropna(subset=["months"]).head(MOST_FILMS)
-    slips = np.random.default_rng(0).normal(0.0, SLIP_SD, len(films))
-    cost = {sex: untold(sex, films["months"].to_numpy()) for sex in SEXES}
-    return slips, slips + np.where(films["sex"] == "F", cost["F"], cost["M"])
+    errors = np.random.default_rng(0).normal(0.0, READING_SD, len(films))
+    added = {sex: error_without_sex(sex, films["months"].to_numpy()) for sex in SEXES}
+    return errors, errors + np.where(films["sex"] == "F", added["F"], added["M"])
 
 
 def _gain(course: Course) -> Exercise:
@@ -161,11 +161,11 @@ def _gain(course: Course) -> Exercise:
     def judge(answer: Callable[[np.ndarray, np.ndarray], Any]) -> Verdict:
         if not callable(answer):
             return wrong("Give the function itself, without brackets: ex.gain.check(my_gain).")
-        made = answer(told.copy(), not_told.copy())
-        made = (made.value, made.low, made.high) if isinstance(made, Interval) else np.atleast_1d(made)
-        if len(made) != 3:
-            return wrong(f"Three numbers, please: gain, low, high. You gave {len(made)}.")
-        value, low, high = map(float, made)
+        given = answer(told.copy(), not_told.copy())
+        given = (given.value, given.low, given.high) if isinstance(given, Interval) else np.atleast_1d(given)
+        if len(given) != 3:
+            return wrong(f"Three numbers, please: gain, low, high. You gave {len(given)}.")
+        value, low, high = map(float, given)
         if np.isclose(value, -truth.value, rtol=1e-3):
             return wrong("The sign: that is the MAE of the told reader minus the other's. It is right in its way, as "
                          "paired_difference counts, but a *gain* is what the MAE loses by being told: turn it round.")
@@ -229,17 +229,17 @@ def _gain(course: Course) -> Exercise:
 # --- decisions ---
 
 def _spread() -> Exercise:
-    def over(function: Callable, span: tuple[int, int]) -> float:
-        parts = [function(sex, ages_of(sex)[span[0]:span[1]]) for sex in SEXES]
-        return float(np.mean(np.abs(np.concatenate(parts))))
+    def mean_over(function: Callable, span: tuple[int, int]) -> float:
+        values = [function(sex, ages_of(sex)[span[0]:span[1]]) for sex in SEXES]
+        return float(np.mean(np.abs(np.concatenate(values))))
 
-    spreads = {name: over(in_spreads, span) for name, span in SPANS.items()}
-    months = {name: over(untold, span) for name, span in SPANS.items()}
+    spreads = {name: mean_over(in_spreads, span) for name, span in SPANS.items()}
+    months = {name: mean_over(error_without_sex, span) for name, span in SPANS.items()}
     harmless = [name for name in SPANS if spreads[name] < SMALL]
     truth = harmless[0] if harmless else "nowhere"
     listed = ", ".join(f"{name}: {value:.1f} SD" for name, value in spreads.items())
 
-    def says(name: str) -> str:
+    def reply(name: str) -> str:
         if name == truth:
             return (f"It may be left out at no age ({listed}). The months differ, but so do healthy children: to "
                     "lose the sex moves a child by about one SD at any age, the smallest included.")
@@ -255,7 +255,7 @@ def _spread() -> Exercise:
     return Exercise(
         question="A ward wants to save itself a question. Where may the sex be left out, if on average that must cost "
                  f"less than half an SD? {', '.join(repr(name) for name in SPANS)} (years) or 'nowhere'.",
-        judge=choice({name: says(name) for name in [*SPANS, "nowhere"]}, truth, {"no": "nowhere", "none": "nowhere"}),
+        judge=choice({name: reply(name) for name in [*SPANS, "nowhere"]}, truth, {"no": "nowhere", "none": "nowhere"}),
         hints=("The vertical axis counts standard deviations of healthy children. Where is half of one?",
                "The horizontal axis is in months: 60 is five years, 120 is ten."),
         solution_value=truth,
@@ -271,25 +271,25 @@ def _unknown(course: Course) -> Exercise:
     worse = errors[["girls", "boys"]].max(axis=1)
     truth = str(worse.idxmin())
 
-    def says(name: str) -> str:
-        girls, boys, everyone = errors.loc[name, ["girls", "boys", "all"]]
+    def reply(name: str) -> str:
+        girls, boys, overall = errors.loc[name, ["girls", "boys", "all"]]
         if name == truth:
             return (f"Girls are {girls:.0f} and boys {boys:.0f} months off: nobody is read right, and nobody is "
                     f"{worse.drop(truth).min():.0f} months off. For one film, the mean of two answers is never further "
                     "off than the two are on average. Print beside each such answer that the sex was not known.")
-        paying, off = ("boys", boys) if boys > girls else ("girls", girls)
-        return (f"On all films {everyone:.0f} months, which looks like the others. But look at the two bars: the "
-                f"{paying} pay for it, with {off:.0f} months each, and the overall mean hides them.")
+        group, error = ("boys", boys) if boys > girls else ("girls", girls)
+        return (f"On all films {overall:.0f} months, which looks like the others. But look at the two bars: the "
+                f"{group} pay for it, with {error:.0f} months each, and the overall mean hides them.")
 
-    options = {name: says(name) for name in errors.index} | {
+    options = {name: reply(name) for name in errors.index} | {
         "refuse": "Where somebody can be asked, yes: that is what the package does unless it is told otherwise. Here "
                   "nobody can, and without an answer all these films fall out. Choose among those that answer."}
-    also = {"mean": "mean of both", "girl": "always girl", "boy": "always boy", "girls": "always girl",
-            "boys": "always boy", "refuse them": "refuse"}
+    synonyms = {"mean": "mean of both", "girl": "always girl", "boy": "always boy", "girls": "always girl",
+                "boys": "always boy", "refuse them": "refuse"}
     return Exercise(
         question="Nobody can be asked, and neither sex should pay for it. 'refuse', "
                  f"{', '.join(repr(name) for name in errors.index)}?",
-        judge=choice(options, truth, also),
+        judge=choice(options, truth, synonyms),
         hints=("Do not look at the diamonds: they are all at about the same height. Whose bar is the longest?",
                "Compare, for each policy, the longer of its two bars."),
         solution_value=truth,

@@ -1,5 +1,5 @@
-"""What the phantom's tables say of girls and boys: how mature a hand is at one age, at which age the other sex's hand
-is as mature, and what that costs a reader who is not told the sex and errs in nothing else."""
+"""Girls and boys in the phantom's tables: how mature a hand is at an age, at which age the hand of the other sex is as
+mature, and the error of a reader who does not know the sex and makes no other error."""
 
 from functools import lru_cache
 from itertools import pairwise
@@ -16,8 +16,8 @@ YEARS = [f"{low // 12} to {high // 12}" for low, high in pairwise(AGE_BANDS)]  #
 OTHER = {"F": "M", "M": "F"}
 LINE = {"F": "-", "M": "--"}
 MONTHS = np.arange(1.0, 229.0)  # bone ages: to the last plate of the boys' atlas
-UNUSUAL = 2.0  # SD, as in notebook 00
-SHOWN_LEVELS = (0.3, 0.5, 0.7, 0.9)  # of maturity, at which the figure joins girl and boy
+UNUSUAL = 2.0  # SD: a bone age further from the mean is unusual, as in notebook 00
+SHOWN_LEVELS = (0.3, 0.5, 0.7, 0.9)  # of maturity; the figure joins girl and boy there
 
 
 def centre_ages() -> pd.DataFrame:
@@ -26,8 +26,8 @@ def centre_ages() -> pd.DataFrame:
     rows = {}
     for name in maturity.CENTRES:
         clocks = {sex: maturity.clock(name, sex) for sex in SEXES}
-        fused = {sex: one.fusion_complete if np.isfinite(one.fusion_complete) else np.nan
-                 for sex, one in clocks.items()}
+        fused = {sex: clock.fusion_complete if np.isfinite(clock.fusion_complete) else np.nan
+                 for sex, clock in clocks.items()}
         rows[name] = [clocks[sex].appears for sex in SEXES] + [fused[sex] for sex in SEXES]
     columns = pd.MultiIndex.from_product([["appears", "fused"], SEXES])
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).sort_values(("appears", "F"))
@@ -57,14 +57,14 @@ def draw_centre_ages() -> Picture:
 def hand_maturity(sex: str, months: float) -> float:
     """How mature the average hand of that sex (`"F"`, `"M"`) is at a bone age in months, 0 to 1.
 
-    The mean over the 30 centres of: does it show, how wide is it for its bone, and, of those that fuse, how far fused.
+    The mean over the 30 centres of: presence, width relative to its bone, and fusion, for the centres that fuse.
     """
-    parts = []
+    scores = []
     for name in maturity.CENTRES:
         centre = maturity.state(name, sex, months, maturity.clock(name, sex))
-        seen = [float(centre.present), min(centre.emr, 1.0)]
-        parts.append(np.mean(seen if name in anatomy.ROUND_BONES else [*seen, centre.fusion]))
-    return float(np.mean(parts))
+        states = [float(centre.present), min(centre.emr, 1.0)]
+        scores.append(np.mean(states if name in anatomy.ROUND_BONES else [*states, centre.fusion]))
+    return float(np.mean(scores))
 
 
 @lru_cache
@@ -76,20 +76,20 @@ def curves() -> dict[str, np.ndarray]:
 def as_other_sex(sex: str, months: np.ndarray | float) -> np.ndarray:
     """Bone ages at which the average hand of the other sex is as mature as one of `sex` at `months`, both months.
 
-    At least the age at which the other curve starts to rise, at most that at which it has reached its end.
+    Not below the age at which the other curve starts to rise, not above the age at which it reaches its maximum.
     """
-    mine, theirs = curves()[sex], curves()[OTHER[sex]]
-    done = int(np.argmax(theirs == theirs.max())) + 1
-    return np.interp(np.interp(months, MONTHS, mine), theirs[:done], MONTHS[:done])
+    own, other = curves()[sex], curves()[OTHER[sex]]
+    end = int(np.argmax(other == other.max())) + 1
+    return np.interp(np.interp(months, MONTHS, own), other[:end], MONTHS[:end])
 
 
-def untold(sex: str, months: np.ndarray | float) -> np.ndarray:
-    """Months by which the middle between both readings misses a child of `sex`; above zero: read too old."""
+def error_without_sex(sex: str, months: np.ndarray | float) -> np.ndarray:
+    """Error in months of the mean of both readings for a child of `sex`; above zero: read too old."""
     return (as_other_sex(sex, months) - months) / 2
 
 
 def ages_of(sex: str) -> np.ndarray:
-    """Those of MONTHS that the atlas has for that sex."""
+    """The bone ages of MONTHS that the atlas covers for that sex."""
     return MONTHS[: anatomy.GP_STANDARDS[sex][-1]]
 
 
@@ -99,66 +99,66 @@ def band_of(months: np.ndarray | pd.Series) -> pd.Categorical:
 
 
 @lru_cache
-def untold_by_band() -> pd.Series:
-    """|untold| in months: mean over the months of each band and both sexes."""
+def error_without_sex_by_band() -> pd.Series:
+    """Mean absolute `error_without_sex`, months, over the ages of each band and both sexes."""
     ages = {sex: ages_of(sex)[YOUNGEST - 1:] for sex in SEXES}
-    off = np.concatenate([np.abs(untold(sex, ages[sex])) for sex in SEXES])
-    return pd.Series(off).groupby(band_of(np.concatenate(list(ages.values()))), observed=True).mean()
+    errors = np.concatenate([np.abs(error_without_sex(sex, ages[sex])) for sex in SEXES])
+    return pd.Series(errors).groupby(band_of(np.concatenate(list(ages.values()))), observed=True).mean()
 
 
 def worst() -> tuple[float, str]:
-    """The largest |untold| at any bone age from YOUNGEST on, months, and the band where the mean is largest."""
-    off = [np.abs(untold(sex, ages_of(sex)[YOUNGEST - 1:])).max() for sex in SEXES]
-    return float(max(off)), str(untold_by_band().idxmax())
+    """The largest absolute `error_without_sex` from YOUNGEST on, months, and the band where the mean is largest."""
+    errors = [np.abs(error_without_sex(sex, ages_of(sex)[YOUNGEST - 1:])).max() for sex in SEXES]
+    return float(max(errors)), str(error_without_sex_by_band().idxmax())
 
 
 def draw_same_hand() -> Picture:
-    """Left the maturity of both sexes against bone age; right how far the middle between both readings is off."""
+    """Left: maturity of both sexes against bone age. Right: the error of the mean of both readings."""
     figure, (left, right) = new_figure(9, 3.8, 1, 2)
     for sex in SEXES:
         ages = ages_of(sex)
         style = {"color": SEX_COLOUR[sex], "linestyle": LINE[sex]}
         left.plot(ages, curves()[sex][:len(ages)], label=SEX_NAME[sex], **style)
-        right.plot(ages, untold(sex, ages), label=SEX_NAME[sex], **style)
-    told = []
+        right.plot(ages, error_without_sex(sex, ages), label=SEX_NAME[sex], **style)
+    parts = []
     for level in SHOWN_LEVELS:
         girl, boy = (float(np.interp(level, curves()[sex], MONTHS)) for sex in SEXES)
         left.annotate("", (boy, level), (girl, level), arrowprops={
             "arrowstyle": "<->", "shrinkA": 0, "shrinkB": 0, "color": "black"})
         left.text(boy + 5, level - 0.03, f"{girl:.0f} or {boy:.0f}", fontsize=8)
-        told.append(f"{level:g}: a girl of {girl:.0f} or a boy of {boy:.0f} months")
+        parts.append(f"{level:g}: a girl of {girl:.0f} or a boy of {boy:.0f} months")
     right.axhline(0, color=MUTED, linewidth=0.8)
     left.set(ylabel="maturity of the hand (0 to 1)", title="Same hand, two ages")
     right.set(ylabel="read too old by (months)", title="A reader in the middle")
     for ax in (left, right):
         ax.set(xlabel="bone age (months)", xlim=(0, 240), xticks=range(0, 241, 24))
     left.legend(loc="upper left")
-    means = ", ".join(f"{band} years {off:.0f}" for band, off in untold_by_band().items())
+    means = ", ".join(f"{band} years {error:.0f}" for band, error in error_without_sex_by_band().items())
     return Picture(figure, f"""Left: maturity of the average girl's and boy's hand against bone age in months; hers is
-        never below his. The same maturity means, at {'; at '.join(told)}. Right: what the middle between the two
+        never below his. The same maturity means, at {'; at '.join(parts)}. Right: what the middle between the two
         readings is off by. Girls are read too old, boys too young, in months on the mean: {means}.""")
 
 
 def in_spreads(sex: str, months: np.ndarray | float) -> np.ndarray:
-    """|untold| over the standard deviation of bone age among healthy children of that age (Brush Foundation)."""
-    return np.abs(untold(sex, months)) / maturity.brush(sex, months)[1]
+    """Absolute `error_without_sex` over the standard deviation of bone age of healthy children (Brush Foundation)."""
+    return np.abs(error_without_sex(sex, months)) / maturity.brush(sex, months)[1]
 
 
 def draw_in_spreads() -> Picture:
-    """`in_spreads` against bone age for both sexes; the line at 2 SD is where a bone age is called unusual."""
+    """`in_spreads` against bone age for both sexes, with a line at UNUSUAL standard deviations."""
     figure, ax = new_figure(6.5, 3.5)
-    told = []
+    parts = []
     for sex in SEXES:
         ages = ages_of(sex)[YOUNGEST - 1:]
-        off = in_spreads(sex, ages)
-        ax.plot(ages, off, color=SEX_COLOUR[sex], linestyle=LINE[sex], label=SEX_NAME[sex])
-        some = ", ".join(f"{off[age - YOUNGEST]:.1f} at {age}" for age in (12, 24, 60, 132, 192))
-        told.append(f"{SEX_NAME[sex]} {some}")
+        deviations = in_spreads(sex, ages)
+        ax.plot(ages, deviations, color=SEX_COLOUR[sex], linestyle=LINE[sex], label=SEX_NAME[sex])
+        some = ", ".join(f"{deviations[age - YOUNGEST]:.1f} at {age}" for age in (12, 24, 60, 132, 192))
+        parts.append(f"{SEX_NAME[sex]} {some}")
     ax.axhline(UNUSUAL, color=ACCENT, linewidth=1, label="unusual from here on")
     ax.set(xlabel="bone age (months)", ylabel="off by (SD of healthy children)", xlim=(0, 240), ylim=(0, None),
            xticks=range(0, 241, 24), yticks=np.arange(0, 2.6, 0.5),
            title="A missing sex, against the spread of healthy children")
     ax.legend(loc="lower right")
     return Picture(figure, f"""How far a reader who is not told the sex is off by the tables, in standard deviations of
-        healthy children, against bone age in months: {'; '.join(told)}. A line marks {UNUSUAL:g} standard
+        healthy children, against bone age in months: {'; '.join(parts)}. A line marks {UNUSUAL:g} standard
         deviations.""")
