@@ -21,6 +21,8 @@ from bonexage_utils.course.nb07 import formats, scaling, speed
 from bonexage_utils.course.nb07 import ledger as precision_ledger
 from bonexage_utils.course.nb07.formats import FORMATS
 from bonexage_utils.course.nb07.scaling import Batch
+from bonexage_utils.course.records import read_runs
+from bonexage_utils.course.start import course_folder
 from bonexage_utils.figures import Picture
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet
@@ -162,7 +164,7 @@ def test_the_history_names_what_was_skipped() -> None:
 
 def test_the_notebooks_scaler_halves_and_doubles_as_torchs() -> None:
     """The class that notebook 07 writes in the open, on steps that go well and that do not."""
-    text = (precision_ledger.course_folder() / "notebooks" / "source" / "07_amp_and_gpu_training.py").read_text("utf-8")
+    text = (course_folder() / "notebooks" / "source" / "07_amp_and_gpu_training.py").read_text("utf-8")
     start = text.index("class MyScaler")
     scope: dict = {"torch": torch}
     exec(text[start:text.index("# %%", start)], scope)  # the very lines that a learner reads
@@ -299,7 +301,7 @@ def test_the_ledger_says_what_is_missing(tmp_path) -> None:
 
 
 def test_recorded_rows_are_shown_as_recorded() -> None:
-    known = precision_ledger.recorded_precision()
+    known = read_runs("precision")
     assert len(known), "tools/benchmarks/precision.py has not been run"
     told, shown = precision_ledger.how_measured(), precision_ledger.ledger(speed.time_table(known_times()), CPU)
     trained = known.loc[(known["measure"] == precision_ledger.ERROR) & (known["device"] == "cpu"), "arm"]
@@ -320,7 +322,7 @@ def test_recorded_rows_are_shown_as_recorded() -> None:
 
 
 def test_stored_figures_tell_what_is_drawn_today() -> None:
-    stored = (precision_ledger.course_folder() / "notebooks" / "07_amp_and_gpu_training.ipynb").read_text("utf-8")
+    stored = (course_folder() / "notebooks" / "07_amp_and_gpu_training.ipynb").read_text("utf-8")
     alts = {"".join(output["data"]["text/plain"]) for cell in json.loads(stored)["cells"]
             for output in cell.get("outputs", []) if "image/png" in output.get("data", {})}
     assert {formats.draw_bits().alt, nb07.draw_four_profiles().alt} <= alts

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from bonexage_utils.checks.attribution import attribute, share_inside
 from bonexage_utils.course.bones import centre_region, film_and_region, letterbox_mask
-from bonexage_utils.course.start import course_folder
+from bonexage_utils.course.records import NOT_YET, RUNS
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.phantom import read_masks
 from bonexage_utils.phantom.dataset import MASK_FOLDER
@@ -20,7 +20,7 @@ from bonexage_utils.statistics import Interval, bootstrap_mean
 SCORES = {"own": "the centres that decide", "other": "another child's", "untrained": "untrained network",
           "undecided": "the child's other centres"}
 CLAIM = "GeM looks more at ossification centres than average pooling"
-LOOKS_FILE = Path("data") / "reference_runs" / "looks.csv"
+LOOKS_FILE = RUNS / "looks.csv"  # a row for each kind of training (`network`), pooling and seed
 
 
 # --- against its controls ---
@@ -84,15 +84,9 @@ def looks_verdict(difference: Interval) -> str:
     return "the average looks more at them" if difference.high < 0 else "no difference that these films can show"
 
 
-def recorded_looks(folder: Path | None = None) -> pd.DataFrame:
-    """data/reference_runs/looks.csv, a row for each training (`network`), pooling and seed; empty if there is none."""
-    path = (folder or course_folder()) / LOOKS_FILE
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["network", "pooling", "seed"])
-
-
 def draw_looks_by_hand(looks: pd.DataFrame) -> Picture:
-    """`recorded_looks`: GeM minus average pooling, the share of attribution on all centres in points of a hundred, a
-    point for each hand (mean of the seeds), in order of size; a panel for each kind of training."""
+    """The table of LOOKS_FILE: GeM minus average pooling, the share of attribution on all centres in points of a
+    hundred, a point for each hand (mean of the seeds), in order of size; a panel for each kind of training."""
     kinds = list(dict.fromkeys(looks["network"]))
     figure, axes = new_figure(2.4 + 3.4 * max(len(kinds), 1), 3.2, 1, max(len(kinds), 1), squeeze=False, sharey=True)
     told = []
@@ -110,4 +104,4 @@ def draw_looks_by_hand(looks: pd.DataFrame) -> Picture:
                     f"{apart[0]:+.1f} to {apart[-1]:+.1f}, mean {apart.mean():+.2f}")
     axes[0, 0].set(ylabel="GeM − average (points of 100)")
     return Picture(figure, f"""The share of attribution that falls on the ossification centres, GeM minus average
-        pooling, hand by hand. {'; '.join(told) or 'Not yet measured'}.""")
+        pooling, hand by hand. {'; '.join(told) or NOT_YET.capitalize()}.""")

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bonexage_utils.course.records import COLUMNS, recorded_claim
-from bonexage_utils.course.start import course_folder
+from bonexage_utils.course.records import COLUMNS, NOT_YET, claim_cells, how_made, read_runs, recorded_claim
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 from bonexage_utils.statistics import Interval, paired_over_seeds, verdict
 
@@ -22,42 +21,28 @@ FILMS = {"phantom": "the phantom", "rsna100": "real films, 100 px"}
 def recorded_runs(folder: Path | None = None) -> pd.DataFrame:
     """The reported runs of data/reference_runs/bakeoff.csv, without those that only chose a learning rate; empty where
     there are none."""
-    path = (folder or course_folder()) / "data" / "reference_runs" / "bakeoff.csv"
-    if not path.is_file():
-        return pd.DataFrame(columns=["films", "arm", "matched", "seed", "start", "mae"])
-    runs = pd.read_csv(path)
+    runs = read_runs("bakeoff", folder)
     return runs[(runs["matched"] != "tuning") & (runs["start"] == "none")]
 
 
 def claim_table(claims: tuple[str, ...] = CLAIMS, folder: Path | None = None) -> pd.DataFrame:
     """A row for each claim on each kind of films, recorded; "not yet measured" where it is not."""
-    rows = {}
-    for claim in claims:
-        for films, told in FILMS.items():
-            row = recorded_claim(claim, films, folder)
-            if row is None:
-                rows[claim, told] = ["", "", "", "", "", "", "", "", "", "not yet measured"]
-                continue
-            rows[claim, told] = [
-                row["trained_on"], row["measured_on"], row["seeds"], row["a"], f"{row['mae_a']:.2f}", row["b"],
-                f"{row['mae_b']:.2f}", f"{row['difference']:.2f}", f"[{row['low']:.2f}, {row['high']:.2f}]",
-                row["verdict"]]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS[1:])
-    table.index = [f"{claim}: {films}" for claim, films in rows]
-    return table
+    rows = {f"{claim}: {name}": claim_cells(recorded_claim(claim, films, folder))
+            for claim in claims for films, name in FILMS.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS[1:])
 
 
 def how_baked(folder: Path | None = None) -> str:
     """How the recorded runs were made, a line for each kind of films."""
     runs, lines = recorded_runs(folder), []
-    for films, told in FILMS.items():
+    for films, name in FILMS.items():
         mine = runs[(runs["films"] == films) & (runs["matched"] == "time")]
         if mine.empty:
-            lines.append(f"{told}: not yet measured.")
+            lines.append(f"{name}: {NOT_YET}.")
             continue
         row = mine.iloc[0]
-        lines.append(f"{told}: {row.seconds:g} s of computing a run, {mine['seed'].nunique()} seeds, "
-                     f"{row.trained_on} films at {row.size_px} px; {row.hardware}, commit {row.commit}, {row.date}; "
+        lines.append(f"{name}: {row.seconds:g} s of computing a run, {mine['seed'].nunique()} seeds, "
+                     f"{row.trained_on} films at {row.size_px} px; {how_made(row)}; "
                      "python -m tools.benchmarks.bakeoff.")
     return "\n".join(lines)
 
@@ -97,10 +82,10 @@ def pretraining_gain(films: str, folder: Path | None = None) -> Interval | None:
 def gains_told(folder: Path | None = None) -> str:
     """`pretraining_gain` in words, a line for each kind of films."""
     lines = []
-    for films, told in FILMS.items():
+    for films, name in FILMS.items():
         gain = pretraining_gain(films, folder)
-        lines.append(f"{told}: not yet measured" if gain is None else
-                     f"{told}: {gain} months, {verdict(gain, 'pretrained', 'random')}")
+        lines.append(f"{name}: {NOT_YET}" if gain is None else
+                     f"{name}: {gain} months, {verdict(gain, 'pretrained', 'random')}")
     return "\n".join(lines)
 
 
@@ -115,8 +100,8 @@ def draw_bakeoff(folder: Path | None = None) -> Picture:
         mine = runs[runs["films"] == films]
         ax.set(title=name, xlabel="seconds of computing", ylim=(0, 60))
         if mine.empty:
-            ax.text(0.5, 0.5, "not yet measured", ha="center", transform=ax.transAxes, color=MUTED)
-            told.append(f"{name}: not yet measured")
+            ax.text(0.5, 0.5, NOT_YET, ha="center", transform=ax.transAxes, color=MUTED)
+            told.append(f"{name}: {NOT_YET}")
             continue
         budget, said = float(mine["seconds"].iloc[0]), []
         for place, (arm, (colour, marker, line)) in enumerate(LOOK.items()):
