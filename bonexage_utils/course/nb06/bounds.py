@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import PIXEL_MAX, FilmDataset
 from bonexage_utils.course.frozen import BATCH, LR, WEIGHT_DECAY, Maps, head_only
-from bonexage_utils.course.sliders import SEXES, with_picture
+from bonexage_utils.course.sliders import SEXES, slider_or_twin
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.images import letterbox
 from bonexage_utils.model import age_loss, parameter_groups
@@ -77,12 +77,8 @@ def draw_tangents(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
 
 def choose_age() -> Any:
     """A slider over the age and the tangent of `draw_tangents`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_tangents()
-    slider = ipywidgets.IntSlider(value=60, min=YOUNGEST, max=OLDEST, step=3, description="age, months")
-    return with_picture(slider, lambda age: draw_tangents((age,)))
+    return slider_or_twin(lambda age: draw_tangents((age,)), draw_tangents, value=60, min=YOUNGEST, max=OLDEST, step=3,
+                          description="age, months")
 
 
 def is_guess(guess: object) -> bool:
@@ -259,7 +255,7 @@ def by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=None if rows else columns)
 
 
-def draw_parts(errors: dict[str, np.ndarray], months: np.ndarray) -> Picture:
+def draw_by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> Picture:
     """`by_part`: left the MAE of both arms with its interval over films and seeds, right their difference."""
     table = by_part(errors, months)
     where, told = np.arange(len(table)), []

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.nb07.formats import FORMATS, gap
-from bonexage_utils.course.nb07.speed import PARTS, draw_parts
+from bonexage_utils.course.nb07.speed import PARTS, draw_timeline
 from bonexage_utils.course.start import Course
 from bonexage_utils.figures import Picture, new_figure
 
@@ -210,7 +210,7 @@ def draw_four_profiles() -> Picture:
             for part in PARTS:
                 rows.append((part, now, now + run[part]))
                 now += run[part]
-        draw_parts(ax, pd.DataFrame(rows, columns=["part", "start", "end"]))
+        draw_timeline(ax, pd.DataFrame(rows, columns=["part", "start", "end"]))
         ax.set(title=name)
         told.append(f"{name}: " + ", ".join(f"{part} {run[part]} ms" for part in PARTS))
     for ax in axes[1]:

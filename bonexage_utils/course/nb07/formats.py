@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bonexage_utils.course.sliders import with_picture
+from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 
 # IEEE 754-2019 for float32 and float16; bfloat16 is float32 with the last 16 bits of the fraction cut off.
@@ -86,12 +86,8 @@ def draw_bits(numbers: tuple[float, ...] = TWIN_NUMBERS) -> Picture:
 
 def type_a_number() -> Any:
     """A field for a number from 0 to LARGEST_TYPED and its bits; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_bits()
-    field = ipywidgets.BoundedFloatText(value=0.1, min=0.0, max=LARGEST_TYPED, step=0.1, description="a number")
-    return with_picture(field, lambda value: draw_bits((value,)))
+    return slider_or_twin(lambda value: draw_bits((value,)), draw_bits, control="BoundedFloatText", value=0.1, min=0.0,
+                          max=LARGEST_TYPED, step=0.1, description="a number")
 
 
 # --- where a network's numbers lie ---

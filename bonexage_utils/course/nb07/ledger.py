@@ -32,7 +32,7 @@ def _measured(measure: str, device: str) -> str:
     return f"{measure} (kept, counted)" if measure == MEMORY and device == "cpu" else measure
 
 
-def ledger(measured: pd.DataFrame, device: torch.device, folder: Path | None = None) -> pd.DataFrame:
+def precision_table(measured: pd.DataFrame, device: torch.device, folder: Path | None = None) -> pd.DataFrame:
     """A row for each comparison: live ones out of `speed.time_table`, then the recorded ones, then what is missing."""
     live, rows = f"here, live ({DEVICES.get(device.type, device.type)})", []
     for arm, row in measured.iterrows():

@@ -150,7 +150,7 @@ def draw_scale_history(scales: list[float], skipped: list[bool]) -> Picture:
 
 # --- memory ---
 
-def budget(backbone: str, size: int, films: int, precision: str) -> dict[str, float]:
+def step_megabytes(backbone: str, size: int, films: int, precision: str) -> dict[str, float]:
     """MB that a training step needs, computed: the package's network on `films` films of (size, size) px.
 
     What kernels need to work in, and what the allocator wastes, is not in it.
@@ -161,11 +161,12 @@ def budget(backbone: str, size: int, films: int, precision: str) -> dict[str, fl
     return {part: float(size_bytes) / 1e6 for part, size_bytes in parts.items()}
 
 
-def draw_budgets(budgets: dict[str, dict[str, float]], card_gb: float = 16.0) -> Picture:
-    """Bars of what fills the memory, one for each `budget`, beside a card of so many GB."""
-    figure, ax = new_figure(8, 1.3 + 0.55 * len(budgets))
+def draw_step_memory(steps: dict[str, dict[str, float]], card_gb: float = 16.0) -> Picture:
+    """Bars of what fills the memory, one for each of `steps` (name to `step_megabytes`), beside a card of so many
+    GB."""
+    figure, ax = new_figure(8, 1.3 + 0.55 * len(steps))
     told = []
-    for row, (name, parts) in enumerate(budgets.items()):
+    for row, (name, parts) in enumerate(steps.items()):
         start = 0.0
         for part, megabytes in parts.items():
             ax.barh(-row, megabytes / 1e3, left=start, height=0.6, color=PART_COLOUR[part],
@@ -176,9 +177,9 @@ def draw_budgets(budgets: dict[str, dict[str, float]], card_gb: float = 16.0) ->
         told.append(f"{name}: {start:.1f} GB, of which {kept:.1f} are kept for the backward pass")
     ax.axvline(card_gb, color=ACCENT, linestyle="--")
     ax.text(card_gb - 0.15, 0.55, f"{card_gb:g} GB", color=ACCENT, ha="right", fontsize=9)
-    ax.set(yticks=range(0, -len(budgets), -1), xlabel="GB, computed", xlim=(0, 1.08 * card_gb),
-           ylim=(0.9 - len(budgets) - 0.4, 0.9))
-    ax.set_yticklabels(budgets)
+    ax.set(yticks=range(0, -len(steps), -1), xlabel="GB, computed", xlim=(0, 1.08 * card_gb),
+           ylim=(0.9 - len(steps) - 0.4, 0.9))
+    ax.set_yticklabels(steps)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     return Picture(figure, f"""What a training step keeps in memory, computed: {'; '.join(told)}. A dashed line at
         {card_gb:g} GB.""")

@@ -241,7 +241,7 @@ def part_shares(parts: pd.DataFrame) -> pd.Series:
     return spent / spent.sum()
 
 
-def draw_parts(ax, parts: pd.DataFrame) -> None:
+def draw_timeline(ax, parts: pd.DataFrame) -> None:
     """The parts of a profile as bars along the time, each on a line of its own."""
     for row, (name, colour) in enumerate(PARTS.items()):
         mine = parts[parts["part"] == name]
@@ -253,7 +253,7 @@ def draw_parts(ax, parts: pd.DataFrame) -> None:
 def draw_profile(parts: pd.DataFrame, operators: pd.DataFrame, most: int = 6) -> Picture:
     """Left, what happened when; right, the operators that took most time of their own."""
     figure, (left, right) = new_figure(9.5, 3.2, 1, 2)
-    draw_parts(left, parts)
+    draw_timeline(left, parts)
     left.set(xlabel="time (ms)", title="What happened when")
     top = operators.head(most)
     right.barh(range(0, -len(top), -1), top["ms"], color=MUTED, height=0.7)

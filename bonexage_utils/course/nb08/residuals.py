@@ -10,7 +10,7 @@ import pandas as pd
 
 from bonexage_utils.checks.attribution import COLOURS_SAY, Attribution, attribute, nearest, overlay, pooled_features
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.sliders import with_picture
+from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, new_figure
 from bonexage_utils.images import letterbox
@@ -158,13 +158,9 @@ def draw_three_cases(residuals: Residuals) -> Picture:
 def explore(residuals: Residuals) -> Any:
     """A slider through all films, from the one read most too young to the one read most too old, and `draw_case` of
     each; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_three_cases(residuals)
     low, middle, high = three_places(residuals)
-    slider = ipywidgets.IntSlider(value=middle, min=low, max=high, step=1, description="from too young to too old")
-    return with_picture(slider, lambda place: draw_case(residuals, (place,)))
+    return slider_or_twin(lambda place: draw_case(residuals, (place,)), lambda: draw_three_cases(residuals),
+                          value=middle, min=low, max=high, step=1, description="from too young to too old")
 
 
 # --- the worst ---

@@ -52,14 +52,14 @@ def held(films: pd.DataFrame) -> np.ndarray:
     return films["months"].between(films["low_months"], films["high_months"]).to_numpy()
 
 
-def verdict(inside: float, luck: tuple[float, float]) -> str:
+def coverage_verdict(inside: float, luck: tuple[float, float]) -> str:
     """What a share says of the promise, beside what luck alone makes of a kept one (`new_range`)."""
     if inside < luck[0]:
         return "less than promised"
     return "more than promised" if inside > luck[1] else "as promised, as far as these films can tell"
 
 
-def shares(parts: dict[str, tuple[pd.DataFrame, int]], wanted: float) -> pd.DataFrame:
+def coverage_table(parts: dict[str, tuple[pd.DataFrame, int]], wanted: float) -> pd.DataFrame:
     """By name, from films with intervals and the number of films that calibrated: `n`, share `inside` with its 95 %
     interval `low` to `high`, what `luck from` and `luck to` a kept promise may come to, mean `width` (months) and the
     verdict."""
@@ -69,12 +69,12 @@ def shares(parts: dict[str, tuple[pd.DataFrame, int]], wanted: float) -> pd.Data
         rows[name] = {"n": len(films), "inside": found.value, "low": found.low, "high": found.high,
                       "luck from": luck[0], "luck to": luck[1],
                       "width": (films["high_months"] - films["low_months"]).mean(),
-                      "verdict": verdict(found.value, luck)}
+                      "verdict": coverage_verdict(found.value, luck)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def draw_shares(table: pd.DataFrame, wanted: float) -> Picture:
-    """`shares`: the share inside with its interval, a row for each name, on a band of what luck alone may do."""
+def draw_coverage(table: pd.DataFrame, wanted: float) -> Picture:
+    """`coverage_table`: the share inside with its interval, a row for each name, on a band of what chance may do."""
     figure, ax = new_figure(7.5, 0.9 + 0.45 * len(table))
     where = np.arange(len(table))[::-1]
     ax.barh(where, table["luck to"] - table["luck from"], left=table["luck from"], height=0.7, color=MUTED, alpha=0.25,
