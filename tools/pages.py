@@ -160,7 +160,7 @@ def claims_table(folder: Path) -> str:
     rows = []
     for claim, (number, answers) in CLAIMS.items():
         if not answers:
-            rows += [[f"{claim} ({where})", number, *said] for where, said in _precision(folder).items()]
+            rows += [[f"{claim} ({where})", number, *cells] for where, cells in _precision(folder).items()]
         for answer in answers:
             found = {films: last.pop((answer, films), None) for films in ("phantom", "rsna100")}
             real = NO_MASKS if answer == MASKS_NEEDED else _measured(found["rsna100"])
@@ -188,11 +188,11 @@ def _measured(row: dict | None) -> str:
 
 def _verdict(found: dict[str, dict | None]) -> str:
     """What both rows allow to say."""
-    said = {films: row["verdict"] for films, row in found.items() if row is not None}
-    if len(set(said.values())) == 1 and len(said) == len(found):
-        return next(iter(said.values()))
+    verdicts = {films: row["verdict"] for films, row in found.items() if row is not None}
+    if len(set(verdicts.values())) == 1 and len(verdicts) == len(found):
+        return next(iter(verdicts.values()))
     names = {"phantom": "phantom", "rsna100": "real films"}
-    return "; ".join(f"{names[films]}: {verdict}" for films, verdict in said.items()) or NOT_YET
+    return "; ".join(f"{names[films]}: {verdict}" for films, verdict in verdicts.items()) or NOT_YET
 
 
 def _precision(folder: Path) -> dict[str, list[str]]:
@@ -200,17 +200,17 @@ def _precision(folder: Path) -> dict[str, list[str]]:
     known, found = read_runs("precision", folder), {}
     known = known[known["arm"].str.endswith(", channels-last")]
     for device, name in DEVICES.items():
-        mine = known[known["device"] == device]
-        if mine.empty:
+        group = known[known["device"] == device]
+        if group.empty:
             found[name] = [NOT_YET, DEVICE_DECIDES, NOT_YET]
-        for (hardware, arm), part in mine.groupby(["hardware", "arm"], sort=False):
-            told, verdicts = [], []
+        for (hardware, arm), part in group.groupby(["hardware", "arm"], sort=False):
+            described, verdicts = [], []
             for row in part.to_dict("records"):
                 shown = signed if row["measure"].startswith("MAE") else "× {:.2f}".format  # a difference, or a ratio
                 interval = interval_text(row["low"], row["high"], shown)
-                told.append(f"{row['measure']} {shown(row['compared'])} {interval}".rstrip())
+                described.append(f"{row['measure']} {shown(row['compared'])} {interval}".rstrip())
                 verdicts.append(f"{row['measure']}: {row['verdict']}")
-            found[f"{arm.split(',')[0]}, {hardware}"] = ["; ".join(told), DEVICE_DECIDES, "; ".join(verdicts)]
+            found[f"{arm.split(',')[0]}, {hardware}"] = ["; ".join(described), DEVICE_DECIDES, "; ".join(verdicts)]
     return found
 
 

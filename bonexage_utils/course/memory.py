@@ -39,19 +39,19 @@ def kept_bytes(net: nn.Module, *inputs: Tensor, precision: str = "fp32") -> int:
 
     `precision` is "fp32", or "bf16" or "fp16" under autocast.
     """
-    mine = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
+    own = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         store = tensor.untyped_storage()  # two views of one piece of memory count once
-        if store.data_ptr() not in mine:
+        if store.data_ptr() not in own:
             kept[store.data_ptr()] = store.nbytes()
         return tensor
 
     cast = torch.autocast(inputs[0].device.type, DTYPES[precision], enabled=precision != "fp32")
     with cast, saved_tensors_hooks(note, lambda tensor: tensor):
-        said = net(*inputs)  # alive till the end, or memory would be given back and used again
-    del said
+        output = net(*inputs)  # alive till the end, or memory would be given back and used again
+    del output
     return sum(kept.values())
 
 
@@ -112,7 +112,7 @@ def draw_memory(laws: dict[str, Law], batches: tuple[int, ...] = TWIN_BATCHES) -
     several = len(batches) > 1
     figure, axes = new_figure(0.8 + 2.9 * len(batches) if several else 6, 3.6, 1, len(batches), sharey=True,
                               squeeze=False)
-    told = []
+    parts = []
     for ax, films in zip(axes[0], batches, strict=True):
         fits = []
         for precision, law in laws.items():
@@ -130,13 +130,13 @@ def draw_memory(laws: dict[str, Law], batches: tuple[int, ...] = TWIN_BATCHES) -
             ax.plot([RECIPE.image_size] * len(marks), marks, "o", color="black", markersize=5)
         ax.set(xlabel="side of the film (px)", xlim=(SIDES[0], SIDES[-1]), ylim=(0, 24), yticks=range(0, 25, 4),
                xticks=(128, 256, 384, 512, 640, 768), title=f"{films} film{'s' * (films > 1)} a step")
-        told.append(f"with {films} films a step it fits {', '.join(fits)}")
+        parts.append(f"with {films} films a step it fits {', '.join(fits)}")
     axes[0, 0].set_ylabel("memory of a step (GB)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5 if several else 3,
                   fontsize=9)
     return Picture(figure, f"""Computed memory of a training step in GB against the side of the film in pixels, with a
         line at {GPU / GB:.0f} GB and the last fifth below it left free. Every curve rises with the square of the side
-        from {next(iter(laws.values())).copies / GB:.2f} GB of weights and their copies: {'; '.join(told)}.""")
+        from {next(iter(laws.values())).copies / GB:.2f} GB of weights and their copies: {'; '.join(parts)}.""")
 
 
 def choose_batch(laws: dict[str, Law]) -> Any:

@@ -706,7 +706,7 @@ from bonexage_utils.batches import FilmDataset
 
 test_films = FilmDataset(residuals.films, np.arange(len(rows)), rows)
 frozen_off = head_errors(head, frozen_maps(backbone, weights, test_films, candidate.preprocessing, course.device))
-whole_off = residuals.off
+whole_off = residuals.errors
 for name, off in {"whole": whole_off, "frozen": frozen_off}.items():
     print(f"{name:7} MAE {bootstrap_mean(np.abs(off))} months")
 

@@ -60,7 +60,7 @@ def draw_tangents(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
     several = len(ages) > 1
     figure, axes = new_figure(0.6 + 2.3 * len(ages) if several else 5.2, 3.2 if several else 3.8, 1, len(ages),
                               sharey=True, squeeze=False)
-    told = []
+    parts = []
     for ax, age in zip(axes[0], ages, strict=True):
         score, slope, reach = score_of(age), float(months_per_step(age)), np.array([-1.6, 1.6])
         ax.plot(SCORES, bounded(SCORES), color=BOYS, linewidth=2)
@@ -69,10 +69,10 @@ def draw_tangents(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
         ax.plot(score, age, "o", color=ACCENT)
         ax.set(xlabel="score", xlim=(-6, 6), ylim=(-12, 252), xticks=range(-4, 5, 2), yticks=range(0, 241, 60))
         ax.set_title(f"at {age:g} months\na step is {slope:.1f} months", fontsize=10, loc="center")
-        told.append(f"at {age:g} months, score {score:.2f}, a step of one is worth {slope:.1f} months")
+        parts.append(f"at {age:g} months, score {score:.2f}, a step of one is worth {slope:.1f} months")
     axes[0, 0].set_ylabel("age said (months)")
     return Picture(figure, f"""The bounded age against the score: an S from 0 to {MAX_AGE:g} months, steepest in the
-        middle, with its tangent and a step of one: {'; '.join(told)}.""")
+        middle, with its tangent and a step of one: {'; '.join(parts)}.""")
 
 
 def choose_age() -> Any:
@@ -100,18 +100,18 @@ def draw_slopes(std: float, guess: object = ...) -> Picture:
         ax.annotate(f"{months_per_step(age):.1f} at {age}", (age, float(months_per_step(age))),
                     (7 * side, -3 if side else 6), textcoords="offset points", fontsize=8,
                     ha={1: "left", 0: "center", -1: "right"}[side])
-    told, top = "", 0.0
+    described, top = "", 0.0
     if is_guess(guess):
         top = 1.1 * float(guess)
         ax.plot(12, float(guess), "X", color="black", markersize=9, label="your guess for 12 months")
-        told = f" A cross marks the guess for 12 months, {guess:g}."
+        described = f" A cross marks the guess for 12 months, {guess:g}."
     ax.set(xlabel="age said (months)", ylabel="one step of the score (months)", xlim=(0, MAX_AGE),
            xticks=range(0, 241, 24), ylim=(0, max(70, top)), title="What one step of the score is worth")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     some = ", ".join(f"{months_per_step(age):.1f} at {age}" for age in TWIN_AGES)
     return Picture(figure, f"""Months that one step of the score moves the answer, against the age said. The bounded
         head: an arch from 0 to {MAX_AGE / 4:g} and back to 0; {some} months. The linear head: {std:.1f} at every
-        age.{told}""")
+        age.{described}""")
 
 
 def draw_outputs(std: float, score: float = -2.5) -> Picture:
@@ -120,29 +120,29 @@ def draw_outputs(std: float, score: float = -2.5) -> Picture:
     outputs = {"linear": lambda at: MAX_AGE / 2 + std * np.asarray(at)}
     outputs |= {"clamped": lambda at: np.clip(outputs["linear"](at), 0, MAX_AGE), "bounded": bounded}
     figure, axes = new_figure(8.5, 3.2, 1, 3, sharey=True)
-    told = []
+    parts = []
     for ax, (name, output) in zip(axes, outputs.items(), strict=True):
-        said = float(output(score))
-        slope = float(output(score + 1e-4) - said) / 1e-4
+        predicted = float(output(score))
+        slope = float(output(score + 1e-4) - predicted) / 1e-4
         ax.plot(SCORES, output(SCORES), color=BOYS, linewidth=2)
-        ax.plot(score, said, "o", color=ACCENT, zorder=3)
+        ax.plot(score, predicted, "o", color=ACCENT, zorder=3)
         if slope:
-            ax.annotate("", (score, said + slope), (score, said), arrowprops={
+            ax.annotate("", (score, predicted + slope), (score, predicted), arrowprops={
                 "arrowstyle": "->", "shrinkA": 0, "shrinkB": 0, "linewidth": 2, "color": "black"})
         ax.axhline(MAX_AGE / 2, color=MUTED, linestyle=":", linewidth=1)
         ax.set(title=name, xlabel="score", xlim=(-5, 5), ylim=(-50, 290), yticks=range(0, 241, 60))
-        told.append(f"{name}: says {said:.0f} months, and a step is worth {slope:.1f}")
+        parts.append(f"{name}: says {predicted:.0f} months, and a step is worth {slope:.1f}")
     axes[0].set_ylabel("age said (months)")
     return Picture(figure, f"""Three outputs against the score, a line, the same line cut off at 0 and {MAX_AGE:g}
         months, and an S between them. A point on each at a score of {score:g}, with an arrow as long as one step is
-        worth; a dotted line at {MAX_AGE / 2:g} months, the label. {'; '.join(told)}.""")
+        worth; a dotted line at {MAX_AGE / 2:g} months, the label. {'; '.join(parts)}.""")
 
 
 # --- the first steps ---
 
-def at_the_wall(said: np.ndarray) -> np.ndarray:
+def at_the_wall(predicted: np.ndarray) -> np.ndarray:
     """Whether each answer (months) is within NEAR_WALL of 0 or MAX_AGE, or beyond."""
-    return (said < NEAR_WALL) | (said > MAX_AGE - NEAR_WALL)
+    return (predicted < NEAR_WALL) | (predicted > MAX_AGE - NEAR_WALL)
 
 
 def first_steps(backbone: str, train: Maps, seed: int, lr: float, protected: bool, **settings: Any) -> pd.DataFrame:
@@ -159,11 +159,11 @@ def first_steps(backbone: str, train: Maps, seed: int, lr: float, protected: boo
     for step, batch in zip(range(STEPS), batches, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = lr * (lr_factor(step, EPOCHS * each, WARM_UP) if protected else 1.0)
-        said = net(train.maps[batch].float(), train.sex[batch])
-        off = (said.detach() - train.months[batch]).abs().mean().item()
-        rows.append({"step": step + 1, "mae": off, "wall": at_the_wall(said.detach().numpy()).mean()})
+        predicted = net(train.maps[batch].float(), train.sex[batch])
+        error = (predicted.detach() - train.months[batch]).abs().mean().item()
+        rows.append({"step": step + 1, "mae": error, "wall": at_the_wall(predicted.detach().numpy()).mean()})
         optimizer.zero_grad()
-        age_loss(said, train.months[batch], "smoothl1").backward()
+        age_loss(predicted, train.months[batch], "smoothl1").backward()
         if protected:
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimizer.step()
@@ -183,15 +183,15 @@ def draw_hot_starts(runs: pd.DataFrame, guess: float) -> Picture:
     """`hot_starts`, a panel for each start: a thin line for each seed, a thick one for their median. `guess` is the MAE
     (months) of whoever always says the mean."""
     figure, axes = new_figure(9, 3.8, 1, len(STARTS), sharey=True)
-    told = []
+    parts = []
     for ax, (start, title) in zip(axes, STARTS.items(), strict=True):
         for head, (colour, line, _) in LOOK.items():
             table = runs[(runs["start"] == start) & (runs["head"] == head)].pivot_table("mae", "step", "seed")
             ax.semilogy(table, color=colour, linewidth=0.6, alpha=0.5)
             middle = table.median(axis=1)
             ax.semilogy(middle, color=colour, linestyle=line, linewidth=2.5, label=f"{head}, median of the seeds")
-            told.append(f"{title}, {head}: " + ", ".join(f"step {step} {middle[step]:.0f}" for step in (1, 10, STEPS))
-                        + f", the worst of all {np.nanmax(table):.0f}")
+            parts.append(f"{title}, {head}: " + ", ".join(f"step {step} {middle[step]:.0f}" for step in (1, 10, STEPS))
+                         + f", the worst of all {np.nanmax(table):.0f}")
         ax.axhline(guess, color=MUTED, linestyle=":", label="always the mean")
         ax.set(title=title, xlabel="step", xlim=(1, STEPS))
         ax.yaxis.set_major_formatter(lambda months, _: f"{months:,.0f}")
@@ -199,7 +199,7 @@ def draw_hot_starts(runs: pd.DataFrame, guess: float) -> Picture:
     axes[0].set_ylabel("MAE of the batch (months)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return Picture(figure, f"""Mean absolute error of the batch in months, on a logarithmic axis, over the first {STEPS}
-        steps at {HOT:g} times the usual learning rate, a thin line for each seed. Medians: {'; '.join(told)}. A dotted
+        steps at {HOT:g} times the usual learning rate, a thin line for each seed. Medians: {'; '.join(parts)}. A dotted
         line at {guess:.0f} months: always the mean.""")
 
 
@@ -239,16 +239,16 @@ def by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> pd.DataFrame:
     """By part of the scale (PARTS, of the label): `n`, MAE and lean (mean signed error) of both arms, the difference in
     MAE (first minus second) with its 95 % interval over films and seeds, and the verdict. `errors`: (seeds, films).
     Fewer than SMALLEST_GROUP films do not speak; the table may be empty."""
-    (a, off_a), (b, off_b) = errors.items()
+    (a, errors_a), (b, errors_b) = errors.items()
     rows = {}
     for part, (low, high) in PARTS.items():
-        mine = np.flatnonzero((months >= low) & (months < high))
-        if len(mine) < SMALLEST_GROUP:
+        inside = np.flatnonzero((months >= low) & (months < high))
+        if len(inside) < SMALLEST_GROUP:
             continue
-        apart = paired_over_seeds(np.abs(off_a[:, mine]), np.abs(off_b[:, mine]))
-        rows[part] = {"n": len(mine), f"MAE of {a}": np.abs(off_a[:, mine]).mean(),
-                      f"MAE of {b}": np.abs(off_b[:, mine]).mean(), f"lean of {a}": off_a[:, mine].mean(),
-                      f"lean of {b}": off_b[:, mine].mean(), "difference": apart.value, "low": apart.low,
+        apart = paired_over_seeds(np.abs(errors_a[:, inside]), np.abs(errors_b[:, inside]))
+        rows[part] = {"n": len(inside), f"MAE of {a}": np.abs(errors_a[:, inside]).mean(),
+                      f"MAE of {b}": np.abs(errors_b[:, inside]).mean(), f"lean of {a}": errors_a[:, inside].mean(),
+                      f"lean of {b}": errors_b[:, inside].mean(), "difference": apart.value, "low": apart.low,
                       "high": apart.high, "verdict": verdict(apart, a, b)}
     columns = ["n", *(f"{what} of {arm}" for what in ("MAE", "lean") for arm in errors), "difference", "low", "high",
                "verdict"]
@@ -258,18 +258,18 @@ def by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> pd.DataFrame:
 def draw_by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> Picture:
     """`by_part`: left the MAE of both arms with its interval over films and seeds, right their difference."""
     table = by_part(errors, months)
-    where, told = np.arange(len(table)), []
+    where, described = np.arange(len(table)), []
     figure, (left, right) = new_figure(9, 3.6, 1, 2)
     if table.empty:
         none = f"No part of the scale has {SMALLEST_GROUP} films: too few to speak."
         figure.suptitle(none)
         return Picture(figure, none)
-    for (arm, off), (colour, _, marker), shift in zip(errors.items(), LOOK.values(), (-0.1, 0.1), strict=True):
-        found = [paired_over_seeds(np.abs(off[:, (months >= low) & (months < high)]), np.zeros(1))
+    for (arm, arm_errors), (colour, _, marker), shift in zip(errors.items(), LOOK.values(), (-0.1, 0.1), strict=True):
+        found = [paired_over_seeds(np.abs(arm_errors[:, (months >= low) & (months < high)]), np.zeros(1))
                  for low, high in (PARTS[part] for part in table.index)]
         ends = np.array([[mae.value - mae.low, mae.high - mae.value] for mae in found]).T
         left.errorbar(where + shift, [mae.value for mae in found], ends, fmt=marker, color=colour, capsize=4, label=arm)
-        told += [f"{arm} {part} {mae.value:.1f}" for part, mae in zip(table.index, found, strict=True)]
+        described += [f"{arm} {part} {mae.value:.1f}" for part, mae in zip(table.index, found, strict=True)]
     right.errorbar(where, table["difference"], [table["difference"] - table["low"], table["high"]
                                                 - table["difference"]], fmt="D", color="black", capsize=4)
     right.axhline(0, color=MUTED, linewidth=0.8)
@@ -284,4 +284,4 @@ def draw_by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> Picture:
     apart = "; ".join(f"{part} {row.difference:+.2f} [{row.low:.2f}, {row.high:.2f}], n {row.n}"
                       for part, row in zip(table.index, table.itertuples(), strict=True))
     return Picture(figure, f"""Left, mean absolute error in months by part of the scale, with 95 % interval:
-        {'; '.join(told)}. Right, the paired difference, {a} minus {b}: {apart}.""")
+        {'; '.join(described)}. Right, the paired difference, {a} minus {b}: {apart}.""")

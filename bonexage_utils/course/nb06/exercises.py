@@ -231,7 +231,7 @@ def clinic_labels(course: Course) -> dict[str, np.ndarray]:
 def draw_clinics(course: Course) -> Picture:
     """The labels of four clinics under the slope of the bounded head."""
     figure, axes = new_figure(9.5, 2.9, 1, len(CLINICS), sharey=True)
-    ages, told = np.arange(0, MAX_AGE + 1), []
+    ages, parts = np.arange(0, MAX_AGE + 1), []
     for ax, (name, months) in zip(axes, clinic_labels(course).items(), strict=True):
         counts, edges = np.histogram(months, np.arange(0, MAX_AGE + 1, 12))
         ax.bar(edges[:-1], 50 * counts / max(counts.max(), 1), 11, align="edge", color=MUTED, alpha=0.5)
@@ -239,12 +239,12 @@ def draw_clinics(course: Course) -> Picture:
         ax.set(title=f"{name}: {CLINICS[name][0]}", xlabel="age (months)", xticks=range(0, 241, 60), ylim=(0, 65))
         if len(months):
             low, middle, high = np.percentile(months, [5, 50, 95])
-            told.append(f"{name}, {CLINICS[name][0]}: labels mostly from {low:.0f} to {high:.0f} months, half of them "
-                        f"below {middle:.0f}")
+            parts.append(f"{name}, {CLINICS[name][0]}: labels mostly from {low:.0f} to {high:.0f} months, half of them "
+                         f"below {middle:.0f}")
     axes[0].set_ylabel("one step (months)")
     return Picture(figure, f"""Four clinics, each with a grey histogram of its children's labels under the same blue
         arch, the months that one step of the score is worth: 0 at 0 and 240 months, 60 at 120.
-        {'; '.join(told)}.""")
+        {'; '.join(parts)}.""")
 
 
 def _clinic(course: Course) -> Exercise:
@@ -256,10 +256,10 @@ def _clinic(course: Course) -> Exercise:
     listed = ", ".join(f"{name} {steps[name]:.0f}" for name in order)
 
     def says(name: str) -> str:
-        who = CLINICS[name][0]
+        group = CLINICS[name][0]
         if name == truth:
             return (f"{steps[name]:.0f} months per step on average, against {steps[order[-1]]:.0f} in {order[-1]}. The "
-                    f"{who} stand nearest to a wall. For them the head creeps in training; and a tremor of the score "
+                    f"{group} stand nearest to a wall. For them the head creeps in training; and a tremor of the score "
                     "moves their answers least, too.")
         if name == order[-1]:
             return (f"There the arch is at its highest: {steps[name]:.0f} months per step. The bounded head is quick "
@@ -273,7 +273,7 @@ def _clinic(course: Course) -> Exercise:
     return Exercise(
         question="In which clinic does one step of the score move the bounded head's answers least, on average? 'A', "
                  "'B', 'C' or 'D'.",
-        judge=choice({name: says(name) for name in CLINICS}, truth, {who: name for name, (who, *_) in CLINICS.items()}),
+        judge=choice({name: says(name) for name in CLINICS}, truth, {CLINICS[name][0]: name for name in CLINICS}),
         hints=("Read the height of the arch above the tall bars.",
                "B and C are both near an end. From the tallest bars to the nearer wall, 0 or 240: which way is "
                "shorter?"),

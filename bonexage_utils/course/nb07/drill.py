@@ -50,7 +50,7 @@ def read_log(out: Path) -> pd.DataFrame:
     return pd.read_csv(path) if path.is_file() else pd.DataFrame({"epoch": [], "seconds": []})
 
 
-def _said(out: Path) -> str:
+def _last_line(out: Path) -> str:
     lines = out.with_suffix(".txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 
@@ -58,7 +58,7 @@ def _said(out: Path) -> str:
 def wait(process: subprocess.Popen, out: Path) -> pd.DataFrame:
     """Wait for its end; its log. Raises BoneXageError with its last words if it failed."""
     if process.wait():
-        raise BoneXageError(f"the training ended with {process.returncode}: {_said(out)}")
+        raise BoneXageError(f"the training ended with {process.returncode}: {_last_line(out)}")
     return read_log(out)
 
 
@@ -73,7 +73,7 @@ def kill_within(process: subprocess.Popen, out: Path, after: int, within: float 
     if len(log):
         time.sleep(within * log["seconds"].iloc[-1])
     if process.poll() is not None:
-        raise BoneXageError(f"the training ended before it could be killed: {_said(out)}")
+        raise BoneXageError(f"the training ended before it could be killed: {_last_line(out)}")
     process.kill()
     process.wait()
     log = read_log(out)

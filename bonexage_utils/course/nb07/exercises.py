@@ -203,7 +203,7 @@ def gain_by_halving(run: dict[str, float]) -> float:
 def draw_four_profiles() -> Picture:
     """Two steps of each of RUNS, made up, along the time."""
     figure, axes = new_figure(9.5, 4.6, 2, 2, sharex=True)
-    told = []
+    described = []
     for ax, (name, run) in zip(axes.flat, RUNS.items(), strict=True):
         rows, now = [], 0.0
         for _ in range(2):
@@ -212,11 +212,11 @@ def draw_four_profiles() -> Picture:
                 now += run[part]
         draw_timeline(ax, pd.DataFrame(rows, columns=["part", "start", "end"]))
         ax.set(title=name)
-        told.append(f"{name}: " + ", ".join(f"{part} {run[part]} ms" for part in PARTS))
+        described.append(f"{name}: " + ", ".join(f"{part} {run[part]} ms" for part in PARTS))
     for ax in axes[1]:
         ax.set_xlabel("time (ms)")
     return Picture(figure, f"""Four made-up profiles of two training steps each, the parts as bars along the time. One
-        step of {'; of '.join(told)}.""")
+        step of {'; of '.join(described)}.""")
 
 
 def _profile() -> Exercise:

@@ -125,10 +125,11 @@ def draw_scales(table: pd.DataFrame) -> Picture:
     ax.set_xticklabels([power_text(2, power) for power in powers])
     ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    told = "; ".join(f"2^{np.log2(row.scale):.0f}: {row.lost:.1%} lost, {row.infinite:.2%} spoiled"
-                     for row in table.itertuples())
+    described = "; ".join(f"2^{np.log2(row.scale):.0f}: {row.lost:.1%} lost, {row.infinite:.2%} spoiled"
+                          for row in table.itertuples())
     return Picture(figure, f"""The share of gradients that float16 loses, and the share that it spoils, against the
-        factor that the loss is multiplied by; shaded where one is spoiled, so that the step is skipped. {told}.""")
+        factor that the loss is multiplied by; shaded where one is spoiled, so that the step is skipped.
+        {described}.""")
 
 
 def draw_scale_history(scales: list[float], skipped: list[bool]) -> Picture:
@@ -165,7 +166,7 @@ def draw_step_memory(steps: dict[str, dict[str, float]], card_gb: float = 16.0) 
     """Bars of what fills the memory, one for each of `steps` (name to `step_megabytes`), beside a card of so many
     GB."""
     figure, ax = new_figure(8, 1.3 + 0.55 * len(steps))
-    told = []
+    described = []
     for row, (name, parts) in enumerate(steps.items()):
         start = 0.0
         for part, megabytes in parts.items():
@@ -174,12 +175,12 @@ def draw_step_memory(steps: dict[str, dict[str, float]], card_gb: float = 16.0) 
             start += megabytes / 1e3
         ax.text(start + 0.1, -row, f"{start:.1f} GB", va="center", fontsize=9)
         kept = parts["kept for backward"] / 1e3
-        told.append(f"{name}: {start:.1f} GB, of which {kept:.1f} are kept for the backward pass")
+        described.append(f"{name}: {start:.1f} GB, of which {kept:.1f} are kept for the backward pass")
     ax.axvline(card_gb, color=ACCENT, linestyle="--")
     ax.text(card_gb - 0.15, 0.55, f"{card_gb:g} GB", color=ACCENT, ha="right", fontsize=9)
     ax.set(yticks=range(0, -len(steps), -1), xlabel="GB, computed", xlim=(0, 1.08 * card_gb),
            ylim=(0.9 - len(steps) - 0.4, 0.9))
     ax.set_yticklabels(steps)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
-    return Picture(figure, f"""What a training step keeps in memory, computed: {'; '.join(told)}. A dashed line at
+    return Picture(figure, f"""What a training step keeps in memory, computed: {'; '.join(described)}. A dashed line at
         {card_gb:g} GB.""")

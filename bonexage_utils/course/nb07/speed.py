@@ -160,7 +160,7 @@ def draw_race(times: pd.DataFrame) -> Picture:
     """Every step as a point and the median as a bar's end, on a logarithmic axis; beside it the memory."""
     found = time_table(times)
     figure, (left, right) = new_figure(9, 0.9 + 0.42 * len(found), 1, 2, sharey=True, width_ratios=(3, 2))
-    told = []
+    described = []
     for row, arm in enumerate(found.index):
         colour, marker = PRECISION_LOOK[arm[0]]
         part = times[(times["precision"] == arm[0]) & (times["layout"] == arm[1])]
@@ -169,7 +169,7 @@ def draw_race(times: pd.DataFrame) -> Picture:
         left.plot([milliseconds] * 2, [-row - 0.3, -row + 0.3], color=colour, linewidth=3)
         right.barh(-row, megabytes, color=colour, height=0.6)
         right.text(megabytes, -row, f" {megabytes:.1f}", va="center", fontsize=9)
-        told.append(f"{arm[0]} {arm[1]} {milliseconds:.0f} ms, {megabytes:.1f} MB")
+        described.append(f"{arm[0]} {arm[1]} {milliseconds:.0f} ms, {megabytes:.1f} MB")
     left.set(xscale="log", xlabel="one step (ms)", yticks=range(0, -len(found), -1), title="Time")
     low, high = (1000 * edge for edge in (times["seconds"].min(), times["seconds"].max()))
     left.set_xticks([tick for tick in TICKS if low / 2 < tick < 2 * high])
@@ -178,7 +178,7 @@ def draw_race(times: pd.DataFrame) -> Picture:
     left.set_yticklabels([f"{precision}, {layout}" for precision, layout in found.index])
     right.set(xlabel="MB beside the network", title="Memory", xlim=(0, 1.2 * found["MB"].max()))
     return Picture(figure, f"""Left, the time of each training step in milliseconds, on a logarithmic axis, a point for
-        each and a bar at the median; right, the memory. {'; '.join(told)}.""")
+        each and a bar at the median; right, the memory. {'; '.join(described)}.""")
 
 
 # --- where the time goes ---
@@ -244,8 +244,8 @@ def part_shares(parts: pd.DataFrame) -> pd.Series:
 def draw_timeline(ax, parts: pd.DataFrame) -> None:
     """The parts of a profile as bars along the time, each on a line of its own."""
     for row, (name, colour) in enumerate(PARTS.items()):
-        mine = parts[parts["part"] == name]
-        ax.barh(np.full(len(mine), -row), mine["end"] - mine["start"], left=mine["start"], height=0.7, color=colour)
+        spans = parts[parts["part"] == name]
+        ax.barh(np.full(len(spans), -row), spans["end"] - spans["start"], left=spans["start"], height=0.7, color=colour)
     ax.set(yticks=range(0, -len(PARTS), -1), xlim=(0, None), ylim=(0.6 - len(PARTS), 0.6))
     ax.set_yticklabels(PARTS)
 
@@ -260,6 +260,6 @@ def draw_profile(parts: pd.DataFrame, operators: pd.DataFrame, most: int = 6) ->
     right.set(yticks=range(0, -len(top), -1), xlabel="time of its own (ms)", title="The operators that took most")
     right.set_yticklabels([name.removeprefix("aten::")[:34] for name in top["operator"]], fontsize=9)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in part_shares(parts).items())
-    told = ", ".join(f"{row.operator} {row.ms:.0f} ms" for row in top.itertuples())
+    described = ", ".join(f"{row.operator} {row.ms:.0f} ms" for row in top.itertuples())
     return Picture(figure, f"""Left, the parts of several training steps along the time: {shares} of it. Right, the
-        operators that took most time of their own: {told}.""")
+        operators that took most time of their own: {described}.""")

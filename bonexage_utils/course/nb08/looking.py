@@ -41,7 +41,7 @@ def draw_scores(tables: dict[str, pd.DataFrame]) -> Picture:
     """Mean enrichment of the deciding centres and of each control, with 95 % interval: a panel for each of `tables`
     (method to a table of `evidence.score_on_bones`). At the dashed line attribution is spread evenly."""
     figure, axes = new_figure(1.6 + 3.4 * len(tables), 2.6, 1, len(tables), squeeze=False, sharey=True, sharex=True)
-    told = []
+    parts = []
     for ax, (method, table) in zip(axes[0], tables.items(), strict=True):
         means = {column: bootstrap_mean(table[column].to_numpy()) for column in SCORES}
         for place, (column, mean) in enumerate(means.items()):
@@ -51,11 +51,11 @@ def draw_scores(tables: dict[str, pd.DataFrame]) -> Picture:
         ax.set(title=method.replace("_", " "), yticks=range(len(SCORES)), ylim=(len(SCORES) - 0.5, -0.5),
                xlabel="times its share of the area")
         ax.set_yticklabels(list(SCORES.values()))
-        told.append(f"{method.replace('_', ' ')}: " + ", ".join(
+        parts.append(f"{method.replace('_', ' ')}: " + ", ".join(
             f"{SCORES[column]} {mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]" for column, mean in means.items()))
     axes[0, 0].set_xlim(0, None)
     return Picture(figure, f"""How many times its share of the area a region gets of the attribution, mean over
-        {len(next(iter(tables.values())))} hands with 95 % interval; an even map gives 1. {'; '.join(told)}.""")
+        {len(next(iter(tables.values())))} hands with 95 % interval; an even map gives 1. {'; '.join(parts)}.""")
 
 
 # --- two poolings ---
@@ -70,9 +70,9 @@ def looks_at_centres(predictor: Predictor, folder: Path, truth: pd.DataFrame) ->
         centres = centre_region(masks, CENTRES, row["mm_per_px"], size)
         bones = np.any([mask for name, mask in masks.items() if name.startswith("bone_")], axis=0)
         regions = {"centres": centres, "decide": decide, "shafts": letterbox_mask(bones, size) & ~centres}
-        told = attribute(predictor, film, row["sex"])
-        shares = {name: share_inside(told.map, region) for name, region in regions.items()}
-        rows.append({"id": row["id"], "off": abs(told.prediction - row["bone_age_months"]), **shares,
+        attribution = attribute(predictor, film, row["sex"])
+        shares = {name: share_inside(attribution.map, region) for name, region in regions.items()}
+        rows.append({"id": row["id"], "off": abs(attribution.prediction - row["bone_age_months"]), **shares,
                      **{f"area_{name}": region.mean() for name, region in regions.items()}})
     return pd.DataFrame(rows)
 
@@ -89,10 +89,10 @@ def draw_looks_by_hand(looks: pd.DataFrame) -> Picture:
     hundred, a point for each hand (mean of the seeds), in order of size; a panel for each kind of training."""
     kinds = list(dict.fromkeys(looks["network"]))
     figure, axes = new_figure(2.4 + 3.4 * max(len(kinds), 1), 3.2, 1, max(len(kinds), 1), squeeze=False, sharey=True)
-    told = []
+    parts = []
     for ax, kind in zip(axes[0], kinds, strict=False):
-        mine = looks[looks["network"] == kind].pivot_table("shares", "seed", "pooling", aggfunc="first").dropna()
-        gem, average = (np.stack([np.array(text.split(), float) for text in mine[pooling]])
+        group = looks[looks["network"] == kind].pivot_table("shares", "seed", "pooling", aggfunc="first").dropna()
+        gem, average = (np.stack([np.array(text.split(), float) for text in group[pooling]])
                         for pooling in ("GeM", "average"))
         apart = np.sort(100 * (gem - average).mean(0))
         ax.plot(np.arange(1, len(apart) + 1), apart, "o", color=BOYS, markersize=4)
@@ -100,8 +100,8 @@ def draw_looks_by_hand(looks: pd.DataFrame) -> Picture:
         ax.axhline(apart.mean(), color=ACCENT, label=f"mean {apart.mean():+.2f}".replace("-", "−"))
         ax.set(xlabel="hands, in order", title=kind)
         ax.legend()
-        told.append(f"{kind}, {len(mine)} seeds: {int((apart > 0).sum())} of {len(apart)} hands lie above zero, from "
-                    f"{apart[0]:+.1f} to {apart[-1]:+.1f}, mean {apart.mean():+.2f}")
+        parts.append(f"{kind}, {len(group)} seeds: {int((apart > 0).sum())} of {len(apart)} hands lie above zero, from "
+                     f"{apart[0]:+.1f} to {apart[-1]:+.1f}, mean {apart.mean():+.2f}")
     axes[0, 0].set(ylabel="GeM − average (points of 100)")
     return Picture(figure, f"""The share of attribution that falls on the ossification centres, GeM minus average
-        pooling, hand by hand. {'; '.join(told) or NOT_YET.capitalize()}.""")
+        pooling, hand by hand. {'; '.join(parts) or NOT_YET.capitalize()}.""")

@@ -86,11 +86,11 @@ def draw_coverage(table: pd.DataFrame, wanted: float) -> Picture:
            xlim=(min(0.7, table["low"].min() - 0.03), 1))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.legend(loc="upper left", bbox_to_anchor=(0, 1.16), borderaxespad=0, ncols=2)
-    told = "; ".join(f"{name} {row.inside:.0%} [{row.low:.0%}, {row.high:.0%}], luck {row['luck from']:.0%} to "
-                     f"{row['luck to']:.0%}" for name, row in table.iterrows())
+    described = "; ".join(f"{name} {row.inside:.0%} [{row.low:.0%}, {row.high:.0%}], luck {row['luck from']:.0%} to "
+                          f"{row['luck to']:.0%}" for name, row in table.iterrows())
     return Picture(figure, f"""Share of labels inside their interval, with 95 % intervals; a dashed line at
         {wanted:.0%}, which was promised, and a grey band where luck alone may put the share if the promise is kept.
-        {told}.""")
+        {described}.""")
 
 
 def chance_range(n: int, coverage: float) -> tuple[float, float]:
@@ -117,18 +117,18 @@ def _ranks(n: int, coverage: float) -> tuple[int, int]:
 
 def draw_rank(errors: np.ndarray, coverage: float) -> Picture:
     """|errors| (n,), months, in order of size, and the one that becomes the half-width."""
-    off, half = np.sort(np.abs(errors)), half_width(errors, coverage)
-    rank = math.ceil(round((len(off) + 1) * coverage, 9))
+    sizes, half = np.sort(np.abs(errors)), half_width(errors, coverage)
+    rank = math.ceil(round((len(sizes) + 1) * coverage, 9))
     figure, ax = new_figure(6.8, 3.4)
-    place = np.arange(1, len(off) + 1)
-    ax.bar(place, off, 1.0, color=np.where(place <= rank, BOYS, MUTED))
+    place = np.arange(1, len(sizes) + 1)
+    ax.bar(place, sizes, 1.0, color=np.where(place <= rank, BOYS, MUTED))
     ax.plot([0, rank], [half, half], color=ACCENT, linestyle="--")
-    ax.annotate(f"number {rank} of {len(off)}: {half:.1f} months", (rank, half), (-8, 8), ha="right",
+    ax.annotate(f"number {rank} of {len(sizes)}: {half:.1f} months", (rank, half), (-8, 8), ha="right",
                 textcoords="offset points", color=ACCENT)
-    ax.set(xlabel="calibration films, by the size of their error", ylabel="|error| (months)", xlim=(0, len(off) + 1))
-    return Picture(figure, f"""The absolute errors of {len(off)} calibration films as bars, from the smallest to the
-        largest, {off[-1]:.1f} months. Number {rank} is {half:.1f} months long; a dashed line marks it. The bars beyond
-        it are grey.""")
+    ax.set(xlabel="calibration films, by the size of their error", ylabel="|error| (months)", xlim=(0, len(sizes) + 1))
+    return Picture(figure, f"""The absolute errors of {len(sizes)} calibration films as bars, from the smallest to the
+        largest, {sizes[-1]:.1f} months. Number {rank} is {half:.1f} months long; a dashed line marks it. The bars
+        beyond it are grey.""")
 
 
 def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, ...], wanted: float,
@@ -147,12 +147,12 @@ def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, .
     rows = []
     for epochs in tqdm(lengths, desc="learning by heart", leave=False):
         head = fit_head(BACKBONE, maps["train"], course.seed, epochs, pooling="avg")
-        off = {name: np.abs(head_errors(head, part)) for name, part in maps.items()}
+        errors = {name: np.abs(head_errors(head, part)) for name, part in maps.items()}
         for name, learned in (("calibration films", "calibration"), ("its own films", "train")):
-            half = half_width(off[learned], wanted)
-            found = share(off["selection"] <= half)
-            rows.append({"epochs": epochs, "calibrated on": name, "MAE of these": off[learned].mean(),
-                         "MAE, selection films": off["selection"].mean(), "half_width": half, "inside": found.value,
+            half = half_width(errors[learned], wanted)
+            found = share(errors["selection"] <= half)
+            rows.append({"epochs": epochs, "calibrated on": name, "MAE of these": errors[learned].mean(),
+                         "MAE, selection films": errors["selection"].mean(), "half_width": half, "inside": found.value,
                          "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
 
@@ -160,14 +160,14 @@ def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, .
 def draw_by_heart(table: pd.DataFrame, wanted: float) -> Picture:
     """`by_heart`: the share of new labels inside against the epochs, for both calibrations."""
     figure, ax = new_figure(6.8, 3.8)
-    told = []
+    described = []
     for (name, part), colour, marker, shift in zip(table.groupby("calibrated on"), (BOYS, ACCENT), "os", (0.98, 1.02),
                                                    strict=True):  # a little apart, or one hides the other
         bars = [part["inside"] - part["low"], part["high"] - part["inside"]]
         ax.errorbar(shift * part["epochs"], part["inside"], bars, fmt=f"{marker}-", color=colour, capsize=3,
                     label=f"calibrated on {name}")
-        told.append(f"on {name}: " + ", ".join(f"{row.inside:.0%} after {row.epochs} epochs"
-                                               for row in part.itertuples()))
+        described.append(f"on {name}: " + ", ".join(f"{row.inside:.0%} after {row.epochs} epochs"
+                                                    for row in part.itertuples()))
     ax.axhline(wanted, color=MUTED, linestyle="--", label=f"promised: {wanted:.0%}")
     ax.set(xlabel="epochs of learning the same few films", ylabel="share of new labels inside", xscale="log",
            ylim=(0, 1.02), xticks=sorted(set(table["epochs"])))
@@ -176,7 +176,7 @@ def draw_by_heart(table: pd.DataFrame, wanted: float) -> Picture:
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="lower left")
     return Picture(figure, f"""Share of new labels inside their intervals, with 95 % intervals, against how long a head
-        has learned the same films; a dashed line at {wanted:.0%}. Calibrated {'; '.join(told)}.""")
+        has learned the same films; a dashed line at {wanted:.0%}. Calibrated {'; '.join(described)}.""")
 
 
 def under_stress(stressed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
@@ -200,7 +200,7 @@ def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
     table = table[table["perturbation"] != "none"]
     names = list(dict.fromkeys(table["perturbation"]))
     figure, axes = new_figure(10.5, 5, 2, -(-len(names) // 2), sharey=True, squeeze=False)
-    told = []
+    described = []
     for ax, name in zip(axes.flat, names, strict=False):
         part = table[table["perturbation"] == name]
         where = np.arange(len(part))
@@ -217,7 +217,7 @@ def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
         ax.tick_params(axis="x", labelsize=8)
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         worst = part.loc[part["inside"].idxmin()]
-        told.append(f"{name} {worst['inside']:.0%} at {worst['strength']:g}")
+        described.append(f"{name} {worst['inside']:.0%} at {worst['strength']:g}")
     for ax in axes.flat[len(names):]:
         ax.axis("off")
     for ax in axes[:, 0]:
@@ -228,4 +228,4 @@ def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
     wide = f"{widths[0]} months throughout" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} months"
     return Picture(figure, f"""Share of labels inside intervals that promised {wanted:.0%} (dashed), against the
         strength of seven perturbations, {table['n'].max()} films each; of the films as they are {asis['inside']:.0%}
-        (dotted). The lowest share of each: {'; '.join(told)}. The mean width is {wide}.""")
+        (dotted). The lowest share of each: {'; '.join(described)}. The mean width is {wide}.""")
