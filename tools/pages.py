@@ -56,7 +56,7 @@ STARTS_AT, UNWRITTEN = 9 * 60, 60  # o'clock in minutes; minutes planned for a n
 
 @dataclass(frozen=True)
 class Head:
-    """What a notebook's first cell says of it. `minutes` are its author's estimate, with the exercises."""
+    """The facts in a notebook's first cell. `minutes` are its author's estimate, with the exercises."""
 
     number: str
     file: str
@@ -187,7 +187,7 @@ def _measured(row: dict | None) -> str:
 
 
 def _verdict(found: dict[str, dict | None]) -> str:
-    """What both rows allow to say."""
+    """The verdict of both rows."""
     verdicts = {films: row["verdict"] for films, row in found.items() if row is not None}
     if len(set(verdicts.values())) == 1 and len(verdicts) == len(found):
         return next(iter(verdicts.values()))
@@ -196,7 +196,7 @@ def _verdict(found: dict[str, dict | None]) -> str:
 
 
 def _precision(folder: Path) -> dict[str, list[str]]:
-    """By kind of device, what precision.csv says of 16 bits: measured on the phantom, real films, verdict."""
+    """By kind of device, the rows of precision.csv on 16 bits: measured on the phantom, real films, verdict."""
     known, found = read_runs("precision", folder), {}
     known = known[known["arm"].str.endswith(", channels-last")]
     for device, name in DEVICES.items():

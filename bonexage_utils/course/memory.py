@@ -1,7 +1,7 @@
-"""What a training run must hold and do, computed and not guessed: bytes of one step, and operations of a whole run.
+"""The memory and the operations of training, computed and not guessed: bytes of a step, operations for a film.
 
-Weights and all that comes in copies of them are counted. What a step keeps for its way back is asked of autograd
-itself, on one small film and on two, and grows with films and pixels. Sizes are in bytes, a GB is 10⁹ of them.
+Weights, gradients and the optimizer's copies are counted. What a step keeps for the backward pass is measured with
+autograd hooks on one small film and on two, and grows with films and pixels. Sizes are in bytes, a GB is 10⁹ of them.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ NAMES = {"fp32": "all in float32", "bf16": "with bfloat16 autocast"}
 
 
 def kept_bytes(net: nn.Module, *inputs: Tensor, precision: str = "fp32") -> int:
-    """Bytes that autograd keeps from one forward call for the way back, the network's own weights left out.
+    """Bytes that autograd keeps from one forward call for the backward pass, without the network's own weights.
 
     `precision` is "fp32", or "bf16" or "fp16" under autocast.
     """
@@ -65,7 +65,7 @@ class Law:
 
     @property
     def copies(self) -> float:
-        """Bytes of the weights, and of what there is once for each of them."""
+        """Bytes of the weights and of their copies (COPIES)."""
         return sum(COPIES.values()) * self.parameters
 
     def step(self, films: int, side: Any) -> Any:
@@ -86,7 +86,7 @@ def memory_law(net: BoneAgeNet, precision: str, side: int = PROBE) -> Law:
 
 
 def operations_per_film(net: BoneAgeNet, side: int, probe: int = PROBE) -> float:
-    """Additions and multiplications to train on one film of (side, side) px once: there and back."""
+    """Additions and multiplications to train on one film of (side, side) px once: forward and backward."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         net.eval()(torch.rand(1, 1, probe, probe), torch.zeros(1, dtype=torch.long))
     return THERE_AND_BACK * counter.get_total_flops() * (side / probe) ** 2

@@ -740,9 +740,9 @@ print(f"absolute errors of the two, film by film, correlation {np.corrcoef(abs(w
 # row: the difference, film by film.
 
 # %%
-from bonexage_utils.course.nb08.readers import draw_comparisons
+from bonexage_utils.course.nb08.readers import draw_three_comparisons
 
-draw_comparisons()
+draw_three_comparisons()
 
 # %% [markdown]
 # In which may you say that Y is better: `"1"`, `"2"`, `"3"` or `"none"`?

@@ -266,7 +266,7 @@ pd.DataFrame({"operations": whole.map("{:.1e}".format), "minutes, at least, on a
 # comparisons. The numbers are invented:
 
 # %%
-exercises.draw_comparisons()
+exercises.draw_four_comparisons()
 
 # %% [markdown]
 # Vertical axis: the MAE, the same films in all panels; each point is a seed. Under each name stand the hours it was

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bonexage_utils.cohort import Cohort
+from bonexage_utils.course.bones import film_and_region, hands_with_masks
 from bonexage_utils.course.nb08 import looking, readers, residuals, trap
 from bonexage_utils.course.records import read_runs
 from bonexage_utils.decoding import read_gray
@@ -147,9 +148,9 @@ def test_the_verdict_follows_the_interval(low: float, high: float, words: str) -
 
 
 def test_hands_are_scored_where_their_centres_are(run: Path) -> None:
-    folder, truth = looking.hands_with_masks(3)
-    assert looking.hands_with_masks(3)[0] == folder
-    film, region = looking.film_and_region(folder, truth.iloc[0], 64)
+    folder, truth = hands_with_masks(3)
+    assert hands_with_masks(3)[0] == folder
+    film, region = film_and_region(folder, truth.iloc[0], 64)
     assert film.shape == region.shape == (64, 64)
     assert 0 < region.mean() < 0.3
     table = looking.looks_at_centres(Predictor(run / "model.safetensors"), folder, truth)
@@ -258,4 +259,4 @@ def test_only_the_first_comparison_shows_a_difference() -> None:
     assert apart["2"].value < 2 * apart["1"].value < 0 < apart["2"].high
     assert apart["3"].low < 0 < apart["3"].high
     assert abs(apart["3"].value) < 0.1
-    assert f"Y minus X {apart['1'].value:+.1f}" in readers.draw_comparisons().alt
+    assert f"Y minus X {apart['1'].value:+.1f}" in readers.draw_three_comparisons().alt

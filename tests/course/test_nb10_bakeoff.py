@@ -74,7 +74,7 @@ def test_a_bake_off_goes_on_where_it_was(scripts: ModuleType, phantom_folder: Pa
     assert first.groupby("matched").size().to_dict() == {"time": 8, "tuning": 12, "updates": 6}
     assert first[first["matched"] == "updates"].groupby("seed")["updates"].nunique().eq(1).all()
     claims = pd.read_csv(tmp_path / "claims.csv")
-    assert claims["claim"].tolist() == [*bakeoff.CLAIMS, *(claim + bakeoff.UPDATES for claim in bakeoff.CLAIMS)]
+    assert claims["claim"].tolist() == [*bakeoff.CLAIMS, *(f"{claim}, update for update" for claim in bakeoff.CLAIMS)]
     first[first["seed"] != 1].to_csv(tmp_path / "bakeoff.csv", index=False)  # as if stopped before the second seed
     capsys.readouterr()
     scripts.main()

@@ -151,9 +151,9 @@ def test_bars_go_before_the_word() -> None:
         def flush(self) -> None:
             events.append(f"{self.name} flushed")
 
-    told = field._Told(Stream("words"), Stream("bars"))
+    output = field._SplitOutput(Stream("words"), Stream("bars"))
     for text in ("\rbar", "\r   \r", "done\n"):
-        told.write(text)
+        output.write(text)
     assert events == ["bars bar", "bars ", "bars flushed", "words done"]
 
 

@@ -1,5 +1,6 @@
-"""What notebook 06 looks at: how far one step of the score moves a bounded age, how both heads begin when the learning
-rate is hot, and films from both ends of the scale. A score is what a head gives before the bound; ages are months."""
+"""The experiments of notebook 06: how far one step of the score moves a bounded age, the first steps of both heads at a
+very high learning rate, and films from both ends of the scale. A score is a head's output before the bound; ages are
+months."""
 
 from copy import copy
 from itertools import count
@@ -24,7 +25,7 @@ from bonexage_utils.statistics import SMALLEST_GROUP, paired_over_seeds, verdict
 from bonexage_utils.training import lr_factor
 
 MAX_AGE = 240.0
-NEAR_WALL = 1.0  # months: who is as near to 0 or MAX_AGE, or beyond, is at the wall
+NEAR_WALL = 1.0  # months: a prediction this near to 0 or MAX_AGE, or beyond, is "at the wall"
 HOT = 30.0  # times the usual learning rate; tools/benchmarks/claims.py uses the same
 STEPS, EPOCHS, WARM_UP = 50, 20, 0.05  # the first steps of a training of so many epochs
 STARTS = {"bare": "nothing to protect it", "protected": "with warm-up and clipping"}
@@ -45,12 +46,12 @@ def bounded(score: np.ndarray | float) -> np.ndarray:
 
 
 def score_of(age: float) -> float:
-    """The score at which `bounded` says `age`, 0 < age < MAX_AGE: its logit."""
+    """The score for which `bounded` gives `age`, 0 < age < MAX_AGE: its logit."""
     return float(np.log(age / (MAX_AGE - age)))
 
 
 def months_per_step(age: np.ndarray | float) -> np.ndarray:
-    """The slope of `bounded` where it says `age`: a (MAX_AGE − a) / MAX_AGE, months per unit of the score."""
+    """The slope of `bounded` where it gives `age`: a (MAX_AGE − a) / MAX_AGE, months per unit of the score."""
     age = np.asarray(age, float)
     return age * (MAX_AGE - age) / MAX_AGE
 
@@ -87,8 +88,8 @@ def is_guess(guess: object) -> bool:
 
 
 def draw_slopes(std: float, guess: object = ...) -> Picture:
-    """Months per step against the age said: the bounded head, the linear one (`std`, months, everywhere), and what the
-    learner guessed for 12 months."""
+    """Months per step against the predicted age: the bounded head, the linear one (`std`, months, everywhere), and the
+    learner's guess for 12 months."""
     ages = np.arange(0, MAX_AGE + 1)
     figure, ax = new_figure(6.5, 3.8)
     for (head, (colour, line, _)), slopes in zip(LOOK.items(), (months_per_step(ages), np.full(len(ages), std)),
@@ -141,7 +142,7 @@ def draw_outputs(std: float, score: float = -2.5) -> Picture:
 # --- the first steps ---
 
 def at_the_wall(predicted: np.ndarray) -> np.ndarray:
-    """Whether each answer (months) is within NEAR_WALL of 0 or MAX_AGE, or beyond."""
+    """Whether each prediction (months) is within NEAR_WALL of 0 or MAX_AGE, or beyond."""
     return (predicted < NEAR_WALL) | (predicted > MAX_AGE - NEAR_WALL)
 
 
@@ -181,7 +182,7 @@ def hot_starts(backbone: str, train: Maps, seeds: int, **settings: Any) -> pd.Da
 
 def draw_hot_starts(runs: pd.DataFrame, guess: float) -> Picture:
     """`hot_starts`, a panel for each start: a thin line for each seed, a thick one for their median. `guess` is the MAE
-    (months) of whoever always says the mean."""
+    (months) of always predicting the mean."""
     figure, axes = new_figure(9, 3.8, 1, len(STARTS), sharey=True)
     parts = []
     for ax, (start, title) in zip(axes, STARTS.items(), strict=True):
@@ -238,7 +239,7 @@ def inverted(films: FilmDataset) -> FilmDataset:
 def by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> pd.DataFrame:
     """By part of the scale (PARTS, of the label): `n`, MAE and lean (mean signed error) of both arms, the difference in
     MAE (first minus second) with its 95 % interval over films and seeds, and the verdict. `errors`: (seeds, films).
-    Fewer than SMALLEST_GROUP films do not speak; the table may be empty."""
+    Parts with fewer than SMALLEST_GROUP films are left out; the table may be empty."""
     (a, errors_a), (b, errors_b) = errors.items()
     rows = {}
     for part, (low, high) in PARTS.items():

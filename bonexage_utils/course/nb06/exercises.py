@@ -115,7 +115,7 @@ def _score() -> Exercise:
 
 
 def _ask(answer: Callable[[float], Any], months: float) -> float:
-    """What the learner's function makes of an age; NaN where it stops, or gives a complex number or none."""
+    """The learner's function of an age; NaN where it raises an error, or returns a complex number or none."""
     try:
         with np.errstate(all="ignore"):
             return float(answer(months))
@@ -201,7 +201,7 @@ def _slope() -> Exercise:
 # --- decisions ---
 
 def _clamp() -> Exercise:
-    """What `bounds.draw_outputs` shows."""
+    """A question about the figure of `bounds.draw_outputs`."""
     return Exercise(
         question="Which output cannot learn from this film: 'linear', 'clamped' or 'bounded'?",
         judge=choice({
@@ -223,7 +223,7 @@ def _clamp() -> Exercise:
 
 
 def clinic_labels(course: Course) -> dict[str, np.ndarray]:
-    """The labels (months) of each of CLINICS, out of the cohort's own."""
+    """The labels (months) of each of CLINICS, from those of the cohort."""
     months = course.cohort.table["months"].dropna().to_numpy()
     return {name: months[(months >= low) & (months < high)] for name, (_, low, high) in CLINICS.items()}
 

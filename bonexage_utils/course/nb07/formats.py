@@ -1,4 +1,4 @@
-"""What notebook 07 looks at first: numbers in 32 and 16 bits, what is kept of them, and where a network's lie."""
+"""Number formats (notebook 07): numbers in 32 and 16 bits, their rounding, and how large a network's numbers are."""
 
 import math
 from typing import Any
@@ -24,7 +24,7 @@ def power_text(base: int, exponent: float) -> str:
 
 
 def stored(value: float, kind: str) -> float:
-    """What is left of `value` in that format; infinity beyond its largest number."""
+    """`value` rounded to that format; infinity beyond its largest number."""
     return torch.tensor(value, dtype=torch.float64).to(FORMATS[kind]).item()
 
 
@@ -46,7 +46,7 @@ def gap(value: float, kind: str) -> float:
 
 
 def what_is_left(value: float, kind: str) -> str:
-    """In words how `value` fares in that format."""
+    """In words, `value` as rounded to that format, and the relative error."""
     kept = stored(value, kind)
     if math.isinf(kept):
         return "too large: infinity"
@@ -57,7 +57,7 @@ def what_is_left(value: float, kind: str) -> str:
 
 
 def draw_bits(numbers: tuple[float, ...] = TWIN_NUMBERS) -> Picture:
-    """Each number in the three formats, bit by bit, and what is left of it."""
+    """Each number in the three formats, bit by bit, and its rounded value."""
     figure, axes = new_figure(8.6, 0.55 + 1.1 * len(numbers), len(numbers), 1, squeeze=False)
     described = []
     for ax, value in zip(axes[:, 0], numbers, strict=True):

@@ -15,7 +15,7 @@ MOST_WANTED = "H100"  # what the course would like to have a row of
 
 
 def memory_verdict(ratio: float) -> str:
-    """The memory of a step is the same at every repeat: no interval, and only a tenth counts."""
+    """The verdict on a ratio of memory. It is the same in every repeat: no interval; below 10 % no difference."""
     return "leaner" if ratio < 0.9 else "more memory" if ratio > 1.1 else "much the same"
 
 
@@ -28,12 +28,12 @@ def _number(value: float, measure: str) -> str:
 
 
 def _measured(measure: str, device: str) -> str:
-    """On a processor the memory is no measurement: what autograd keeps is counted."""
+    """The name of a measure; on a processor the memory is not measured: the bytes that autograd keeps are counted."""
     return f"{measure} (kept, counted)" if measure == MEMORY and device == "cpu" else measure
 
 
 def precision_table(measured: pd.DataFrame, device: torch.device, folder: Path | None = None) -> pd.DataFrame:
-    """A row for each comparison: live ones out of `speed.time_table`, then the recorded ones, then what is missing."""
+    """A row for each comparison: live ones from `speed.time_table`, then the recorded ones, then what is missing."""
     live, rows = f"here, live ({DEVICES.get(device.type, device.type)})", []
     for arm, row in measured.iterrows():
         if arm != BASE:

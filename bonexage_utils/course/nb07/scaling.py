@@ -84,7 +84,7 @@ def sweep_scales(net: nn.Module, batch: Batch, scales: Iterable[float] = SCALES)
 
 
 def clip_in_order(parameters: list[nn.Parameter], scale: float, unscale_first: bool, limit: float = 5.0) -> None:
-    """Bring gradients that are `scale` times too long back to size and cut them at `limit`, in either order."""
+    """Divide gradients by `scale` and clip their norm at `limit`, in either order."""
     if unscale_first:
         torch._foreach_div_([p.grad for p in parameters], scale)
     nn.utils.clip_grad_norm_(parameters, limit)
@@ -93,7 +93,7 @@ def clip_in_order(parameters: list[nn.Parameter], scale: float, unscale_first: b
 
 
 def learn_in_order(net: nn.Module, batch: Batch, optimizer: str, unscale_first: bool, steps: int = 40) -> float:
-    """The MAE (months) on `batch` after so many steps on it in float32, from `net`, which is left as it is.
+    """The MAE (months) on `batch` after so many steps on it in float32, starting from `net`, which does not change.
 
     `optimizer`: "AdamW", or "SGD", plain gradient descent.
     """
@@ -154,7 +154,7 @@ def draw_scale_history(scales: list[float], skipped: list[bool]) -> Picture:
 def step_megabytes(backbone: str, size: int, films: int, precision: str) -> dict[str, float]:
     """MB that a training step needs, computed: the package's network on `films` films of (size, size) px.
 
-    What kernels need to work in, and what the allocator wastes, is not in it.
+    Scratch space of the kernels and what the allocator wastes are not included.
     """
     law = memory_law(BoneAgeNet(backbone), precision)
     parts = {part: copies * law.parameters for part, copies in COPIES.items()}

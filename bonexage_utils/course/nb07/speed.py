@@ -38,14 +38,14 @@ PREFIX = "part: "
 
 
 def wait_for(device: torch.device) -> None:
-    """A GPU works on its own, behind the program; before looking at a clock one has to wait for it."""
+    """Wait until the device is done: a GPU runs asynchronously, so a time taken without waiting is too short."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what libraries in C++ write on stderr past Python: the profiler greets, and misses a GPU."""
+    """Silence stderr also for C++ libraries: the profiler prints a start message, and a warning without a GPU."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
@@ -85,7 +85,7 @@ class Contender:
         return time.perf_counter() - started
 
     def megabytes(self) -> float:
-        """What a step needs beside the network: on a GPU the allocator's peak, on a processor what is kept."""
+        """MB of a step without the network: on a GPU the allocator's peak, on a processor what autograd keeps."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
             before = torch.cuda.memory_allocated(self.device)
@@ -123,7 +123,7 @@ def time_ratio(table: pd.DataFrame, arm: tuple[str, str], base: tuple[str, str] 
 
 
 def speed_verdict(ratio: Interval) -> str:
-    """What the interval of a ratio of seconds allows to say."""
+    """The verdict that the interval of a ratio of seconds supports."""
     if ratio.high < 1:
         return "faster"
     return "slower" if ratio.low > 1 else "no difference that these steps can show"
@@ -148,7 +148,7 @@ def time_table(table: pd.DataFrame, base: tuple[str, str] = BASE) -> pd.DataFram
 
 
 def quickest(table: pd.DataFrame) -> str:
-    """Out of `time_table`, the precision that is quickest for sure, or "no difference"."""
+    """From `time_table`, the precision that is significantly fastest, or "no difference"."""
     half = table[table.index.get_level_values(0) != BASE[0]]
     faster = half[half["verdict"] == "faster"]
     if len(faster):
@@ -185,7 +185,7 @@ def draw_race(times: pd.DataFrame) -> Picture:
 
 @contextmanager
 def part(name: str, device: torch.device) -> Iterator[None]:
-    """Marks a part of a step for the profiler; on a GPU waits at its end, or its work would be found in another."""
+    """Marks a part of a step for the profiler; waits for a GPU at its end, or the next part would count its work."""
     with record_function(PREFIX + name):
         yield
         wait_for(device)
@@ -193,7 +193,7 @@ def part(name: str, device: torch.device) -> Iterator[None]:
 
 def profile_steps(films: FilmDataset, preprocessing: Preprocessing, backbone: str, weights: str, batch_size: int,
                   device: torch.device, steps: int = 3, precision: str = "auto") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training steps under torch's profiler, after one that is not looked at.
+    """Training steps under torch's profiler, after one warm-up step without it.
 
     The parts (`part`, `start`, `end`, ms since the first), and the operators (`operator`, `ms` of its own, `calls`).
     """
@@ -251,7 +251,7 @@ def draw_timeline(ax, parts: pd.DataFrame) -> None:
 
 
 def draw_profile(parts: pd.DataFrame, operators: pd.DataFrame, most: int = 6) -> Picture:
-    """Left, what happened when; right, the operators that took most time of their own."""
+    """Left, the parts along the time; right, the operators with the most time of their own."""
     figure, (left, right) = new_figure(9.5, 3.2, 1, 2)
     draw_timeline(left, parts)
     left.set(xlabel="time (ms)", title="What happened when")

@@ -1,5 +1,5 @@
-"""Whether a network looks at bones: hands drawn with their masks, its attribution scored on them beside controls, and
-the recorded comparison of two poolings."""
+"""Whether a network's attribution lies on bones: scored on simulated hands with known masks, compared with controls,
+and the recorded comparison of two poolings."""
 
 from pathlib import Path
 
@@ -26,8 +26,9 @@ LOOKS_FILE = RUNS / "looks.csv"  # a row for each kind of training (`network`), 
 # --- against its controls ---
 
 def against_controls(table: pd.DataFrame) -> pd.DataFrame:
-    """Of a table of `evidence.score_on_bones`: for each control the mean of own minus it over films, with its 95 %
-    interval (`low`, `high`), whether the network scores `above` it, which takes an interval above zero, and `said`."""
+    """Of a table of `bones.score_on_bones`: for each control the mean over films of `own` minus it, with its 95 %
+    interval (`low`, `high`), whether the network scores `above` it (the whole interval above zero), and that in words
+    (`said`)."""
     rows = {}
     for control, name in list(SCORES.items())[1:]:
         apart = bootstrap_mean((table["own"] - table[control]).to_numpy())
@@ -39,7 +40,7 @@ def against_controls(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_scores(tables: dict[str, pd.DataFrame]) -> Picture:
     """Mean enrichment of the deciding centres and of each control, with 95 % interval: a panel for each of `tables`
-    (method to a table of `evidence.score_on_bones`). At the dashed line attribution is spread evenly."""
+    (method to a table of `bones.score_on_bones`). At the dashed line attribution is spread evenly."""
     figure, axes = new_figure(1.6 + 3.4 * len(tables), 2.6, 1, len(tables), squeeze=False, sharey=True, sharex=True)
     parts = []
     for ax, (method, table) in zip(axes[0], tables.items(), strict=True):
@@ -78,7 +79,7 @@ def looks_at_centres(predictor: Predictor, folder: Path, truth: pd.DataFrame) ->
 
 
 def looks_verdict(difference: Interval) -> str:
-    """In words what the interval of "GeM's share on centres minus the average's" allows to say, and no more."""
+    """The verdict that the interval of "GeM's share on centres minus the average's" supports."""
     if difference.low > 0:
         return "GeM looks more at them"
     return "the average looks more at them" if difference.high < 0 else "no difference that these films can show"

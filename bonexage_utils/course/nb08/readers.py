@@ -1,4 +1,4 @@
-"""Made-up readers and models for two figures of notebook 08 that are there to be decided by."""
+"""Made-up readers and models for two figures of notebook 08 that exercises ask about."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def comparisons() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {"1": one, "2": two, "3": three}
 
 
-def draw_comparisons() -> Picture:
+def draw_three_comparisons() -> Picture:
     """Both MAEs with intervals, and the paired difference with its, for each of `comparisons`."""
     figure, axes = new_figure(9, 3.2, 2, 3, sharex="row", height_ratios=[2, 1])
     parts = []

@@ -1,5 +1,5 @@
-"""What notebook 08 does with the errors of a network: yardsticks, the worst films, and one film after the other, each
-with what the network saw in it and the training films it takes it for."""
+"""The errors of a network (notebook 08): reference MAEs, the films of largest error, and film by film the attribution
+and the most similar training films."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ def signed(months: float) -> str:
 # --- how large is an error? ---
 
 def draw_yardsticks(marks: dict[str, Interval | float]) -> Picture:
-    """MAEs in months on one axis: a dot with its 95 % interval, or a tick where there is none to give."""
+    """MAEs in months on one axis: a dot with its 95 % interval, or a tick where there is none."""
     figure, ax = new_figure(6.5, 0.8 + 0.38 * len(marks))
     parts = []
     for place, (name, mark) in enumerate(marks.items()):
@@ -66,8 +66,8 @@ def blame(cohort: Cohort, films: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass
 class Residuals:
-    """The films of a table, to be looked at one by one, ordered from the one read most too young to the one read most
-    too old.
+    """The films of a table, to be viewed one by one, ordered from the one predicted most too young to the one predicted
+    most too old; `errors` (n,) are predictions minus labels, months.
 
     `films` uint8 (n, S, S) are letterboxed; `table` has a row for each with `id`, `sex`, `months` (label) and
     `predicted`; `library` (m, S, S) and `library_months` (m,) are training films to find the nearest among.
@@ -98,8 +98,8 @@ class Residuals:
 
 
 def draw_case(residuals: Residuals, places: Sequence[int]) -> Picture:
-    """A row for each of `places` (1: read most too young; n: most too old): the film's point among all residuals, the
-    film, its attribution, and the training films most like it to the network."""
+    """A row for each of `places` (1: predicted most too young; n: most too old): the film's point among all
+    residuals, the film, its attribution, and the training films most like it to the network."""
     table, columns = residuals.table, 3 + NEIGHBOURS
     figure, axes = new_figure(1.5 + 1.1 * (columns - 1), 1.62 * len(places) + 0.2, len(places), columns, squeeze=False,
                               width_ratios=[1.5] + [1] * (columns - 1))
@@ -146,7 +146,7 @@ def _residual_plot(ax: Any, residuals: Residuals, row: int) -> None:
 
 
 def three_places(residuals: Residuals) -> tuple[int, int, int]:
-    """The film read most too young, the one in the middle, the one read most too old."""
+    """The places of the film predicted most too young, the one in the middle, and the one predicted most too old."""
     count = len(residuals.table)
     return 1, (count + 1) // 2, count
 
@@ -157,8 +157,8 @@ def draw_three_cases(residuals: Residuals) -> Picture:
 
 
 def explore(residuals: Residuals) -> Any:
-    """A slider through all films, from the one read most too young to the one read most too old, and `draw_case` of
-    each; the static twin without ipywidgets."""
+    """A slider through all films, from the one predicted most too young to the one predicted most too old, and
+    `draw_case` of each; the static twin without ipywidgets."""
     low, middle, high = three_places(residuals)
     return slider_or_twin(lambda place: draw_case(residuals, (place,)), lambda: draw_three_cases(residuals),
                           value=middle, min=low, max=high, step=1, description="from too young to too old")

@@ -111,7 +111,7 @@ def strip_shares(network: Predictor, films: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_strip(networks: dict[str, Predictor], films: pd.DataFrame) -> Picture:
-    """The first of `films` with its strip, then what each network made of it at its own size, the strip outlined."""
+    """The first of `films` with its strip, then its attribution in each network, the strip outlined."""
     figure, axes = new_figure(1.9 * (1 + len(networks)), 2.5, 1, 1 + len(networks))
     case, parts = films.iloc[0], []
     for ax, (name, network) in zip(axes[1:], networks.items(), strict=True):

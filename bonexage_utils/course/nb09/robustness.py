@@ -1,6 +1,6 @@
-"""What notebook 09 does to a network from outside: the same children at another hospital, and one film spoilt.
+"""The robustness of a network (notebook 09): the same children at another hospital, moved views, one film perturbed.
 
-Tables of films have `id`, `image`, `sex`, `months` (label) and, once a network was asked, `predicted`; all months.
+Tables of films have `id`, `image`, `sex`, `months` (label) and, after prediction, `predicted`; ages are months.
 """
 
 from functools import cache
@@ -39,7 +39,7 @@ TWIN = (("rotation", 45), ("brightness", 100), ("marker", 20), ("resolution", 3)
 # --- films ---
 
 def draw_films(course: Course, folder: Path | str, n: int) -> dict[str, pd.DataFrame]:
-    """Films that the network did not learn from, by kind: `calibration`, the cohort's split of that name; `new`, n
+    """Films that the network was not trained on, by kind: `calibration`, the cohort's split of that name; `new`, n
     simulated children at the cohort's own hospital; `B`, the same n children filmed and read at hospital B.
 
     With films of one's own nothing can be drawn for `new`: it is every second film of the calibration split then, and
@@ -116,7 +116,7 @@ def draw_hospitals(table: pd.DataFrame) -> Picture:
 # --- nine views of one film ---
 
 def nine_answers(predictor: Predictor, films: pd.DataFrame, batch: int = 32) -> np.ndarray:
-    """What `predictor` says of each film moved to each of `VIEWS`, months (n, 9); the first is the film as it is."""
+    """The predictions for each film moved to each of `VIEWS`, months (n, 9); the first is the film as it is."""
     size, rows = predictor.preprocessing.image_size, []
     for start in tqdm(range(0, len(films), batch), desc="nine views", leave=False, mininterval=0.5):
         part = films.iloc[start:start + batch]
@@ -148,7 +148,7 @@ def draw_spread(spread: np.ndarray, error: np.ndarray) -> Picture:
                     markersize=3, elinewidth=2, capsize=5, zorder=5,
                     label=None if number else "MAE of a third of the films")
         parts.append(f"spread about {middle:.1f}: MAE {mae.value:.1f} [{mae.low:.1f}, {mae.high:.1f}]")
-    top = 1.5 * float(np.quantile(absolute, 0.99))  # one film that is far off would flatten all the others
+    top = 1.5 * float(np.quantile(absolute, 0.99))  # one very large error would flatten all the others
     beyond = absolute > top
     for x, y in zip(spread[beyond], absolute[beyond], strict=True):
         ax.annotate(f"{y:.0f}", (x, top), (0, -16), textcoords="offset points", ha="center", fontsize=8, color=ACCENT,
@@ -164,7 +164,7 @@ def draw_spread(spread: np.ndarray, error: np.ndarray) -> Picture:
 # --- perturb and watch ---
 
 class Watch:
-    """One film, a row of a cohort's table, and what `predictor` says of it under every strength of `GRIDS`."""
+    """One film, a row of a cohort's table, and the predictions for it at every strength of `GRIDS`."""
 
     def __init__(self, predictor: Predictor, film: Any, calibration: Calibration) -> None:
         self.predictor, self.calibration = predictor, calibration
@@ -177,7 +177,7 @@ class Watch:
         return perturb(self.image, name, strength, self.size, self.key)
 
     def _predictions(self, name: str) -> pd.DataFrame:
-        """Answer and interval at each strength: `strength`, `predicted`, `low_months`, `high_months`."""
+        """Prediction and interval at each strength: `strength`, `predicted`, `low_months`, `high_months`."""
         grid = GRIDS[name]
         films = np.stack([self.version(name, strength) for strength in grid])
         months = pd.Series(self.predictor.months(films, [self.sex] * len(grid)))

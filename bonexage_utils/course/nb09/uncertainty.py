@@ -1,4 +1,4 @@
-"""What notebook 09 does with intervals: learn them from one set of films, and see on another how often they hold.
+"""Prediction intervals (notebook 09): calibrate them on one set of films, and measure their coverage on another.
 
 Tables of films have `id`, `sex`, `months` (label), `predicted` and, with intervals, `low_months` and `high_months`; all
 in months. Intervals are those of `bonexage_utils.calibration`.
@@ -23,7 +23,7 @@ from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.statistics import share
 
-HEART_FILMS = 200  # few enough to be learned by heart in seconds
+HEART_FILMS = 200  # few enough to be memorised in seconds
 
 
 def with_intervals(films: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
@@ -53,16 +53,16 @@ def held(films: pd.DataFrame) -> np.ndarray:
 
 
 def coverage_verdict(inside: float, luck: tuple[float, float]) -> str:
-    """What a share says of the promise, beside what luck alone makes of a kept one (`new_range`)."""
+    """The verdict on a share `inside`, given the range of chance if the promised coverage holds (`new_range`)."""
     if inside < luck[0]:
         return "less than promised"
     return "more than promised" if inside > luck[1] else "as promised, as far as these films can tell"
 
 
-def coverage_table(parts: dict[str, tuple[pd.DataFrame, int]], wanted: float) -> pd.DataFrame:
+def compare_coverage(parts: dict[str, tuple[pd.DataFrame, int]], wanted: float) -> pd.DataFrame:
     """By name, from films with intervals and the number of films that calibrated: `n`, share `inside` with its 95 %
-    interval `low` to `high`, what `luck from` and `luck to` a kept promise may come to, mean `width` (months) and the
-    verdict."""
+    interval `low` to `high`, the range of chance `luck from` to `luck to` if the promise is kept, mean `width`
+    (months) and the verdict."""
     rows = {}
     for name, (films, calibrated_on) in parts.items():
         found, luck = share(held(films)), new_range(calibrated_on, wanted, len(films))
@@ -74,7 +74,7 @@ def coverage_table(parts: dict[str, tuple[pd.DataFrame, int]], wanted: float) ->
 
 
 def draw_coverage(table: pd.DataFrame, wanted: float) -> Picture:
-    """`coverage_table`: the share inside with its interval, a row for each name, on a band of what chance may do."""
+    """`compare_coverage`: the share inside with its interval, a row for each name, on a band of what chance may do."""
     figure, ax = new_figure(7.5, 0.9 + 0.45 * len(table))
     where = np.arange(len(table))[::-1]
     ax.barh(where, table["luck to"] - table["luck from"], left=table["luck from"], height=0.7, color=MUTED, alpha=0.25,
@@ -135,9 +135,9 @@ def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, .
              films: int = HEART_FILMS) -> pd.DataFrame:
     """A head that learns the maps of `films` training films for more and more epochs, calibrated twice each time.
 
-    One row for each of `lengths` (epochs) and for what calibrated, "calibration films" or "its own films": MAE on both
-    and on the selection films, which are new here, the `half_width`, and the share of these films' labels `inside`
-    with its 95 % interval `low` to `high`; months.
+    One row for each of `lengths` (epochs) and for the films that calibrated, "calibration films" or "its own films":
+    MAE on both and on the selection films, which are new here, the `half_width`, and the share of these films' labels
+    `inside` with its 95 % interval `low` to `high`; months.
     """
     parts = {name: course.cohort.split(name) for name in ("train", "selection", "calibration")}
     parts["train"] = parts["train"].sample(min(films, len(parts["train"])), random_state=course.seed)

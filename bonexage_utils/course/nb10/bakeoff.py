@@ -11,7 +11,6 @@ from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figu
 from bonexage_utils.statistics import Interval, paired_over_seeds, verdict
 
 CLAIMS = ("ConvNeXt converges better than ResNet", "ConvNeXt converges better than EfficientNet")
-UPDATES = ", update for update"
 PRETRAINED = "ResNet, phantom weights"
 LOOK = {"ConvNeXt": (BOYS, "o", "-"), "ResNet": (ACCENT, "s", "--"), "EfficientNet": (GIRLS, "^", ":"),
         PRETRAINED: (MUTED, "D", "-.")}
@@ -48,8 +47,8 @@ def how_baked(folder: Path | None = None) -> str:
 
 
 def made_in_time(films: str, folder: Path | None = None) -> pd.DataFrame:
-    """By arm, what each made of the same time: numbers learned (millions), updates, epochs, MAE over seeds (months);
-    last the median by sex, which learned nothing."""
+    """By arm, the results of the same time: numbers learned (millions), updates, epochs, MAE over seeds (months);
+    last the median by sex as a baseline."""
     runs = recorded_runs(folder)
     group = runs[(runs["films"] == films) & (runs["matched"] == "time")]
     rows = {arm: {"backbone": part["backbone"].iloc[0], "weights": part["weights"].iloc[0].replace("none", "random"),

@@ -133,7 +133,7 @@ def _again() -> Exercise:
     )
 
 
-def draw_comparisons() -> Picture:
+def draw_four_comparisons() -> Picture:
     """Four comparisons of two backbones, A to D: a point for each seed, and under each name its hours and weights."""
     figure, axes = new_figure(10, 3.6, 1, 4, sharey=True)
     parts = []

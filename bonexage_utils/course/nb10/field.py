@@ -1,5 +1,5 @@
-"""What notebook 10 works with: films of one's own (another hospital's phantoms where there are none), a recipe, a run
-that is stopped and goes on, and the commands as one would type them."""
+"""Notebook 10's own run: the learner's films (another hospital's phantoms where there are none), a recipe, a run that
+is stopped and resumed, and the commands as one would type them."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ STOP_AFTER = {"fast": 1, "cpu": 4, "gpu": 2}  # epochs: then the run is stopped,
 
 
 def own_cohort(course: Course) -> tuple[Path, Cohort]:
-    """The folder and the cohort to train on, the folder as seen from the course's own: the films that the learner has
+    """The folder and the cohort to train on, the folder relative to the course's own: the films that the learner has
     given, else phantoms of site B, drawn once."""
     if not course.embedded:
         return _from_course(course, course.cohort.root), course.cohort
@@ -52,12 +52,12 @@ def _from_course(course: Course, path: Path) -> Path:
 
 
 def course_films(course: Course) -> Path:
-    """The folder of the course's own films, as seen from the course's."""
+    """The folder of the course's own films, relative to the course's folder."""
     return _from_course(course, course.cohort.root)
 
 
 def recipe(course: Course) -> TrainConfig:
-    """The full recipe on real films with a GPU that reaches ImageNet weights; else what the machine at hand can do."""
+    """The full recipe on real films with a GPU that reaches ImageNet weights; else what this machine can do."""
     backbone, weights, size = frozen_backbone(course.profile)
     if weights == "imagenet" and not course.embedded:
         return TrainConfig()
@@ -67,8 +67,8 @@ def recipe(course: Course) -> TrainConfig:
 
 
 def run_folder(course: Course) -> Path:
-    """Where the run lands, as seen from the course's folder. One on phantoms begins anew every time; one on real films
-    stays, and goes on."""
+    """The run's folder, relative to the course's. A run on phantoms starts anew every time; one on real films is kept
+    and resumed."""
     run = Path("checkpoints") / f"nb10-{'site-b' if course.embedded else 'own'}-{course.profile.name}"
     if course.embedded:
         shutil.rmtree(course.folder / run, ignore_errors=True)
@@ -94,7 +94,7 @@ def train_until(course: Course, cohort: Cohort, run: Path, config: TrainConfig, 
 
 
 class _SplitOutput(io.TextIOBase):
-    """Where a command writes: progress bars to the one stream, every other word to the other, in this order."""
+    """The output of a command: progress bars go to one stream, all other text to the other, in the right order."""
 
     def __init__(self, words: Any, bars: Any) -> None:
         self.words, self.bars = words, bars
@@ -229,8 +229,8 @@ def draw_margins(groups: pd.DataFrame) -> Picture:
 
 
 def hidden_moves(stressed: pd.DataFrame) -> str:
-    """Of the conditions of a stress.csv whose MAE has not clearly changed, the one that moves most answers by more than
-    a year, in words."""
+    """Of the conditions of a stress.csv whose MAE has not clearly changed, the one that moves most predictions by
+    more than a year, in words."""
     still = stressed[(stressed["low"] <= 0) & (stressed["high"] >= 0)]
     if still.empty:
         return "no condition leaves the MAE as it was"
