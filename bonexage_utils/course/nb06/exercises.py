@@ -255,7 +255,7 @@ def _clinic(course: Course) -> Exercise:
     order = sorted(steps, key=steps.__getitem__)
     listed = ", ".join(f"{name} {steps[name]:.0f}" for name in order)
 
-    def says(name: str) -> str:
+    def feedback(name: str) -> str:
         group = CLINICS[name][0]
         if name == truth:
             return (f"{steps[name]:.0f} months per step on average, against {steps[order[-1]]:.0f} in {order[-1]}. The "
@@ -273,7 +273,7 @@ def _clinic(course: Course) -> Exercise:
     return Exercise(
         question="In which clinic does one step of the score move the bounded head's answers least, on average? 'A', "
                  "'B', 'C' or 'D'.",
-        judge=choice({name: says(name) for name in CLINICS}, truth, {CLINICS[name][0]: name for name in CLINICS}),
+        judge=choice({name: feedback(name) for name in CLINICS}, truth, {CLINICS[name][0]: name for name in CLINICS}),
         hints=("Read the height of the arch above the tall bars.",
                "B and C are both near an end. From the tallest bars to the nearer wall, 0 or 240: which way is "
                "shorter?"),

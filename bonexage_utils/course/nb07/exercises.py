@@ -227,7 +227,7 @@ def _profile() -> Exercise:
            "update": "It waits for the update: larger batches make fewer of them, and a fused optimizer is quicker.",
            "forward": "", "backward": "It computes, as it should."}
 
-    def says(name: str) -> str:
+    def feedback(name: str) -> str:
         run = RUNS[name]
         longest = max(run, key=run.__getitem__)
         share = (run["forward"] + run["backward"]) / sum(run.values())
@@ -238,7 +238,7 @@ def _profile() -> Exercise:
     return Exercise(
         question="Which run gets the least from a number format that halves forward and backward? 'A', 'B', 'C' or "
                  "'D'.",
-        judge=choice({name: says(name) for name in RUNS}, truth),
+        judge=choice({name: feedback(name) for name in RUNS}, truth),
         hints=("What is not forward or backward stays as long as it is.",
                "Where are blue and red together the smallest part of a step?"),
         solution_value=truth,

@@ -261,7 +261,7 @@ def _pairs() -> Exercise:
     truth = shown[0] if shown else "none"
     widest = max(gap, key=gap.__getitem__)
 
-    def says(name: str) -> str:
+    def feedback(name: str) -> str:
         if name == truth:
             return (f"The two dots lie only {gap[name]:.1f} months apart, and their own intervals overlap. But both "
                     f"models err on the same films, and film by film the difference is {apart[name]}: zero is outside.")
@@ -270,7 +270,7 @@ def _pairs() -> Exercise:
                     f"and the difference is {apart[name]}: zero is inside, so other films could turn it round.")
         return f"Nothing to choose between: {apart[name]} months, with zero well inside."
 
-    options = {name: says(name) for name in pairs} | {
+    options = {name: feedback(name) for name in pairs} | {
         "none": "The upper intervals do overlap in all three. That is no test: they say how sure each MAE is, on other "
                 "films; the question is how sure the *difference* is, on the same ones. Read the lower row."}
     return Exercise(
