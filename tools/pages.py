@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from bonexage_utils.course.bootstrap import ADDRESS
-from bonexage_utils.course.records import recorded_claims
+from bonexage_utils.course.records import DEVICES, NOT_YET, RUNS, how_made, interval_text, read_runs
 from bonexage_utils.course.start import course_folder
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_file
@@ -26,9 +26,8 @@ from bonexage_utils.report.tables import markdown_lines
 from tools.ledger import Row
 
 PAGES = ("README.md", "notebooks/README.md", "notebooks/INSTRUCTORS.md")
-TIMES = Path("data") / "reference_runs" / "notebooks.csv"
+TIMES = RUNS / "notebooks.csv"
 CORE = ("00", "01", "03", "04", "05", "08")
-NOT_YET = "not yet measured"
 NO_MASKS = "cannot be measured: nobody has outlined real centres"
 
 # What one hears, the notebook that asks, and the rows of claims.csv that answer.
@@ -42,7 +41,6 @@ CLAIMS = {
     "ConvNeXt converges better than ResNet or EfficientNet": (
         "10", ["ConvNeXt converges better than ResNet", "ConvNeXt converges better than EfficientNet"]),
 }
-DEVICES = {"cpu": "processor", "cuda": "GPU"}
 DEVICE_DECIDES = "depends on the device, not on the films"
 MASKS_NEEDED = "GeM looks more at ossification centres than average pooling"
 
@@ -58,7 +56,7 @@ STARTS_AT, UNWRITTEN = 9 * 60, 60  # o'clock in minutes; minutes planned for a n
 
 @dataclass(frozen=True)
 class Head:
-    """What a notebook's first cell says of it. `minutes` are its author's estimate, with the exercises."""
+    """The facts in a notebook's first cell. `minutes` are its author's estimate, with the exercises."""
 
     number: str
     file: str
@@ -90,8 +88,7 @@ def heads(notebooks: Path) -> dict[str, Head]:
 
 def recorded_times(folder: Path) -> pd.DataFrame:
     """TIMES by notebook's number: `seconds`, `peak_mb`, `hardware`, `commit`, `date`; empty where there are none."""
-    path = folder / TIMES
-    table = pd.read_csv(path, dtype={"commit": str}) if path.is_file() else pd.DataFrame(columns=["notebook"])
+    table = read_runs("notebooks", folder)
     return table.set_index(table["notebook"].astype(str).str[:2])
 
 
@@ -152,13 +149,13 @@ def times_table(folder: Path) -> str:
     table = markdown_lines(columns, rows)
     if times.empty:
         return f"{table}\n\nComputing and memory: {NOT_YET}."
-    how = dict.fromkeys(f"{row.hardware}, commit {row.commit}, {row.date}" for row in times.itertuples())
+    how = dict.fromkeys(how_made(row) for row in times.to_dict("records"))
     return f"{table}\n\nComputing and memory were measured, profile `cpu`: {'; '.join(how)}."
 
 
 def claims_table(folder: Path) -> str:
     """The six claims with both rows and their verdict, what else was compared, and how it was measured."""
-    table = recorded_claims(folder)
+    table = read_runs("claims", folder)
     last = {(row["claim"], row["films"]): row for row in table.to_dict("records")}
     rows = []
     for claim, (number, answers) in CLAIMS.items():
@@ -174,7 +171,7 @@ def claims_table(folder: Path) -> str:
     if others:
         text += "\n\nCompared beside them:\n\n" + "\n".join(others)
     setups = dict.fromkeys(f"- {row['backbone']}; {row['size_px']} px, {row['epochs']} epochs, {row['seeds']} seeds; "
-                           f"{row['hardware']}, commit {row['commit']}, {row['date']}."
+                           f"{how_made(row)}."
                            for row in table.to_dict("records"))
     return text + ("\n\nHow they were measured:\n\n" + "\n".join(setups) if setups else "")
 
@@ -186,11 +183,11 @@ def _measured(row: dict | None) -> str:
     both = (f"{row['a']} minus {row['b']}" if pd.isna(row["mae_a"]) else
             f"{row['a']} {row['mae_a']:.1f} against {row['b']} {row['mae_b']:.1f}")
     guess = f" (median by sex {row['baseline']:.1f})" if pd.notna(row.get("baseline")) else ""
-    return f"{both}{guess}: {signed(row['difference'])} [{signed(row['low'])}, {signed(row['high'])}]"
+    return f"{both}{guess}: {signed(row['difference'])} {interval_text(row['low'], row['high'], signed)}"
 
 
 def _verdict(found: dict[str, dict | None]) -> str:
-    """What both rows allow to say."""
+    """The verdict of both rows."""
     verdicts = {films: row["verdict"] for films, row in found.items() if row is not None}
     if len(set(verdicts.values())) == 1 and len(verdicts) == len(found):
         return next(iter(verdicts.values()))
@@ -199,23 +196,21 @@ def _verdict(found: dict[str, dict | None]) -> str:
 
 
 def _precision(folder: Path) -> dict[str, list[str]]:
-    """By kind of device, what precision.csv says of 16 bits: measured on the phantom, real films, verdict."""
-    path, found = folder / "data" / "reference_runs" / "precision.csv", {}
-    known = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["arm", "device", "hardware"])
+    """By kind of device, the rows of precision.csv on 16 bits: measured on the phantom, real films, verdict."""
+    known, found = read_runs("precision", folder), {}
     known = known[known["arm"].str.endswith(", channels-last")]
     for device, name in DEVICES.items():
-        runs = known[known["device"] == device]
-        if runs.empty:
+        group = known[known["device"] == device]
+        if group.empty:
             found[name] = [NOT_YET, DEVICE_DECIDES, NOT_YET]
-        for (hardware, arm), part in runs.groupby(["hardware", "arm"], sort=False):
-            measures, verdicts = [], []
+        for (hardware, arm), part in group.groupby(["hardware", "arm"], sort=False):
+            described, verdicts = [], []
             for row in part.to_dict("records"):
                 shown = signed if row["measure"].startswith("MAE") else "× {:.2f}".format  # a difference, or a ratio
-                ends = [shown(row[end]) for end in ("low", "high") if pd.notna(row[end])]
-                interval = f" [{', '.join(ends)}]" if ends else ""
-                measures.append(f"{row['measure']} {shown(row['compared'])}{interval}")
+                interval = interval_text(row["low"], row["high"], shown)
+                described.append(f"{row['measure']} {shown(row['compared'])} {interval}".rstrip())
                 verdicts.append(f"{row['measure']}: {row['verdict']}")
-            found[f"{arm.split(',')[0]}, {hardware}"] = ["; ".join(measures), DEVICE_DECIDES, "; ".join(verdicts)]
+            found[f"{arm.split(',')[0]}, {hardware}"] = ["; ".join(described), DEVICE_DECIDES, "; ".join(verdicts)]
     return found
 
 

@@ -1,7 +1,7 @@
-"""What a training run must hold and do, computed and not guessed: bytes of one step, and operations of a whole run.
+"""The memory and the operations of training, computed and not guessed: bytes of a step, operations for a film.
 
-Weights and all that comes in copies of them are counted. What a step keeps for its way back is asked of autograd
-itself, on one small film and on two, and grows with films and pixels. Sizes are in bytes, a GB is 10⁹ of them.
+Weights, gradients and the optimizer's copies are counted. What a step keeps for the backward pass is measured with
+autograd hooks on one small film and on two, and grows with films and pixels. Sizes are in bytes, a GB is 10⁹ of them.
 """
 
 from dataclasses import dataclass
@@ -35,22 +35,22 @@ NAMES = {"fp32": "all in float32", "bf16": "with bfloat16 autocast"}
 
 
 def kept_bytes(net: nn.Module, *inputs: Tensor, precision: str = "fp32") -> int:
-    """Bytes that autograd keeps from one forward call for the way back, the network's own weights left out.
+    """Bytes that autograd keeps from one forward call for the backward pass, without the network's own weights.
 
     `precision` is "fp32", or "bf16" or "fp16" under autocast.
     """
-    mine = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
+    own = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         store = tensor.untyped_storage()  # two views of one piece of memory count once
-        if store.data_ptr() not in mine:
+        if store.data_ptr() not in own:
             kept[store.data_ptr()] = store.nbytes()
         return tensor
 
     with autocast(inputs[0].device, precision), saved_tensors_hooks(note, lambda tensor: tensor):
-        said = net(*inputs)  # alive till the end, or memory would be given back and used again
-    del said
+        output = net(*inputs)  # alive till the end, or memory would be given back and used again
+    del output
     return sum(kept.values())
 
 
@@ -64,7 +64,7 @@ class Law:
 
     @property
     def copies(self) -> float:
-        """Bytes of the weights, and of what there is once for each of them."""
+        """Bytes of the weights and of their copies (COPIES)."""
         return sum(COPIES.values()) * self.parameters
 
     def step(self, films: int, side: Any) -> Any:
@@ -85,7 +85,7 @@ def memory_law(net: BoneAgeNet, precision: str, side: int = PROBE) -> Law:
 
 
 def operations_per_film(net: BoneAgeNet, side: int, probe: int = PROBE) -> float:
-    """Additions and multiplications to train on one film of (side, side) px once: there and back."""
+    """Additions and multiplications to train on one film of (side, side) px once: forward and backward."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         net.eval()(torch.rand(1, 1, probe, probe), torch.zeros(1, dtype=torch.long))
     return THERE_AND_BACK * counter.get_total_flops() * (side / probe) ** 2
@@ -111,7 +111,7 @@ def draw_memory(laws: dict[str, Law], batches: tuple[int, ...] = TWIN_BATCHES) -
     several = len(batches) > 1
     figure, axes = new_figure(0.8 + 2.9 * len(batches) if several else 6, 3.6, 1, len(batches), sharey=True,
                               squeeze=False)
-    told = []
+    parts = []
     for ax, films in zip(axes[0], batches, strict=True):
         fits = []
         for precision, law in laws.items():
@@ -129,13 +129,13 @@ def draw_memory(laws: dict[str, Law], batches: tuple[int, ...] = TWIN_BATCHES) -
             ax.plot([RECIPE.image_size] * len(marks), marks, "o", color="black", markersize=5)
         ax.set(xlabel="side of the film (px)", xlim=(SIDES[0], SIDES[-1]), ylim=(0, 24), yticks=range(0, 25, 4),
                xticks=(128, 256, 384, 512, 640, 768), title=f"{films} film{'s' * (films > 1)} a step")
-        told.append(f"with {films} films a step it fits {', '.join(fits)}")
+        parts.append(f"with {films} films a step it fits {', '.join(fits)}")
     axes[0, 0].set_ylabel("memory of a step (GB)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5 if several else 3,
                   fontsize=9)
     return Picture(figure, f"""Computed memory of a training step in GB against the side of the film in pixels, with a
         line at {GPU / GB:.0f} GB and the last fifth below it left free. Every curve rises with the square of the side
-        from {next(iter(laws.values())).copies / GB:.2f} GB of weights and their copies: {'; '.join(told)}.""")
+        from {next(iter(laws.values())).copies / GB:.2f} GB of weights and their copies: {'; '.join(parts)}.""")
 
 
 def choose_batch(laws: dict[str, Law]) -> Any:

@@ -536,10 +536,10 @@ pd.DataFrame({"your guess": [guess_hot], "measured": [answers["hot"]]},
 # The overall MAE is made in the middle, where most films are. The arch is flat at the ends:
 
 # %%
-from bonexage_utils.course.nb06.bounds import by_part, draw_parts
+from bonexage_utils.course.nb06.bounds import by_part, draw_by_part
 
 both = {arm: errors[arm] for arm in ("bounded", "linear")}
-draw_parts(both, everyone.months.numpy())
+draw_by_part(both, everyone.months.numpy())
 
 # %%
 parts = by_part(both, everyone.months.numpy())

@@ -505,13 +505,13 @@ ex.shares.check(my_shares)
 # it grows with films and pixels, so one small film and then two of them tell. The full recipe, ConvNeXt-Tiny at 512 px:
 
 # %%
-from bonexage_utils.course.nb07.scaling import budget, draw_budgets
+from bonexage_utils.course.nb07.scaling import draw_step_memory, step_megabytes
 
 recipes = {"float32, 16 films": (16, "fp32"), "16 bits, 16 films": (16, "bf16"), "16 bits, 8 films": (8, "bf16")}
-budgets = {name: budget("convnext_tiny", 512, *recipe) for name, recipe in recipes.items()}
+budgets = {name: step_megabytes("convnext_tiny", 512, *recipe) for name, recipe in recipes.items()}
 
 # %%
-draw_budgets(budgets)
+draw_step_memory(budgets)
 
 # %% [markdown]
 # One bar for each way to run it; the dashed line is a card of 16 GB. The small stripes at the left are the network, and
@@ -524,7 +524,7 @@ draw_budgets(budgets)
 
 # %%
 sizes = {f"{films} films of {side} px": (side, films) for side, films in ((64, 4), (64, 32), (160, 32), (512, 32))}
-rows = {name: [budget(BACKBONE, *size, kind)["kept for backward"] for kind in ("fp32", "bf16")]
+rows = {name: [step_megabytes(BACKBONE, *size, kind)["kept for backward"] for kind in ("fp32", "bf16")]
         for name, size in sizes.items()}
 kept = pd.DataFrame.from_dict(rows, orient="index", columns=["float32, MB", "16 bits, MB"])
 kept.assign(ratio=kept["16 bits, MB"] / kept["float32, MB"]).round(2)
@@ -649,9 +649,9 @@ print("and auto, here, is", choose_precision("auto", course.device))
 # long.)
 
 # %%
-from bonexage_utils.course.nb07.ledger import how_measured, ledger
+from bonexage_utils.course.nb07.ledger import how_measured, precision_table
 
-ledger(measured, course.device)
+precision_table(measured, course.device)
 
 # %%
 print(how_measured())

@@ -572,18 +572,18 @@ for name in ("another child's", "untrained network") if course.profile.name != "
 # lesson, so it was recorded by a script that anyone can run.
 
 # %%
-from bonexage_utils.course.records import recorded_claims
-from bonexage_utils.course.nb08.looking import CLAIM, draw_looks_by_hand, recorded_looks
+from bonexage_utils.course.records import NOT_YET, read_runs
+from bonexage_utils.course.nb08.looking import CLAIM, draw_looks_by_hand
 
-recorded = recorded_claims().query("claim == @CLAIM")
+recorded = read_runs("claims").query("claim == @CLAIM")
 for row in recorded.to_dict("records"):
     print(f"{row['films']}: share of attribution on centres, GeM minus average {row['difference']:+.2f} "
           f"[{row['low']:+.2f}, {row['high']:+.2f}] points of a hundred → {row['verdict']}\n  ({row['backbone']}, "
           f"{row['seeds']} seeds, {row['measured_on']} hands, commit {row['commit']}, {row['date']})")
-print("" if len(recorded) else "phantom: not yet measured", "real films: cannot be measured", sep="\n")
+print("" if len(recorded) else f"phantom: {NOT_YET}", "real films: cannot be measured", sep="\n")
 
 # %%
-draw_looks_by_hand(recorded_looks())
+draw_looks_by_hand(read_runs("looks"))
 
 # %% [markdown]
 # Each point is one hand, the mean of its seeds. Vertical axis: what *all* centres get of the attribution with GeM,
@@ -706,7 +706,7 @@ from bonexage_utils.batches import FilmDataset
 
 test_films = FilmDataset(residuals.films, np.arange(len(rows)), rows)
 frozen_off = head_errors(head, frozen_maps(backbone, weights, test_films, candidate.preprocessing, course.device))
-whole_off = residuals.off
+whole_off = residuals.errors
 for name, off in {"whole": whole_off, "frozen": frozen_off}.items():
     print(f"{name:7} MAE {bootstrap_mean(np.abs(off))} months")
 
@@ -740,9 +740,9 @@ print(f"absolute errors of the two, film by film, correlation {np.corrcoef(abs(w
 # row: the difference, film by film.
 
 # %%
-from bonexage_utils.course.nb08.readers import draw_comparisons
+from bonexage_utils.course.nb08.readers import draw_three_comparisons
 
-draw_comparisons()
+draw_three_comparisons()
 
 # %% [markdown]
 # In which may you say that Y is better: `"1"`, `"2"`, `"3"` or `"none"`?

@@ -562,13 +562,13 @@ def calibrated(learns, measures):
 
 
 # %%
-from bonexage_utils.course.nb09.uncertainty import draw_shares, shares
+from bonexage_utils.course.nb09.uncertainty import compare_coverage, draw_coverage
 
-trials = shares({"here, calibrated here": (at_home, len(errors)),
-                 "B, calibrated here": (with_intervals(measures, everybody), len(errors)),
-                 "B, calibrated at B": calibrated(learns, measures),
-                 "B, bias removed, then the same": calibrated(*unbiased)}, PROMISE)
-draw_shares(trials, PROMISE)
+trials = compare_coverage({"here, calibrated here": (at_home, len(errors)),
+                           "B, calibrated here": (with_intervals(measures, everybody), len(errors)),
+                           "B, calibrated at B": calibrated(learns, measures),
+                           "B, bias removed, then the same": calibrated(*unbiased)}, PROMISE)
+draw_coverage(trials, PROMISE)
 
 # %%
 trials.round(2)

@@ -266,7 +266,7 @@ pd.DataFrame({"operations": whole.map("{:.1e}".format), "minutes, at least, on a
 # comparisons. The numbers are invented:
 
 # %%
-exercises.draw_comparisons()
+exercises.draw_four_comparisons()
 
 # %% [markdown]
 # Vertical axis: the MAE, the same films in all panels; each point is a seed. Under each name stand the hours it was
@@ -293,7 +293,7 @@ ex.fair.check(my_comparison)
 # pretrained on phantoms.
 
 # %%
-from bonexage_utils.course.nb10.bakeoff import claim_table, draw_bakeoff, gains_told, how_baked, made_in_time
+from bonexage_utils.course.nb10.bakeoff import claim_table, draw_bakeoff, gain_sentences, how_baked, made_in_time
 
 draw_bakeoff()
 
@@ -306,7 +306,7 @@ claim_table().drop(columns=["trained on", "measured on", "seeds", "a"]).T
 
 # %%
 print("ResNet, phantom weights minus random weights, MAE after the same time:")
-print(gains_told())
+print(gain_sentences())
 reached = made_in_time("phantom").drop(index=["ResNet, phantom weights", "median by sex"], errors="ignore")
 lowest = reached["MAE, months"].idxmin() if len(reached) else "not yet measured"
 pd.DataFrame({"your guess": [guess_family], "lowest mean on the phantom": [lowest]}).replace({...: "no guess"})
@@ -424,7 +424,7 @@ groups = pd.read_csv(course.folder / report / "groups.csv")
 field.draw_margins(groups)
 
 # %%
-print(field.who_speaks(groups))
+print(field.worst_group(groups))
 
 # %% [markdown]
 # Horizontal axis: the MAE. A row for each group, with its 95 % interval; a group of fewer than twenty films stays
@@ -479,7 +479,7 @@ field.draw_home_and_away(compared)
 
 # %%
 if course.embedded:
-    difference = field.further_off(places["another hospital"], places["own films, test"])
+    difference = field.mae_difference(places["another hospital"], places["own films, test"])
     floors = [f"{read_noise_floor(course.folder / place):.1f}" for place in (data, away)]
     print(f"further off in the other hospital by {difference} months")
     print(f"the labels themselves are off by {floors[0]} months here, by {floors[1]} there")

@@ -144,7 +144,7 @@ def test_parts_hold_their_films_and_their_verdicts() -> None:
     assert table["difference"].tolist() == [3, 0, -3]
     assert table["verdict"].tolist() == ["linear is better", "no difference that these films can show",
                                          "bounded is better"]
-    told = bounds.draw_parts({"bounded": a, "linear": b}, months).alt
+    told = bounds.draw_by_part({"bounded": a, "linear": b}, months).alt
     assert "under 2 years +3.00 [3.00, 3.00], n 20" in told
     assert "linear 17 years and over 9.0" in told
     middle = bounds.by_part({"bounded": a[:, 1:60], "linear": b[:, 1:60]}, months[1:60])
@@ -164,4 +164,4 @@ def test_without_enough_films_no_part_speaks() -> None:
     table = bounds.by_part(errors, few)
     assert table.empty
     assert "verdict" in table.round(2).T.index
-    assert "No part of the scale has 20 films" in bounds.draw_parts(errors, few).alt
+    assert "No part of the scale has 20 films" in bounds.draw_by_part(errors, few).alt

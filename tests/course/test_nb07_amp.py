@@ -21,6 +21,8 @@ from bonexage_utils.course.nb07 import formats, scaling, speed
 from bonexage_utils.course.nb07 import ledger as precision_ledger
 from bonexage_utils.course.nb07.formats import FORMATS
 from bonexage_utils.course.nb07.scaling import Batch
+from bonexage_utils.course.records import read_runs
+from bonexage_utils.course.start import course_folder
 from bonexage_utils.figures import Picture
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet
@@ -162,7 +164,7 @@ def test_the_history_names_what_was_skipped() -> None:
 
 def test_the_notebooks_scaler_halves_and_doubles_as_torchs() -> None:
     """The class that notebook 07 writes in the open, on steps that go well and that do not."""
-    text = (precision_ledger.course_folder() / "notebooks" / "source" / "07_amp_and_gpu_training.py").read_text("utf-8")
+    text = (course_folder() / "notebooks" / "source" / "07_amp_and_gpu_training.py").read_text("utf-8")
     start = text.index("class MyScaler")
     scope: dict = {"torch": torch}
     exec(text[start:text.index("# %%", start)], scope)  # the very lines that a learner reads
@@ -201,15 +203,15 @@ def test_kept_memory_has_a_known_answer() -> None:
     assert kept == pytest.approx(films.images.nbytes, rel=0.001)
 
 
-def test_a_budget_is_computed_as_it_is_measured(net: BoneAgeNet, batch: Batch) -> None:
-    found = scaling.budget("test_convnext", 32, 4, "fp32")
+def test_the_memory_of_a_step_is_computed_as_it_is_measured(net: BoneAgeNet, batch: Batch) -> None:
+    found = scaling.step_megabytes("test_convnext", 32, 4, "fp32")
     weights = sum(p.numel() for p in net.parameters()) * 4 / 1e6
     assert found["weights"] == pytest.approx(weights)
     assert found["AdamW's two moments"] == pytest.approx(2 * weights)
     assert found["kept for backward"] == pytest.approx(kept_bytes(net, batch.images, batch.sex) / 1e6, rel=0.03)
-    half = scaling.budget("test_convnext", 256, 16, "bf16")["kept for backward"]
-    assert 0.4 < half / scaling.budget("test_convnext", 256, 16, "fp32")["kept for backward"] < 0.8
-    assert "of which" in scaling.draw_budgets({"one": found}).alt
+    half = scaling.step_megabytes("test_convnext", 256, 16, "bf16")["kept for backward"]
+    assert 0.4 < half / scaling.step_megabytes("test_convnext", 256, 16, "fp32")["kept for backward"] < 0.8
+    assert "of which" in scaling.draw_step_memory({"one": found}).alt
 
 
 # --- steps side by side ---
@@ -289,7 +291,7 @@ def test_a_profile_holds_every_part_of_every_step(cohort: Cohort, cache_dir, cap
 
 
 def test_the_ledger_says_what_is_missing(tmp_path) -> None:
-    table = precision_ledger.ledger(speed.time_table(known_times()), CPU, tmp_path)
+    table = precision_ledger.precision_table(speed.time_table(known_times()), CPU, tmp_path)
     live = table.loc["here, live (processor)"]
     assert live["verdict"].tolist() == ["faster", "leaner", "slower", "leaner"]
     assert (table.loc["recorded: H100", "verdict"] == "not yet measured").all()
@@ -299,9 +301,10 @@ def test_the_ledger_says_what_is_missing(tmp_path) -> None:
 
 
 def test_recorded_rows_are_shown_as_recorded() -> None:
-    known = precision_ledger.recorded_precision()
+    known = read_runs("precision")
     assert len(known), "tools/benchmarks/precision.py has not been run"
-    told, shown = precision_ledger.how_measured(), precision_ledger.ledger(speed.time_table(known_times()), CPU)
+    told = precision_ledger.how_measured()
+    shown = precision_ledger.precision_table(speed.time_table(known_times()), CPU)
     trained = known.loc[(known["measure"] == precision_ledger.ERROR) & (known["device"] == "cpu"), "arm"]
     if not trained.str.startswith("fp16").any():
         missing = shown[(shown["what"] == precision_ledger.ERROR) & (shown["of"] == "fp16")]
@@ -320,7 +323,7 @@ def test_recorded_rows_are_shown_as_recorded() -> None:
 
 
 def test_stored_figures_tell_what_is_drawn_today() -> None:
-    stored = (precision_ledger.course_folder() / "notebooks" / "07_amp_and_gpu_training.ipynb").read_text("utf-8")
+    stored = (course_folder() / "notebooks" / "07_amp_and_gpu_training.ipynb").read_text("utf-8")
     alts = {"".join(output["data"]["text/plain"]) for cell in json.loads(stored)["cells"]
             for output in cell.get("outputs", []) if "image/png" in output.get("data", {})}
     assert {formats.draw_bits().alt, nb07.draw_four_profiles().alt} <= alts

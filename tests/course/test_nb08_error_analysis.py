@@ -16,6 +16,7 @@ from torch import nn
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.bones import film_and_region, hands_with_masks
 from bonexage_utils.course.nb08 import looking, readers, residuals, trap
+from bonexage_utils.course.records import read_runs
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import Picture
 from bonexage_utils.images import Preprocessing
@@ -160,14 +161,14 @@ def test_hands_are_scored_where_their_centres_are(run: Path) -> None:
 
 
 def test_recorded_looks_or_not_yet_measured(tmp_path: Path) -> None:
-    assert "Not yet measured" in looking.draw_looks_by_hand(looking.recorded_looks(tmp_path)).alt
+    assert "Not yet measured" in looking.draw_looks_by_hand(read_runs("looks", tmp_path)).alt
     rows = [{"network": "frozen backbone", "pooling": pooling, "seed": seed,
              "shares": "0.30 0.20 0.40" if pooling == "average" else f"0.3{seed} 0.30 0.3{5 - seed}"}
             for seed in (0, 2) for pooling in ("GeM", "average")]  # + 0 and 2, + 10 and 10, − 5 and 7 points
     path = tmp_path / looking.LOOKS_FILE
     path.parent.mkdir(parents=True)
     pd.DataFrame(rows).to_csv(path, index=False)
-    told = looking.draw_looks_by_hand(looking.recorded_looks(tmp_path)).alt
+    told = looking.draw_looks_by_hand(read_runs("looks", tmp_path)).alt
     assert "frozen backbone, 2 seeds: 2 of 3 hands lie above zero, from -6.0 to +10.0, mean +1.67" in told
 
 
@@ -258,4 +259,4 @@ def test_only_the_first_comparison_shows_a_difference() -> None:
     assert apart["2"].value < 2 * apart["1"].value < 0 < apart["2"].high
     assert apart["3"].low < 0 < apart["3"].high
     assert abs(apart["3"].value) < 0.1
-    assert f"Y minus X {apart['1'].value:+.1f}" in readers.draw_comparisons().alt
+    assert f"Y minus X {apart['1'].value:+.1f}" in readers.draw_three_comparisons().alt

@@ -123,11 +123,11 @@ def watch(predictor: Predictor, films: dict[str, pd.DataFrame]) -> Watch:
 def test_every_change_begins_with_the_film_as_it_is(watch: Watch, name: str) -> None:
     assert set(PERTURBATIONS[name].strengths) | {0} <= set(GRIDS[name])
     assert np.array_equal(watch.version(name, 0), letterbox(watch.image, 64))
-    said = watch.said(name)
-    assert said["strength"].tolist() == list(GRIDS[name])
-    assert np.ptp([watch.said(other).set_index("strength")["predicted"][0] for other in GRIDS]) < 1e-3
-    width = said["high_months"] - said["low_months"]
-    whole = said["predicted"].between(30, 210)
+    found = watch.predictions(name)
+    assert found["strength"].tolist() == list(GRIDS[name])
+    assert np.ptp([watch.predictions(other).set_index("strength")["predicted"][0] for other in GRIDS]) < 1e-3
+    width = found["high_months"] - found["low_months"]
+    whole = found["predicted"].between(30, 210)
     np.testing.assert_allclose(width[whole], 60, atol=0.02)
 
 

@@ -58,12 +58,12 @@ def test_shares_and_their_verdicts() -> None:
     found = uncertainty.share(np.arange(100) < 90)  # Wilson's interval of 90 in 100
     assert (found.value, round(found.low, 4), round(found.high, 4)) == (0.9, 0.8256, 0.9448)
     for inside, expected in ((0.8, "less"), (0.97, "more"), (0.9, "as promised")):
-        assert uncertainty.verdict(inside, (0.85, 0.95)).startswith(expected)
+        assert uncertainty.coverage_verdict(inside, (0.85, 0.95)).startswith(expected)
     films = pd.DataFrame({"months": [10.0] * 90 + [50.0] * 10, "low_months": 0.0, "high_months": 20.0})
-    table = uncertainty.shares({"these": (films, 200), "too many": (pd.concat([films] * 3), 20_000)}, 0.95)
+    table = uncertainty.compare_coverage({"these": (films, 200), "too many": (pd.concat([films] * 3), 20_000)}, 0.95)
     assert table.loc["these", ["n", "inside", "width"]].tolist() == [100, 0.9, 20]
     assert table["verdict"].str.split(" ").str[0].tolist() == ["as", "less"]  # 200 films may calibrate that badly
-    assert f"these 90% [83%, 94%], luck {table['luck from'].iloc[0]:.0%}" in uncertainty.draw_shares(table, 0.95).alt
+    assert f"these 90% [83%, 94%], luck {table['luck from'].iloc[0]:.0%}" in uncertainty.draw_coverage(table, 0.95).alt
 
 
 def test_the_range_of_one_calibration() -> None:

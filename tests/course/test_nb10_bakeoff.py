@@ -38,7 +38,7 @@ def test_what_is_recorded_is_told(recorded: Path) -> None:
     assert table.loc["ConvNeXt", ["MAE, months", "from", "to"]].tolist() == [21, 20, 22]
     gain = bakeoff.pretraining_gain("phantom", recorded)
     assert (gain.value, gain.low, gain.high) == (-4, -4, -4)
-    assert "the phantom: -4.00 [-4.00, -4.00] months, pretrained is better" in bakeoff.gains_told(recorded)
+    assert "the phantom: -4.00 [-4.00, -4.00] months, pretrained is better" in bakeoff.gain_sentences(recorded)
     assert "40 s of computing a run, 3 seeds, 1800 films at 96 px" in bakeoff.how_baked(recorded)
     told = bakeoff.draw_bakeoff(recorded).alt
     assert "the phantom: ConvNeXt 21.0 (seeds 20.0 to 22.0), ResNet 13.0" in told
@@ -50,7 +50,7 @@ def test_what_is_recorded_is_told(recorded: Path) -> None:
 def test_what_is_not_recorded_says_so(tmp_path: Path) -> None:
     assert bakeoff.made_in_time("phantom", tmp_path).empty
     assert bakeoff.how_baked(tmp_path).count("not yet measured") == 2
-    assert bakeoff.gains_told(tmp_path).count("not yet measured") == 2
+    assert bakeoff.gain_sentences(tmp_path).count("not yet measured") == 2
     assert bakeoff.draw_bakeoff(tmp_path).alt.count("not yet measured") == 2
     table = bakeoff.claim_table(folder=tmp_path)
     assert len(table) == 4
@@ -74,7 +74,7 @@ def test_a_bake_off_goes_on_where_it_was(scripts: ModuleType, phantom_folder: Pa
     assert first.groupby("matched").size().to_dict() == {"time": 8, "tuning": 12, "updates": 6}
     assert first[first["matched"] == "updates"].groupby("seed")["updates"].nunique().eq(1).all()
     claims = pd.read_csv(tmp_path / "claims.csv")
-    assert claims["claim"].tolist() == [*bakeoff.CLAIMS, *(claim + bakeoff.UPDATES for claim in bakeoff.CLAIMS)]
+    assert claims["claim"].tolist() == [*bakeoff.CLAIMS, *(f"{claim}, update for update" for claim in bakeoff.CLAIMS)]
     first[first["seed"] != 1].to_csv(tmp_path / "bakeoff.csv", index=False)  # as if stopped before the second seed
     capsys.readouterr()
     scripts.main()

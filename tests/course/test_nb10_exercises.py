@@ -43,7 +43,7 @@ def test_the_first_wrong_sentence_is_answered() -> None:
 
 
 def test_the_panels_are_what_is_said_of_them() -> None:
-    told = nb10.draw_comparisons().alt
+    told = nb10.draw_four_comparisons().alt
     letters = dict(zip(nb10.RUNS, nb10.ORDER, strict=True))
     assert EXERCISES.fair.solution_value == letters["fair"]
     for fault, letter in letters.items():

@@ -118,14 +118,14 @@ def test_home_and_away_known(course: Course, cohort: Cohort) -> None:
     assert f"here: MAE 3.0 [3.0, 3.0], bias +3.0 [+3.0, +3.0] months on {len(films)} films" in told
 
 
-def test_further_off_is_not_paired() -> None:
+def test_the_difference_between_places_is_not_paired() -> None:
     """A known answer: two normal means of n films each; the interval is about 1.96 √(2/n) SD to either side."""
     rng = np.random.default_rng(0)
     home, away = (pd.DataFrame({"error": rng.normal(mean, 1, 400)}) for mean in (20, 23))
-    found = field.further_off(away, home)
+    found = field.mae_difference(away, home)
     assert found.value == pytest.approx(3, abs=0.2)
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * (2 / 400) ** 0.5, rel=0.15)
-    assert field.further_off(home, home).value == 0
+    assert field.mae_difference(home, home).value == 0
 
 
 def test_margins_are_told_and_small_groups_are_silent() -> None:
@@ -151,9 +151,9 @@ def test_bars_go_before_the_word() -> None:
         def flush(self) -> None:
             events.append(f"{self.name} flushed")
 
-    told = field._Told(Stream("words"), Stream("bars"))
+    output = field._SplitOutput(Stream("words"), Stream("bars"))
     for text in ("\rbar", "\r   \r", "done\n"):
-        told.write(text)
+        output.write(text)
     assert events == ["bars bar", "bars ", "bars flushed", "words done"]
 
 
@@ -166,12 +166,12 @@ def test_what_the_mean_hides() -> None:
     assert field.hidden_moves(table[2:]) == "no condition leaves the MAE as it was"
 
 
-def test_who_speaks() -> None:
+def test_the_worst_group_has_enough_films() -> None:
     groups = pd.DataFrame({"sex": ["girls", "boys", "boys", "all"], "age": ["0–5 y", "0–5 y", "5–10 y", "all"],
                            "n": [3, 20, 25, 48], "mae": [np.nan, 5, 9, 7]})
-    assert field.who_speaks(groups) == ("2 of 3 groups of sex and age have 20 films or more; the worst of them: boys, "
-                                        "5–10 y, 9.0 months")
-    assert field.who_speaks(groups[:1]) == "0 of 1 groups of sex and age have 20 films or more"
+    assert field.worst_group(groups) == ("2 of 3 groups of sex and age have 20 films or more; the worst of them: boys, "
+                                         "5–10 y, 9.0 months")
+    assert field.worst_group(groups[:1]) == "0 of 1 groups of sex and age have 20 films or more"
 
 
 def test_the_final_report_says_what_the_files_say(course: Course, done: tuple) -> None:

@@ -1,5 +1,6 @@
-"""What notebook 06 looks at: how far one step of the score moves a bounded age, how both heads begin when the learning
-rate is hot, and films from both ends of the scale. A score is what a head gives before the bound; ages are months."""
+"""The experiments of notebook 06: how far one step of the score moves a bounded age, the first steps of both heads at a
+very high learning rate, and films from both ends of the scale. A score is a head's output before the bound; ages are
+months."""
 
 from copy import copy
 from itertools import count
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import FilmDataset
 from bonexage_utils.course.frozen import BATCH, LR, WARM_UP, WEIGHT_DECAY, Maps, head_only
-from bonexage_utils.course.sliders import SEXES, with_picture
+from bonexage_utils.course.sliders import SEXES, slider_or_twin
 from bonexage_utils.devices import PIXEL_MAX
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.images import letterbox
@@ -24,7 +25,7 @@ from bonexage_utils.statistics import SMALLEST_GROUP, paired_over_seeds, verdict
 from bonexage_utils.training import lr_factor, update_weights
 
 MAX_AGE = 240.0
-NEAR_WALL = 1.0  # months: who is as near to 0 or MAX_AGE, or beyond, is at the wall
+NEAR_WALL = 1.0  # months: a prediction this near to 0 or MAX_AGE, or beyond, is "at the wall"
 HOT = 30.0  # times the usual learning rate; tools/benchmarks/claims.py uses the same
 STEPS, EPOCHS = 50, 20  # the first steps of a training of so many epochs
 STARTS = {"bare": "nothing to protect it", "protected": "with warm-up and clipping"}
@@ -45,12 +46,12 @@ def bounded(score: np.ndarray | float) -> np.ndarray:
 
 
 def score_of(age: float) -> float:
-    """The score at which `bounded` says `age`, 0 < age < MAX_AGE: its logit."""
+    """The score for which `bounded` gives `age`, 0 < age < MAX_AGE: its logit."""
     return float(np.log(age / (MAX_AGE - age)))
 
 
 def months_per_step(age: np.ndarray | float) -> np.ndarray:
-    """The slope of `bounded` where it says `age`: a (MAX_AGE − a) / MAX_AGE, months per unit of the score."""
+    """The slope of `bounded` where it gives `age`: a (MAX_AGE − a) / MAX_AGE, months per unit of the score."""
     age = np.asarray(age, float)
     return age * (MAX_AGE - age) / MAX_AGE
 
@@ -60,7 +61,7 @@ def draw_tangents(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
     several = len(ages) > 1
     figure, axes = new_figure(0.6 + 2.3 * len(ages) if several else 5.2, 3.2 if several else 3.8, 1, len(ages),
                               sharey=True, squeeze=False)
-    told = []
+    parts = []
     for ax, age in zip(axes[0], ages, strict=True):
         score, slope, reach = score_of(age), float(months_per_step(age)), np.array([-1.6, 1.6])
         ax.plot(SCORES, bounded(SCORES), color=BOYS, linewidth=2)
@@ -69,20 +70,16 @@ def draw_tangents(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
         ax.plot(score, age, "o", color=ACCENT)
         ax.set(xlabel="score", xlim=(-6, 6), ylim=(-12, 252), xticks=range(-4, 5, 2), yticks=range(0, 241, 60))
         ax.set_title(f"at {age:g} months\na step is {slope:.1f} months", fontsize=10, loc="center")
-        told.append(f"at {age:g} months, score {score:.2f}, a step of one is worth {slope:.1f} months")
+        parts.append(f"at {age:g} months, score {score:.2f}, a step of one is worth {slope:.1f} months")
     axes[0, 0].set_ylabel("age said (months)")
     return Picture(figure, f"""The bounded age against the score: an S from 0 to {MAX_AGE:g} months, steepest in the
-        middle, with its tangent and a step of one: {'; '.join(told)}.""")
+        middle, with its tangent and a step of one: {'; '.join(parts)}.""")
 
 
 def choose_age() -> Any:
     """A slider over the age and the tangent of `draw_tangents`; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_tangents()
-    slider = ipywidgets.IntSlider(value=60, min=YOUNGEST, max=OLDEST, step=3, description="age, months")
-    return with_picture(slider, lambda age: draw_tangents((age,)))
+    return slider_or_twin(lambda age: draw_tangents((age,)), draw_tangents, value=60, min=YOUNGEST, max=OLDEST, step=3,
+                          description="age, months")
 
 
 def is_guess(guess: object) -> bool:
@@ -91,8 +88,8 @@ def is_guess(guess: object) -> bool:
 
 
 def draw_slopes(std: float, guess: object = ...) -> Picture:
-    """Months per step against the age said: the bounded head, the linear one (`std`, months, everywhere), and what the
-    learner guessed for 12 months."""
+    """Months per step against the predicted age: the bounded head, the linear one (`std`, months, everywhere), and the
+    learner's guess for 12 months."""
     ages = np.arange(0, MAX_AGE + 1)
     figure, ax = new_figure(6.5, 3.8)
     for (head, (colour, line, _)), slopes in zip(LOOK.items(), (months_per_step(ages), np.full(len(ages), std)),
@@ -104,18 +101,18 @@ def draw_slopes(std: float, guess: object = ...) -> Picture:
         ax.annotate(f"{months_per_step(age):.1f} at {age}", (age, float(months_per_step(age))),
                     (7 * side, -3 if side else 6), textcoords="offset points", fontsize=8,
                     ha={1: "left", 0: "center", -1: "right"}[side])
-    told, top = "", 0.0
+    described, top = "", 0.0
     if is_guess(guess):
         top = 1.1 * float(guess)
         ax.plot(12, float(guess), "X", color="black", markersize=9, label="your guess for 12 months")
-        told = f" A cross marks the guess for 12 months, {guess:g}."
+        described = f" A cross marks the guess for 12 months, {guess:g}."
     ax.set(xlabel="age said (months)", ylabel="one step of the score (months)", xlim=(0, MAX_AGE),
            xticks=range(0, 241, 24), ylim=(0, max(70, top)), title="What one step of the score is worth")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     some = ", ".join(f"{months_per_step(age):.1f} at {age}" for age in TWIN_AGES)
     return Picture(figure, f"""Months that one step of the score moves the answer, against the age said. The bounded
         head: an arch from 0 to {MAX_AGE / 4:g} and back to 0; {some} months. The linear head: {std:.1f} at every
-        age.{told}""")
+        age.{described}""")
 
 
 def draw_outputs(std: float, score: float = -2.5) -> Picture:
@@ -124,29 +121,29 @@ def draw_outputs(std: float, score: float = -2.5) -> Picture:
     outputs = {"linear": lambda at: MAX_AGE / 2 + std * np.asarray(at)}
     outputs |= {"clamped": lambda at: np.clip(outputs["linear"](at), 0, MAX_AGE), "bounded": bounded}
     figure, axes = new_figure(8.5, 3.2, 1, 3, sharey=True)
-    told = []
+    parts = []
     for ax, (name, output) in zip(axes, outputs.items(), strict=True):
-        said = float(output(score))
-        slope = float(output(score + 1e-4) - said) / 1e-4
+        predicted = float(output(score))
+        slope = float(output(score + 1e-4) - predicted) / 1e-4
         ax.plot(SCORES, output(SCORES), color=BOYS, linewidth=2)
-        ax.plot(score, said, "o", color=ACCENT, zorder=3)
+        ax.plot(score, predicted, "o", color=ACCENT, zorder=3)
         if slope:
-            ax.annotate("", (score, said + slope), (score, said), arrowprops={
+            ax.annotate("", (score, predicted + slope), (score, predicted), arrowprops={
                 "arrowstyle": "->", "shrinkA": 0, "shrinkB": 0, "linewidth": 2, "color": "black"})
         ax.axhline(MAX_AGE / 2, color=MUTED, linestyle=":", linewidth=1)
         ax.set(title=name, xlabel="score", xlim=(-5, 5), ylim=(-50, 290), yticks=range(0, 241, 60))
-        told.append(f"{name}: says {said:.0f} months, and a step is worth {slope:.1f}")
+        parts.append(f"{name}: says {predicted:.0f} months, and a step is worth {slope:.1f}")
     axes[0].set_ylabel("age said (months)")
     return Picture(figure, f"""Three outputs against the score, a line, the same line cut off at 0 and {MAX_AGE:g}
         months, and an S between them. A point on each at a score of {score:g}, with an arrow as long as one step is
-        worth; a dotted line at {MAX_AGE / 2:g} months, the label. {'; '.join(told)}.""")
+        worth; a dotted line at {MAX_AGE / 2:g} months, the label. {'; '.join(parts)}.""")
 
 
 # --- the first steps ---
 
-def at_the_wall(said: np.ndarray) -> np.ndarray:
-    """Whether each answer (months) is within NEAR_WALL of 0 or MAX_AGE, or beyond."""
-    return (said < NEAR_WALL) | (said > MAX_AGE - NEAR_WALL)
+def at_the_wall(predicted: np.ndarray) -> np.ndarray:
+    """Whether each prediction (months) is within NEAR_WALL of 0 or MAX_AGE, or beyond."""
+    return (predicted < NEAR_WALL) | (predicted > MAX_AGE - NEAR_WALL)
 
 
 def first_steps(backbone: str, train: Maps, seed: int, lr: float, protected: bool, **settings: Any) -> pd.DataFrame:
@@ -161,10 +158,10 @@ def first_steps(backbone: str, train: Maps, seed: int, lr: float, protected: boo
     batches = (batch for _ in count() for batch in torch.from_numpy(rng.permutation(len(train))).split(BATCH)[:each])
     rows = []
     for step, batch in zip(range(STEPS), batches, strict=False):
-        said = net(train.maps[batch].float(), train.sex[batch])
-        off = (said.detach() - train.months[batch]).abs().mean().item()
-        rows.append({"step": step + 1, "mae": off, "wall": at_the_wall(said.detach().numpy()).mean()})
-        age_loss(said, train.months[batch], "smoothl1").backward()
+        predicted = net(train.maps[batch].float(), train.sex[batch])
+        error = (predicted.detach() - train.months[batch]).abs().mean().item()
+        rows.append({"step": step + 1, "mae": error, "wall": at_the_wall(predicted.detach().numpy()).mean()})
+        age_loss(predicted, train.months[batch], "smoothl1").backward()
         if protected:
             update_weights(net, optimizer, lr * lr_factor(step, EPOCHS * each, WARM_UP))
         else:
@@ -183,17 +180,17 @@ def hot_starts(backbone: str, train: Maps, seeds: int, **settings: Any) -> pd.Da
 
 def draw_hot_starts(runs: pd.DataFrame, guess: float) -> Picture:
     """`hot_starts`, a panel for each start: a thin line for each seed, a thick one for their median. `guess` is the MAE
-    (months) of whoever always says the mean."""
+    (months) of always predicting the mean."""
     figure, axes = new_figure(9, 3.8, 1, len(STARTS), sharey=True)
-    told = []
+    parts = []
     for ax, (start, title) in zip(axes, STARTS.items(), strict=True):
         for head, (colour, line, _) in LOOK.items():
             table = runs[(runs["start"] == start) & (runs["head"] == head)].pivot_table("mae", "step", "seed")
             ax.semilogy(table, color=colour, linewidth=0.6, alpha=0.5)
             middle = table.median(axis=1)
             ax.semilogy(middle, color=colour, linestyle=line, linewidth=2.5, label=f"{head}, median of the seeds")
-            told.append(f"{title}, {head}: " + ", ".join(f"step {step} {middle[step]:.0f}" for step in (1, 10, STEPS))
-                        + f", the worst of all {np.nanmax(table):.0f}")
+            parts.append(f"{title}, {head}: " + ", ".join(f"step {step} {middle[step]:.0f}" for step in (1, 10, STEPS))
+                         + f", the worst of all {np.nanmax(table):.0f}")
         ax.axhline(guess, color=MUTED, linestyle=":", label="always the mean")
         ax.set(title=title, xlabel="step", xlim=(1, STEPS))
         ax.yaxis.set_major_formatter(lambda months, _: f"{months:,.0f}")
@@ -201,7 +198,7 @@ def draw_hot_starts(runs: pd.DataFrame, guess: float) -> Picture:
     axes[0].set_ylabel("MAE of the batch (months)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return Picture(figure, f"""Mean absolute error of the batch in months, on a logarithmic axis, over the first {STEPS}
-        steps at {HOT:g} times the usual learning rate, a thin line for each seed. Medians: {'; '.join(told)}. A dotted
+        steps at {HOT:g} times the usual learning rate, a thin line for each seed. Medians: {'; '.join(parts)}. A dotted
         line at {guess:.0f} months: always the mean.""")
 
 
@@ -240,38 +237,38 @@ def inverted(films: FilmDataset) -> FilmDataset:
 def by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> pd.DataFrame:
     """By part of the scale (PARTS, of the label): `n`, MAE and lean (mean signed error) of both arms, the difference in
     MAE (first minus second) with its 95 % interval over films and seeds, and the verdict. `errors`: (seeds, films).
-    Fewer than SMALLEST_GROUP films do not speak; the table may be empty."""
-    (a, off_a), (b, off_b) = errors.items()
+    Parts with fewer than SMALLEST_GROUP films are left out; the table may be empty."""
+    (a, errors_a), (b, errors_b) = errors.items()
     rows = {}
     for part, (low, high) in PARTS.items():
-        mine = np.flatnonzero((months >= low) & (months < high))
-        if len(mine) < SMALLEST_GROUP:
+        inside = np.flatnonzero((months >= low) & (months < high))
+        if len(inside) < SMALLEST_GROUP:
             continue
-        apart = paired_over_seeds(np.abs(off_a[:, mine]), np.abs(off_b[:, mine]))
-        rows[part] = {"n": len(mine), f"MAE of {a}": np.abs(off_a[:, mine]).mean(),
-                      f"MAE of {b}": np.abs(off_b[:, mine]).mean(), f"lean of {a}": off_a[:, mine].mean(),
-                      f"lean of {b}": off_b[:, mine].mean(), "difference": apart.value, "low": apart.low,
+        apart = paired_over_seeds(np.abs(errors_a[:, inside]), np.abs(errors_b[:, inside]))
+        rows[part] = {"n": len(inside), f"MAE of {a}": np.abs(errors_a[:, inside]).mean(),
+                      f"MAE of {b}": np.abs(errors_b[:, inside]).mean(), f"lean of {a}": errors_a[:, inside].mean(),
+                      f"lean of {b}": errors_b[:, inside].mean(), "difference": apart.value, "low": apart.low,
                       "high": apart.high, "verdict": verdict(apart, a, b)}
     columns = ["n", *(f"{what} of {arm}" for what in ("MAE", "lean") for arm in errors), "difference", "low", "high",
                "verdict"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=None if rows else columns)
 
 
-def draw_parts(errors: dict[str, np.ndarray], months: np.ndarray) -> Picture:
+def draw_by_part(errors: dict[str, np.ndarray], months: np.ndarray) -> Picture:
     """`by_part`: left the MAE of both arms with its interval over films and seeds, right their difference."""
     table = by_part(errors, months)
-    where, told = np.arange(len(table)), []
+    where, described = np.arange(len(table)), []
     figure, (left, right) = new_figure(9, 3.6, 1, 2)
     if table.empty:
         none = f"No part of the scale has {SMALLEST_GROUP} films: too few to speak."
         figure.suptitle(none)
         return Picture(figure, none)
-    for (arm, off), (colour, _, marker), shift in zip(errors.items(), LOOK.values(), (-0.1, 0.1), strict=True):
-        found = [paired_over_seeds(np.abs(off[:, (months >= low) & (months < high)]), np.zeros(1))
+    for (arm, arm_errors), (colour, _, marker), shift in zip(errors.items(), LOOK.values(), (-0.1, 0.1), strict=True):
+        found = [paired_over_seeds(np.abs(arm_errors[:, (months >= low) & (months < high)]), np.zeros(1))
                  for low, high in (PARTS[part] for part in table.index)]
         ends = np.array([[mae.value - mae.low, mae.high - mae.value] for mae in found]).T
         left.errorbar(where + shift, [mae.value for mae in found], ends, fmt=marker, color=colour, capsize=4, label=arm)
-        told += [f"{arm} {part} {mae.value:.1f}" for part, mae in zip(table.index, found, strict=True)]
+        described += [f"{arm} {part} {mae.value:.1f}" for part, mae in zip(table.index, found, strict=True)]
     right.errorbar(where, table["difference"], [table["difference"] - table["low"], table["high"]
                                                 - table["difference"]], fmt="D", color="black", capsize=4)
     right.axhline(0, color=MUTED, linewidth=0.8)
@@ -286,4 +283,4 @@ def draw_parts(errors: dict[str, np.ndarray], months: np.ndarray) -> Picture:
     apart = "; ".join(f"{part} {row.difference:+.2f} [{row.low:.2f}, {row.high:.2f}], n {row.n}"
                       for part, row in zip(table.index, table.itertuples(), strict=True))
     return Picture(figure, f"""Left, mean absolute error in months by part of the scale, with 95 % interval:
-        {'; '.join(told)}. Right, the paired difference, {a} minus {b}: {apart}.""")
+        {'; '.join(described)}. Right, the paired difference, {a} minus {b}: {apart}.""")

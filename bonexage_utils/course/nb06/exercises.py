@@ -115,7 +115,7 @@ def _score() -> Exercise:
 
 
 def _ask(answer: Callable[[float], Any], months: float) -> float:
-    """What the learner's function makes of an age; NaN where it stops, or gives a complex number or none."""
+    """The learner's function of an age; NaN where it raises an error, or returns a complex number or none."""
     try:
         with np.errstate(all="ignore"):
             return float(answer(months))
@@ -201,7 +201,7 @@ def _slope() -> Exercise:
 # --- decisions ---
 
 def _clamp() -> Exercise:
-    """What `bounds.draw_outputs` shows."""
+    """A question about the figure of `bounds.draw_outputs`."""
     return Exercise(
         question="Which output cannot learn from this film: 'linear', 'clamped' or 'bounded'?",
         judge=choice({
@@ -223,7 +223,7 @@ def _clamp() -> Exercise:
 
 
 def clinic_labels(course: Course) -> dict[str, np.ndarray]:
-    """The labels (months) of each of CLINICS, out of the cohort's own."""
+    """The labels (months) of each of CLINICS, from those of the cohort."""
     months = course.cohort.table["months"].dropna().to_numpy()
     return {name: months[(months >= low) & (months < high)] for name, (_, low, high) in CLINICS.items()}
 
@@ -231,7 +231,7 @@ def clinic_labels(course: Course) -> dict[str, np.ndarray]:
 def draw_clinics(course: Course) -> Picture:
     """The labels of four clinics under the slope of the bounded head."""
     figure, axes = new_figure(9.5, 2.9, 1, len(CLINICS), sharey=True)
-    ages, told = np.arange(0, MAX_AGE + 1), []
+    ages, parts = np.arange(0, MAX_AGE + 1), []
     for ax, (name, months) in zip(axes, clinic_labels(course).items(), strict=True):
         counts, edges = np.histogram(months, np.arange(0, MAX_AGE + 1, 12))
         ax.bar(edges[:-1], 50 * counts / max(counts.max(), 1), 11, align="edge", color=MUTED, alpha=0.5)
@@ -239,12 +239,12 @@ def draw_clinics(course: Course) -> Picture:
         ax.set(title=f"{name}: {CLINICS[name][0]}", xlabel="age (months)", xticks=range(0, 241, 60), ylim=(0, 65))
         if len(months):
             low, middle, high = np.percentile(months, [5, 50, 95])
-            told.append(f"{name}, {CLINICS[name][0]}: labels mostly from {low:.0f} to {high:.0f} months, half of them "
-                        f"below {middle:.0f}")
+            parts.append(f"{name}, {CLINICS[name][0]}: labels mostly from {low:.0f} to {high:.0f} months, half of them "
+                         f"below {middle:.0f}")
     axes[0].set_ylabel("one step (months)")
     return Picture(figure, f"""Four clinics, each with a grey histogram of its children's labels under the same blue
         arch, the months that one step of the score is worth: 0 at 0 and 240 months, 60 at 120.
-        {'; '.join(told)}.""")
+        {'; '.join(parts)}.""")
 
 
 def _clinic(course: Course) -> Exercise:
@@ -255,11 +255,11 @@ def _clinic(course: Course) -> Exercise:
     order = sorted(steps, key=steps.__getitem__)
     listed = ", ".join(f"{name} {steps[name]:.0f}" for name in order)
 
-    def says(name: str) -> str:
-        who = CLINICS[name][0]
+    def feedback(name: str) -> str:
+        group = CLINICS[name][0]
         if name == truth:
             return (f"{steps[name]:.0f} months per step on average, against {steps[order[-1]]:.0f} in {order[-1]}. The "
-                    f"{who} stand nearest to a wall. For them the head creeps in training; and a tremor of the score "
+                    f"{group} stand nearest to a wall. For them the head creeps in training; and a tremor of the score "
                     "moves their answers least, too.")
         if name == order[-1]:
             return (f"There the arch is at its highest: {steps[name]:.0f} months per step. The bounded head is quick "
@@ -273,7 +273,7 @@ def _clinic(course: Course) -> Exercise:
     return Exercise(
         question="In which clinic does one step of the score move the bounded head's answers least, on average? 'A', "
                  "'B', 'C' or 'D'.",
-        judge=choice({name: says(name) for name in CLINICS}, truth, {who: name for name, (who, *_) in CLINICS.items()}),
+        judge=choice({name: feedback(name) for name in CLINICS}, truth, {CLINICS[name][0]: name for name in CLINICS}),
         hints=("Read the height of the arch above the tall bars.",
                "B and C are both near an end. From the tallest bars to the nearer wall, 0 or 240: which way is "
                "shorter?"),

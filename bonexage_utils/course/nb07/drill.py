@@ -1,4 +1,4 @@
-"""A training in a process of its own that is killed in its middle, and goes on: notebook 07's drill."""
+"""A training run in its own process that is killed half-way and then resumed: notebook 07's drill."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def train_command(data: Path, out: Path, settings: dict[str, object]) -> list[st
 
 
 def start_training(data: Path, out: Path, settings: dict[str, object], resume: bool = False) -> subprocess.Popen:
-    """Start it and come back at once. What it prints goes to a file beside its folder."""
+    """Start it and return at once. Its output goes to a text file beside its folder."""
     out.parent.mkdir(parents=True, exist_ok=True)
     root = str(Path(bonexage_utils.__file__).resolve().parent.parent)
     environment = {**os.environ, "TQDM_DISABLE": "1",
@@ -50,15 +50,15 @@ def read_log(out: Path) -> pd.DataFrame:
     return pd.read_csv(path) if path.is_file() else pd.DataFrame({"epoch": [], "seconds": []})
 
 
-def _said(out: Path) -> str:
+def _last_line(out: Path) -> str:
     lines = out.with_suffix(".txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 
 
 def wait(process: subprocess.Popen, out: Path) -> pd.DataFrame:
-    """Wait for its end; its log. Raises BoneXageError with its last words if it failed."""
+    """Wait for its end and return its log. Raises BoneXageError with its last line of output if it failed."""
     if process.wait():
-        raise BoneXageError(f"the training ended with {process.returncode}: {_said(out)}")
+        raise BoneXageError(f"the training ended with {process.returncode}: {_last_line(out)}")
     return read_log(out)
 
 
@@ -73,7 +73,7 @@ def kill_within(process: subprocess.Popen, out: Path, after: int, within: float 
     if len(log):
         time.sleep(within * log["seconds"].iloc[-1])
     if process.poll() is not None:
-        raise BoneXageError(f"the training ended before it could be killed: {_said(out)}")
+        raise BoneXageError(f"the training ended before it could be killed: {_last_line(out)}")
     process.kill()
     process.wait()
     log = read_log(out)
@@ -92,7 +92,7 @@ def largest_difference(one: Path, other: Path) -> dict[str, float]:
 
 
 def state_parts(out: Path) -> pd.DataFrame:
-    """What lies in the file to resume from: by part, the tensors, the numbers and the MB."""
+    """The contents of the file to resume from: by part, the tensors, the numbers and the MB."""
     rows: dict[str, list] = {}
     for key, tensor in load_file(out / STATE).items():
         rows.setdefault(key.partition("/")[0], []).append(tensor)
@@ -102,7 +102,7 @@ def state_parts(out: Path) -> pd.DataFrame:
 
 
 def draw_drill(whole: pd.DataFrame, killed: Killed, resumed: pd.DataFrame) -> Picture:
-    """Selection MAE against the epoch: the run that nothing interrupted, and the killed one before and after."""
+    """Selection MAE against the epoch: the uninterrupted run, and the killed one before and after it was resumed."""
     figure, ax = new_figure(7, 4)
     mae = "selection_mae_months"
     ax.plot(whole["epoch"], whole[mae], color=GIRLS, linewidth=9, alpha=0.45, label="never interrupted")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.nb07.formats import FORMATS, gap
-from bonexage_utils.course.nb07.speed import PARTS, draw_parts
+from bonexage_utils.course.nb07.speed import PARTS, draw_timeline
 from bonexage_utils.course.start import Course
 from bonexage_utils.figures import Picture, new_figure
 
@@ -203,20 +203,20 @@ def gain_by_halving(run: dict[str, float]) -> float:
 def draw_four_profiles() -> Picture:
     """Two steps of each of RUNS, made up, along the time."""
     figure, axes = new_figure(9.5, 4.6, 2, 2, sharex=True)
-    told = []
+    described = []
     for ax, (name, run) in zip(axes.flat, RUNS.items(), strict=True):
         rows, now = [], 0.0
         for _ in range(2):
             for part in PARTS:
                 rows.append((part, now, now + run[part]))
                 now += run[part]
-        draw_parts(ax, pd.DataFrame(rows, columns=["part", "start", "end"]))
+        draw_timeline(ax, pd.DataFrame(rows, columns=["part", "start", "end"]))
         ax.set(title=name)
-        told.append(f"{name}: " + ", ".join(f"{part} {run[part]} ms" for part in PARTS))
+        described.append(f"{name}: " + ", ".join(f"{part} {run[part]} ms" for part in PARTS))
     for ax in axes[1]:
         ax.set_xlabel("time (ms)")
     return Picture(figure, f"""Four made-up profiles of two training steps each, the parts as bars along the time. One
-        step of {'; of '.join(told)}.""")
+        step of {'; of '.join(described)}.""")
 
 
 def _profile() -> Exercise:
@@ -227,7 +227,7 @@ def _profile() -> Exercise:
            "update": "It waits for the update: larger batches make fewer of them, and a fused optimizer is quicker.",
            "forward": "", "backward": "It computes, as it should."}
 
-    def says(name: str) -> str:
+    def feedback(name: str) -> str:
         run = RUNS[name]
         longest = max(run, key=run.__getitem__)
         share = (run["forward"] + run["backward"]) / sum(run.values())
@@ -238,7 +238,7 @@ def _profile() -> Exercise:
     return Exercise(
         question="Which run gets the least from a number format that halves forward and backward? 'A', 'B', 'C' or "
                  "'D'.",
-        judge=choice({name: says(name) for name in RUNS}, truth),
+        judge=choice({name: feedback(name) for name in RUNS}, truth),
         hints=("What is not forward or backward stays as long as it is.",
                "Where are blue and red together the smallest part of a step?"),
         solution_value=truth,

@@ -1,4 +1,4 @@
-"""What notebook 07 looks at first: numbers in 32 and 16 bits, what is kept of them, and where a network's lie."""
+"""Number formats (notebook 07): numbers in 32 and 16 bits, their rounding, and how large a network's numbers are."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bonexage_utils.course.sliders import with_picture
+from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 
 # IEEE 754-2019 for float32 and float16; bfloat16 is float32 with the last 16 bits of the fraction cut off.
@@ -24,7 +24,7 @@ def power_text(base: int, exponent: float) -> str:
 
 
 def stored(value: float, kind: str) -> float:
-    """What is left of `value` in that format; infinity beyond its largest number."""
+    """`value` rounded to that format; infinity beyond its largest number."""
     return torch.tensor(value, dtype=torch.float64).to(FORMATS[kind]).item()
 
 
@@ -46,20 +46,20 @@ def gap(value: float, kind: str) -> float:
 
 
 def what_is_left(value: float, kind: str) -> str:
-    """In words how `value` fares in that format."""
+    """In words, `value` as rounded to that format, and the relative error."""
     kept = stored(value, kind)
     if math.isinf(kept):
         return "too large: infinity"
     if kept == 0 and value != 0:
         return "gone: 0"
-    off = abs(kept - value) / abs(value) if value else 0.0
-    return f"{kept:.9g}, " + ("exact" if off == 0 else f"off by {100 * off:.2g} %")
+    error = abs(kept - value) / abs(value) if value else 0.0
+    return f"{kept:.9g}, " + ("exact" if error == 0 else f"off by {100 * error:.2g} %")
 
 
 def draw_bits(numbers: tuple[float, ...] = TWIN_NUMBERS) -> Picture:
-    """Each number in the three formats, bit by bit, and what is left of it."""
+    """Each number in the three formats, bit by bit, and its rounded value."""
     figure, axes = new_figure(8.6, 0.55 + 1.1 * len(numbers), len(numbers), 1, squeeze=False)
-    told = []
+    described = []
     for ax, value in zip(axes[:, 0], numbers, strict=True):
         for row, kind in enumerate(FORMATS):
             place = 0
@@ -71,7 +71,7 @@ def draw_bits(numbers: tuple[float, ...] = TWIN_NUMBERS) -> Picture:
                            edgecolors=PART_COLOUR[part], linewidths=0.9)
                 place += len(bits)
             ax.text(32.6, -row, what_is_left(value, kind), va="center", fontsize=9)
-            told.append(f"{value:g} in {kind} is {' '.join(bit_parts(value, kind))}: {what_is_left(value, kind)}")
+            described.append(f"{value:g} in {kind} is {' '.join(bit_parts(value, kind))}: {what_is_left(value, kind)}")
         ax.set(xlim=(-1, 45), ylim=(-2.6, 0.6), yticks=[0, -1, -2], xticks=[], title=f"{value:.8g}")
         ax.set_yticklabels(FORMATS)
         ax.tick_params(length=0)
@@ -81,17 +81,13 @@ def draw_bits(numbers: tuple[float, ...] = TWIN_NUMBERS) -> Picture:
         axes[0, 0].scatter([], [], marker="s", s=42, color=colour, label=part)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return Picture(figure, f"""Numbers as rows of small squares, one for each bit, filled for 1; sign grey, exponent
-        orange, fraction blue. {'; '.join(told)}.""")
+        orange, fraction blue. {'; '.join(described)}.""")
 
 
 def type_a_number() -> Any:
     """A field for a number from 0 to LARGEST_TYPED and its bits; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_bits()
-    field = ipywidgets.BoundedFloatText(value=0.1, min=0.0, max=LARGEST_TYPED, step=0.1, description="a number")
-    return with_picture(field, lambda value: draw_bits((value,)))
+    return slider_or_twin(lambda value: draw_bits((value,)), draw_bits, control="BoundedFloatText", value=0.1, min=0.0,
+                          max=LARGEST_TYPED, step=0.1, description="a number")
 
 
 # --- where a network's numbers lie ---
@@ -117,7 +113,7 @@ def draw_number_lines(groups: dict[str, Tensor]) -> Picture:
     figure, axes = new_figure(8.5, 1.6 + 1.25 * len(groups), len(groups) + 1, 1, sharex=True)
     half = torch.finfo(torch.float16)
     marks = [math.log10(mark) for mark in (half.smallest_normal * half.eps / 2, half.smallest_normal, half.max)]
-    told = []
+    described = []
     for ax, (name, values) in zip(axes, groups.items(), strict=False):
         ax.axvspan(LINE[0], marks[0], color=ACCENT, alpha=0.15, linewidth=0)
         ax.axvspan(marks[2], LINE[1], color=ACCENT, alpha=0.15, linewidth=0)
@@ -127,8 +123,8 @@ def draw_number_lines(groups: dict[str, Tensor]) -> Picture:
         ax.set(yticks=[], title=f"{name}: {lost:.1%} become 0 in float16"
                                 + (f", {beyond:.2%} infinite" if beyond else ""))
         low, middle, high = np.percentile(found, [5, 50, 95])
-        told.append(f"{name}: nine in ten from {10**low:.0e} to {10**high:.0e}, half below {10**middle:.0e}, "
-                    f"{lost:.1%} become zero in float16, {beyond:.2%} infinite")
+        described.append(f"{name}: nine in ten from {10**low:.0e} to {10**high:.0e}, half below {10**middle:.0e}, "
+                         f"{lost:.1%} become zero in float16, {beyond:.2%} infinite")
     lines = axes[-1]
     lines.plot([marks[1], marks[2]], [0, 0], color=ACCENT, linewidth=6, solid_capstyle="butt")
     lines.plot([marks[0], marks[1]], [0, 0], color=ACCENT, linewidth=2, linestyle=":")
@@ -138,6 +134,6 @@ def draw_number_lines(groups: dict[str, Tensor]) -> Picture:
     lines.set_yticklabels(["float16", "bfloat16, float32"])
     lines.set_xticklabels([power_text(10, tick) for tick in ticks])
     return Picture(figure, f"""Histograms of how large numbers are, on a logarithmic axis from 1e{LINE[0]:g} to
-        1e{LINE[1]:g}. {'; '.join(told)}. Below, the range of the formats: float16 from {half.smallest_normal:.0e} with
-        all its digits, fewer and fewer down to 6e-08, up to {half.max:g}; shaded where it has no numbers. Those of
+        1e{LINE[1]:g}. {'; '.join(described)}. Below, the range of the formats: float16 from {half.smallest_normal:.0e}
+        with all its digits, fewer and fewer down to 6e-08, up to {half.max:g}; shaded where it has no numbers. Those of
         bfloat16 and float32 go beyond the axis on both sides.""")

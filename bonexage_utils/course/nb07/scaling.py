@@ -85,7 +85,7 @@ def sweep_scales(net: nn.Module, batch: Batch, scales: Iterable[float] = SCALES)
 
 def clip_in_order(parameters: list[nn.Parameter], scale: float, unscale_first: bool,
                   limit: float = TrainConfig.clip) -> None:
-    """Bring gradients that are `scale` times too long back to size and cut them at `limit`, in either order."""
+    """Divide gradients by `scale` and clip their norm at `limit`, in either order."""
     if unscale_first:
         torch._foreach_div_([p.grad for p in parameters], scale)
     nn.utils.clip_grad_norm_(parameters, limit)
@@ -94,7 +94,7 @@ def clip_in_order(parameters: list[nn.Parameter], scale: float, unscale_first: b
 
 
 def learn_in_order(net: nn.Module, batch: Batch, optimizer: str, unscale_first: bool, steps: int = 40) -> float:
-    """The MAE (months) on `batch` after so many steps on it in float32, from `net`, which is left as it is.
+    """The MAE (months) on `batch` after so many steps on it in float32, starting from `net`, which does not change.
 
     `optimizer`: "AdamW", or "SGD", plain gradient descent.
     """
@@ -126,10 +126,11 @@ def draw_scales(table: pd.DataFrame) -> Picture:
     ax.set_xticklabels([power_text(2, power) for power in powers])
     ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    told = "; ".join(f"2^{np.log2(row.scale):.0f}: {row.lost:.1%} lost, {row.infinite:.2%} spoiled"
-                     for row in table.itertuples())
+    described = "; ".join(f"2^{np.log2(row.scale):.0f}: {row.lost:.1%} lost, {row.infinite:.2%} spoiled"
+                          for row in table.itertuples())
     return Picture(figure, f"""The share of gradients that float16 loses, and the share that it spoils, against the
-        factor that the loss is multiplied by; shaded where one is spoiled, so that the step is skipped. {told}.""")
+        factor that the loss is multiplied by; shaded where one is spoiled, so that the step is skipped.
+        {described}.""")
 
 
 def draw_scale_history(scales: list[float], skipped: list[bool]) -> Picture:
@@ -151,10 +152,10 @@ def draw_scale_history(scales: list[float], skipped: list[bool]) -> Picture:
 
 # --- memory ---
 
-def budget(backbone: str, size: int, films: int, precision: str) -> dict[str, float]:
+def step_megabytes(backbone: str, size: int, films: int, precision: str) -> dict[str, float]:
     """MB that a training step needs, computed: the package's network on `films` films of (size, size) px.
 
-    What kernels need to work in, and what the allocator wastes, is not in it.
+    Scratch space of the kernels and what the allocator wastes are not included.
     """
     law = memory_law(BoneAgeNet(backbone), precision)
     parts = {part: copies * law.parameters for part, copies in COPIES.items()}
@@ -162,11 +163,12 @@ def budget(backbone: str, size: int, films: int, precision: str) -> dict[str, fl
     return {part: float(size_bytes) / 1e6 for part, size_bytes in parts.items()}
 
 
-def draw_budgets(budgets: dict[str, dict[str, float]], card_gb: float = 16.0) -> Picture:
-    """Bars of what fills the memory, one for each `budget`, beside a card of so many GB."""
-    figure, ax = new_figure(8, 1.3 + 0.55 * len(budgets))
-    told = []
-    for row, (name, parts) in enumerate(budgets.items()):
+def draw_step_memory(steps: dict[str, dict[str, float]], card_gb: float = 16.0) -> Picture:
+    """Bars of what fills the memory, one for each of `steps` (name to `step_megabytes`), beside a card of so many
+    GB."""
+    figure, ax = new_figure(8, 1.3 + 0.55 * len(steps))
+    described = []
+    for row, (name, parts) in enumerate(steps.items()):
         start = 0.0
         for part, megabytes in parts.items():
             ax.barh(-row, megabytes / 1e3, left=start, height=0.6, color=PART_COLOUR[part],
@@ -174,12 +176,12 @@ def draw_budgets(budgets: dict[str, dict[str, float]], card_gb: float = 16.0) ->
             start += megabytes / 1e3
         ax.text(start + 0.1, -row, f"{start:.1f} GB", va="center", fontsize=9)
         kept = parts["kept for backward"] / 1e3
-        told.append(f"{name}: {start:.1f} GB, of which {kept:.1f} are kept for the backward pass")
+        described.append(f"{name}: {start:.1f} GB, of which {kept:.1f} are kept for the backward pass")
     ax.axvline(card_gb, color=ACCENT, linestyle="--")
     ax.text(card_gb - 0.15, 0.55, f"{card_gb:g} GB", color=ACCENT, ha="right", fontsize=9)
-    ax.set(yticks=range(0, -len(budgets), -1), xlabel="GB, computed", xlim=(0, 1.08 * card_gb),
-           ylim=(0.9 - len(budgets) - 0.4, 0.9))
-    ax.set_yticklabels(budgets)
+    ax.set(yticks=range(0, -len(steps), -1), xlabel="GB, computed", xlim=(0, 1.08 * card_gb),
+           ylim=(0.9 - len(steps) - 0.4, 0.9))
+    ax.set_yticklabels(steps)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
-    return Picture(figure, f"""What a training step keeps in memory, computed: {'; '.join(told)}. A dashed line at
+    return Picture(figure, f"""What a training step keeps in memory, computed: {'; '.join(described)}. A dashed line at
         {card_gb:g} GB.""")

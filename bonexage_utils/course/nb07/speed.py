@@ -41,14 +41,14 @@ LR = 1e-4  # of the steps that are timed
 
 
 def wait_for(device: torch.device) -> None:
-    """A GPU works on its own, behind the program; before looking at a clock one has to wait for it."""
+    """Wait until the device is done: a GPU runs asynchronously, so a time taken without waiting is too short."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what libraries in C++ write on stderr past Python: the profiler greets, and misses a GPU."""
+    """Silence stderr also for C++ libraries: the profiler prints a start message, and a warning without a GPU."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
@@ -84,7 +84,7 @@ class Contender:
         return time.perf_counter() - started
 
     def megabytes(self) -> float:
-        """What a step needs beside the network: on a GPU the allocator's peak, on a processor what is kept."""
+        """MB of a step without the network: on a GPU the allocator's peak, on a processor what autograd keeps."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
             before = torch.cuda.memory_allocated(self.device)
@@ -122,7 +122,7 @@ def time_ratio(table: pd.DataFrame, arm: tuple[str, str], base: tuple[str, str] 
 
 
 def speed_verdict(ratio: Interval) -> str:
-    """What the interval of a ratio of seconds allows to say."""
+    """The verdict that the interval of a ratio of seconds supports."""
     if ratio.high < 1:
         return "faster"
     return "slower" if ratio.low > 1 else "no difference that these steps can show"
@@ -147,7 +147,7 @@ def time_table(table: pd.DataFrame, base: tuple[str, str] = BASE) -> pd.DataFram
 
 
 def quickest(table: pd.DataFrame) -> str:
-    """Out of `time_table`, the precision that is quickest for sure, or "no difference"."""
+    """From `time_table`, the precision that is significantly fastest, or "no difference"."""
     half = table[table.index.get_level_values(0) != BASE[0]]
     faster = half[half["verdict"] == "faster"]
     if len(faster):
@@ -159,7 +159,7 @@ def draw_race(times: pd.DataFrame) -> Picture:
     """Every step as a point and the median as a bar's end, on a logarithmic axis; beside it the memory."""
     found = time_table(times)
     figure, (left, right) = new_figure(9, 0.9 + 0.42 * len(found), 1, 2, sharey=True, width_ratios=(3, 2))
-    told = []
+    described = []
     for row, arm in enumerate(found.index):
         colour, marker = PRECISION_LOOK[arm[0]]
         part = times[(times["precision"] == arm[0]) & (times["layout"] == arm[1])]
@@ -168,7 +168,7 @@ def draw_race(times: pd.DataFrame) -> Picture:
         left.plot([milliseconds] * 2, [-row - 0.3, -row + 0.3], color=colour, linewidth=3)
         right.barh(-row, megabytes, color=colour, height=0.6)
         right.text(megabytes, -row, f" {megabytes:.1f}", va="center", fontsize=9)
-        told.append(f"{arm[0]} {arm[1]} {milliseconds:.0f} ms, {megabytes:.1f} MB")
+        described.append(f"{arm[0]} {arm[1]} {milliseconds:.0f} ms, {megabytes:.1f} MB")
     left.set(xscale="log", xlabel="one step (ms)", yticks=range(0, -len(found), -1), title="Time")
     low, high = (1000 * edge for edge in (times["seconds"].min(), times["seconds"].max()))
     left.set_xticks([tick for tick in TICKS if low / 2 < tick < 2 * high])
@@ -177,14 +177,14 @@ def draw_race(times: pd.DataFrame) -> Picture:
     left.set_yticklabels([f"{precision}, {layout}" for precision, layout in found.index])
     right.set(xlabel="MB beside the network", title="Memory", xlim=(0, 1.2 * found["MB"].max()))
     return Picture(figure, f"""Left, the time of each training step in milliseconds, on a logarithmic axis, a point for
-        each and a bar at the median; right, the memory. {'; '.join(told)}.""")
+        each and a bar at the median; right, the memory. {'; '.join(described)}.""")
 
 
 # --- where the time goes ---
 
 @contextmanager
 def part(name: str, device: torch.device) -> Iterator[None]:
-    """Marks a part of a step for the profiler; on a GPU waits at its end, or its work would be found in another."""
+    """Marks a part of a step for the profiler; waits for a GPU at its end, or the next part would count its work."""
     with record_function(PREFIX + name):
         yield
         wait_for(device)
@@ -192,7 +192,7 @@ def part(name: str, device: torch.device) -> Iterator[None]:
 
 def profile_steps(films: FilmDataset, preprocessing: Preprocessing, backbone: str, weights: str, batch_size: int,
                   device: torch.device, steps: int = 3, precision: str = "auto") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training steps under torch's profiler, after one that is not looked at.
+    """Training steps under torch's profiler, after one warm-up step without it.
 
     The parts (`part`, `start`, `end`, ms since the first), and the operators (`operator`, `ms` of its own, `calls`).
     """
@@ -236,25 +236,25 @@ def part_shares(parts: pd.DataFrame) -> pd.Series:
     return spent / spent.sum()
 
 
-def draw_parts(ax, parts: pd.DataFrame) -> None:
+def draw_timeline(ax, parts: pd.DataFrame) -> None:
     """The parts of a profile as bars along the time, each on a line of its own."""
     for row, (name, colour) in enumerate(PARTS.items()):
-        mine = parts[parts["part"] == name]
-        ax.barh(np.full(len(mine), -row), mine["end"] - mine["start"], left=mine["start"], height=0.7, color=colour)
+        spans = parts[parts["part"] == name]
+        ax.barh(np.full(len(spans), -row), spans["end"] - spans["start"], left=spans["start"], height=0.7, color=colour)
     ax.set(yticks=range(0, -len(PARTS), -1), xlim=(0, None), ylim=(0.6 - len(PARTS), 0.6))
     ax.set_yticklabels(PARTS)
 
 
 def draw_profile(parts: pd.DataFrame, operators: pd.DataFrame, most: int = 6) -> Picture:
-    """Left, what happened when; right, the operators that took most time of their own."""
+    """Left, the parts along the time; right, the operators with the most time of their own."""
     figure, (left, right) = new_figure(9.5, 3.2, 1, 2)
-    draw_parts(left, parts)
+    draw_timeline(left, parts)
     left.set(xlabel="time (ms)", title="What happened when")
     top = operators.head(most)
     right.barh(range(0, -len(top), -1), top["ms"], color=MUTED, height=0.7)
     right.set(yticks=range(0, -len(top), -1), xlabel="time of its own (ms)", title="The operators that took most")
     right.set_yticklabels([name.removeprefix("aten::")[:34] for name in top["operator"]], fontsize=9)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in part_shares(parts).items())
-    told = ", ".join(f"{row.operator} {row.ms:.0f} ms" for row in top.itertuples())
+    described = ", ".join(f"{row.operator} {row.ms:.0f} ms" for row in top.itertuples())
     return Picture(figure, f"""Left, the parts of several training steps along the time: {shares} of it. Right, the
-        operators that took most time of their own: {told}.""")
+        operators that took most time of their own: {described}.""")

@@ -25,8 +25,8 @@ def build(course: Course) -> SimpleNamespace:
 def best_of(models: int, films: int = 190, repeats: int = 2000, seed: int = 0) -> tuple[float, float]:
     """MAE (months) of one of several equally good models on their films, and of the one that looks best on them; their
     errors are independent, Laplace's with a mean size of seven months."""
-    off = np.random.default_rng(seed).exponential(7.0, (repeats, models, films)).mean(2)
-    return float(off.mean()), float(off.min(1).mean())
+    errors = np.random.default_rng(seed).exponential(7.0, (repeats, models, films)).mean(2)
+    return float(errors.mean()), float(errors.min(1).mean())
 
 
 def _lock() -> Exercise:
@@ -147,9 +147,9 @@ def _limits() -> Exercise:
 
 def _readers(course: Course) -> Exercise:
     errors = four_readers(course)[1]
-    now = {name: float(np.abs(off).mean()) for name, off in errors.items()}
-    mended = {name: float(np.abs(off - off.mean()).mean()) for name, off in errors.items()}
-    truth = max(READERS, key=lambda name: now[name] - mended[name])
+    before = {name: float(np.abs(error).mean()) for name, error in errors.items()}
+    after = {name: float(np.abs(error - error.mean()).mean()) for name, error in errors.items()}
+    truth = max(READERS, key=lambda name: before[name] - after[name])
     why = {
         "A": "Every reading is too high by about as much, and little else is wrong.",
         "B": "Its bias is about zero already: nothing to subtract. It is off by chance, to both sides, at every age.",
@@ -158,7 +158,7 @@ def _readers(course: Course) -> Exercise:
         "D": "Nearly always right, and now and then off by years, to either side. The limits blame every film for a "
              "few: look those up, one by one.",
     }
-    options = {name: f"{why[name]} By subtracting its bias the MAE goes from {now[name]:.1f} to {mended[name]:.1f} "
+    options = {name: f"{why[name]} By subtracting its bias the MAE goes from {before[name]:.1f} to {after[name]:.1f} "
                      "months." for name in READERS}
     return Exercise(
         question="One number, subtracted from all its readings, makes one of the readers good. Which: 'A', 'B', 'C' or "
@@ -167,7 +167,7 @@ def _readers(course: Course) -> Exercise:
         hints=("To subtract one number is to shift the whole cloud up or down.",
                "Which cloud would lie closely around zero if it were shifted?"),
         solution_value=truth,
-        explanation=f"{truth!r}. " + ", ".join(f"{name}: {now[name]:.1f} → {mended[name]:.1f}" for name in READERS)
+        explanation=f"{truth!r}. " + ", ".join(f"{name}: {before[name]:.1f} → {after[name]:.1f}" for name in READERS)
                     + " months by subtracting the bias.",
         likely_mistakes={f"reader {name}": name for name in READERS if name != truth} | {"a number": 1},
     )
@@ -261,7 +261,7 @@ def _pairs() -> Exercise:
     truth = shown[0] if shown else "none"
     widest = max(gap, key=gap.__getitem__)
 
-    def says(name: str) -> str:
+    def feedback(name: str) -> str:
         if name == truth:
             return (f"The two dots lie only {gap[name]:.1f} months apart, and their own intervals overlap. But both "
                     f"models err on the same films, and film by film the difference is {apart[name]}: zero is outside.")
@@ -270,7 +270,7 @@ def _pairs() -> Exercise:
                     f"and the difference is {apart[name]}: zero is inside, so other films could turn it round.")
         return f"Nothing to choose between: {apart[name]} months, with zero well inside."
 
-    options = {name: says(name) for name in pairs} | {
+    options = {name: feedback(name) for name in pairs} | {
         "none": "The upper intervals do overlap in all three. That is no test: they say how sure each MAE is, on other "
                 "films; the question is how sure the *difference* is, on the same ones. Read the lower row."}
     return Exercise(

@@ -1,5 +1,5 @@
-"""Whether a network looks at bones: hands drawn with their masks, its attribution scored on them beside controls, and
-the recorded comparison of two poolings."""
+"""Whether a network's attribution lies on bones: scored on simulated hands with known masks, compared with controls,
+and the recorded comparison of two poolings."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from bonexage_utils.checks.attribution import attribute, share_inside
 from bonexage_utils.course.bones import centre_region, film_and_region, letterbox_mask
-from bonexage_utils.course.start import course_folder
+from bonexage_utils.course.records import NOT_YET, RUNS
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.phantom import read_masks
 from bonexage_utils.phantom.dataset import MASK_FOLDER
@@ -20,14 +20,15 @@ from bonexage_utils.statistics import Interval, bootstrap_mean
 SCORES = {"own": "the centres that decide", "other": "another child's", "untrained": "untrained network",
           "undecided": "the child's other centres"}
 CLAIM = "GeM looks more at ossification centres than average pooling"
-LOOKS_FILE = Path("data") / "reference_runs" / "looks.csv"
+LOOKS_FILE = RUNS / "looks.csv"  # a row for each kind of training (`network`), pooling and seed
 
 
 # --- against its controls ---
 
 def against_controls(table: pd.DataFrame) -> pd.DataFrame:
-    """Of a table of `evidence.score_on_bones`: for each control the mean of own minus it over films, with its 95 %
-    interval (`low`, `high`), whether the network scores `above` it, which takes an interval above zero, and `said`."""
+    """Of a table of `bones.score_on_bones`: for each control the mean over films of `own` minus it, with its 95 %
+    interval (`low`, `high`), whether the network scores `above` it (the whole interval above zero), and that in words
+    (`said`)."""
     rows = {}
     for control, name in list(SCORES.items())[1:]:
         apart = bootstrap_mean((table["own"] - table[control]).to_numpy())
@@ -39,9 +40,9 @@ def against_controls(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_scores(tables: dict[str, pd.DataFrame]) -> Picture:
     """Mean enrichment of the deciding centres and of each control, with 95 % interval: a panel for each of `tables`
-    (method to a table of `evidence.score_on_bones`). At the dashed line attribution is spread evenly."""
+    (method to a table of `bones.score_on_bones`). At the dashed line attribution is spread evenly."""
     figure, axes = new_figure(1.6 + 3.4 * len(tables), 2.6, 1, len(tables), squeeze=False, sharey=True, sharex=True)
-    told = []
+    parts = []
     for ax, (method, table) in zip(axes[0], tables.items(), strict=True):
         means = {column: bootstrap_mean(table[column].to_numpy()) for column in SCORES}
         for place, (column, mean) in enumerate(means.items()):
@@ -51,11 +52,11 @@ def draw_scores(tables: dict[str, pd.DataFrame]) -> Picture:
         ax.set(title=method.replace("_", " "), yticks=range(len(SCORES)), ylim=(len(SCORES) - 0.5, -0.5),
                xlabel="times its share of the area")
         ax.set_yticklabels(list(SCORES.values()))
-        told.append(f"{method.replace('_', ' ')}: " + ", ".join(
+        parts.append(f"{method.replace('_', ' ')}: " + ", ".join(
             f"{SCORES[column]} {mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]" for column, mean in means.items()))
     axes[0, 0].set_xlim(0, None)
     return Picture(figure, f"""How many times its share of the area a region gets of the attribution, mean over
-        {len(next(iter(tables.values())))} hands with 95 % interval; an even map gives 1. {'; '.join(told)}.""")
+        {len(next(iter(tables.values())))} hands with 95 % interval; an even map gives 1. {'; '.join(parts)}.""")
 
 
 # --- two poolings ---
@@ -70,35 +71,29 @@ def looks_at_centres(predictor: Predictor, folder: Path, truth: pd.DataFrame) ->
         centres = centre_region(masks, CENTRES, row["mm_per_px"], size)
         bones = np.any([mask for name, mask in masks.items() if name.startswith("bone_")], axis=0)
         regions = {"centres": centres, "decide": decide, "shafts": letterbox_mask(bones, size) & ~centres}
-        told = attribute(predictor, film, row["sex"])
-        shares = {name: share_inside(told.map, region) for name, region in regions.items()}
-        rows.append({"id": row["id"], "off": abs(told.prediction - row["bone_age_months"]), **shares,
+        attribution = attribute(predictor, film, row["sex"])
+        shares = {name: share_inside(attribution.map, region) for name, region in regions.items()}
+        rows.append({"id": row["id"], "off": abs(attribution.prediction - row["bone_age_months"]), **shares,
                      **{f"area_{name}": region.mean() for name, region in regions.items()}})
     return pd.DataFrame(rows)
 
 
 def looks_verdict(difference: Interval) -> str:
-    """In words what the interval of "GeM's share on centres minus the average's" allows to say, and no more."""
+    """The verdict that the interval of "GeM's share on centres minus the average's" supports."""
     if difference.low > 0:
         return "GeM looks more at them"
     return "the average looks more at them" if difference.high < 0 else "no difference that these films can show"
 
 
-def recorded_looks(folder: Path | None = None) -> pd.DataFrame:
-    """data/reference_runs/looks.csv, a row for each training (`network`), pooling and seed; empty if there is none."""
-    path = (folder or course_folder()) / LOOKS_FILE
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["network", "pooling", "seed"])
-
-
 def draw_looks_by_hand(looks: pd.DataFrame) -> Picture:
-    """`recorded_looks`: GeM minus average pooling, the share of attribution on all centres in points of a hundred, a
-    point for each hand (mean of the seeds), in order of size; a panel for each kind of training."""
+    """The table of LOOKS_FILE: GeM minus average pooling, the share of attribution on all centres in points of a
+    hundred, a point for each hand (mean of the seeds), in order of size; a panel for each kind of training."""
     kinds = list(dict.fromkeys(looks["network"]))
     figure, axes = new_figure(2.4 + 3.4 * max(len(kinds), 1), 3.2, 1, max(len(kinds), 1), squeeze=False, sharey=True)
-    told = []
+    parts = []
     for ax, kind in zip(axes[0], kinds, strict=False):
-        mine = looks[looks["network"] == kind].pivot_table("shares", "seed", "pooling", aggfunc="first").dropna()
-        gem, average = (np.stack([np.array(text.split(), float) for text in mine[pooling]])
+        group = looks[looks["network"] == kind].pivot_table("shares", "seed", "pooling", aggfunc="first").dropna()
+        gem, average = (np.stack([np.array(text.split(), float) for text in group[pooling]])
                         for pooling in ("GeM", "average"))
         apart = np.sort(100 * (gem - average).mean(0))
         ax.plot(np.arange(1, len(apart) + 1), apart, "o", color=BOYS, markersize=4)
@@ -106,8 +101,8 @@ def draw_looks_by_hand(looks: pd.DataFrame) -> Picture:
         ax.axhline(apart.mean(), color=ACCENT, label=f"mean {apart.mean():+.2f}".replace("-", "−"))
         ax.set(xlabel="hands, in order", title=kind)
         ax.legend()
-        told.append(f"{kind}, {len(mine)} seeds: {int((apart > 0).sum())} of {len(apart)} hands lie above zero, from "
-                    f"{apart[0]:+.1f} to {apart[-1]:+.1f}, mean {apart.mean():+.2f}")
+        parts.append(f"{kind}, {len(group)} seeds: {int((apart > 0).sum())} of {len(apart)} hands lie above zero, from "
+                     f"{apart[0]:+.1f} to {apart[-1]:+.1f}, mean {apart.mean():+.2f}")
     axes[0, 0].set(ylabel="GeM − average (points of 100)")
     return Picture(figure, f"""The share of attribution that falls on the ossification centres, GeM minus average
-        pooling, hand by hand. {'; '.join(told) or 'Not yet measured'}.""")
+        pooling, hand by hand. {'; '.join(parts) or NOT_YET.capitalize()}.""")

@@ -1,4 +1,4 @@
-"""Made-up readers and models for two figures of notebook 08 that are there to be decided by."""
+"""Made-up readers and models for two figures of notebook 08 that exercises ask about."""
 
 from typing import Any
 
@@ -29,25 +29,25 @@ def draw_readers(course: Course) -> Picture:
     """Bland–Altman plots of the four readers, with bias and limits of agreement."""
     labels, errors = four_readers(course)
     figure, axes = new_figure(7.4, 4.6, 2, 2, sharex=True, sharey=True)
-    told = []
-    for ax, (name, off) in zip(axes.flat, errors.items(), strict=True):
-        found = agreement(labels + off, labels)
-        ax.plot(labels + off / 2, off, "o", color=BOYS, markersize=3, alpha=0.6)
+    parts = []
+    for ax, (name, error) in zip(axes.flat, errors.items(), strict=True):
+        found = agreement(labels + error, labels)
+        ax.plot(labels + error / 2, error, "o", color=BOYS, markersize=3, alpha=0.6)
         for line, dashes in ((found.bias, "-"), (found.lower, "--"), (found.upper, "--")):
             ax.axhline(line.value, color=ACCENT, linestyle=dashes)
         ax.axhline(0, color=MUTED, linewidth=0.8)
         ax.set_title(f"reader {name}: bias {signed(found.bias.value)}, limits {signed(found.lower.value)} to "
                      f"{signed(found.upper.value)}", fontsize=9)
-        by_mean, third = off[np.argsort(labels + off / 2)], len(off) // 3
-        told.append(f"{name}: bias {found.bias.value:+.0f} months, limits {found.lower.value:+.0f} to "
-                    f"{found.upper.value:+.0f}; the third of lowest mean is off by {by_mean[:third].mean():+.0f} on "
-                    f"average, that of highest by {by_mean[-third:].mean():+.0f}; the largest error is "
-                    f"{np.abs(off).max():.0f}")
+        by_mean, third = error[np.argsort(labels + error / 2)], len(error) // 3
+        parts.append(f"{name}: bias {found.bias.value:+.0f} months, limits {found.lower.value:+.0f} to "
+                     f"{found.upper.value:+.0f}; the third of lowest mean is off by {by_mean[:third].mean():+.0f} on "
+                     f"average, that of highest by {by_mean[-third:].mean():+.0f}; the largest error is "
+                     f"{np.abs(error).max():.0f}")
     for ax in axes[-1]:
         ax.set_xlabel("mean of reading and label (months)")
     for ax in axes[:, 0]:
         ax.set_ylabel("reading − label (months)")
-    return Picture(figure, f"Bland–Altman plots of four readers on {len(labels)} films. {'; '.join(told)}.")
+    return Picture(figure, f"Bland–Altman plots of four readers on {len(labels)} films. {'; '.join(parts)}.")
 
 
 def comparisons() -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -65,15 +65,15 @@ def comparisons() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {"1": one, "2": two, "3": three}
 
 
-def draw_comparisons() -> Picture:
+def draw_three_comparisons() -> Picture:
     """Both MAEs with intervals, and the paired difference with its, for each of `comparisons`."""
     figure, axes = new_figure(9, 3.2, 2, 3, sharex="row", height_ratios=[2, 1])
-    told = []
+    parts = []
     for (top, bottom), (name, (x, y)) in zip(axes.T, comparisons().items(), strict=True):
-        for place, (who, off) in enumerate((("X", x), ("Y", y))):
-            mean = bootstrap_mean(off)
+        for place, (model, errors) in enumerate((("X", x), ("Y", y))):
+            mean = bootstrap_mean(errors)
             _dot(top, mean, place, BOYS)
-            told.append(f"comparison {name}, {who} {mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]")
+            parts.append(f"comparison {name}, {model} {mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]")
         apart = paired_difference(y, x)
         _dot(bottom, apart, 0, ACCENT)
         bottom.axvline(0, color="black", linewidth=0.8)
@@ -81,8 +81,8 @@ def draw_comparisons() -> Picture:
         top.set_yticklabels(["X", "Y"])
         bottom.set(yticks=[0], ylim=(0.5, -0.5), xlabel="Y − X, film by film (months)")
         bottom.set_yticklabels(["Y − X"])
-        told.append(f"Y minus X {apart.value:+.1f} [{apart.low:+.1f}, {apart.high:+.1f}]")
-    return Picture(figure, f"Three comparisons of two models, MAE in months with 95 % interval: {'; '.join(told)}.")
+        parts.append(f"Y minus X {apart.value:+.1f} [{apart.low:+.1f}, {apart.high:+.1f}]")
+    return Picture(figure, f"Three comparisons of two models, MAE in months with 95 % interval: {'; '.join(parts)}.")
 
 
 def _dot(ax: Any, mean: Interval, place: float, colour: str) -> None:

@@ -1,5 +1,5 @@
-"""What notebook 08 does with the errors of a network: yardsticks, the worst films, and one film after the other, each
-with what the network saw in it and the training films it takes it for."""
+"""The errors of a network (notebook 08): reference MAEs, the films of largest error, and film by film the attribution
+and the most similar training films."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import pandas as pd
 
 from bonexage_utils.checks.attribution import COLOURS_SAY, Attribution, attribute, nearest, overlay, pooled_features
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.sliders import with_picture
+from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, new_figure
 from bonexage_utils.images import letterbox
@@ -35,20 +35,20 @@ def signed(months: float) -> str:
 # --- how large is an error? ---
 
 def draw_yardsticks(marks: dict[str, Interval | float]) -> Picture:
-    """MAEs in months on one axis: a dot with its 95 % interval, or a tick where there is none to give."""
+    """MAEs in months on one axis: a dot with its 95 % interval, or a tick where there is none."""
     figure, ax = new_figure(6.5, 0.8 + 0.38 * len(marks))
-    told = []
+    parts = []
     for place, (name, mark) in enumerate(marks.items()):
         if isinstance(mark, Interval):
             ax.errorbar(mark.value, place, xerr=[[mark.value - mark.low], [mark.high - mark.value]], fmt="o",
                         color=BOYS, capsize=4)
-            told.append(f"{name} {mark.value:.1f} [{mark.low:.1f}, {mark.high:.1f}]")
+            parts.append(f"{name} {mark.value:.1f} [{mark.low:.1f}, {mark.high:.1f}]")
         else:
             ax.plot(mark, place, "|", color=ACCENT, markersize=16, markeredgewidth=2.5)
-            told.append(f"{name} {mark:.1f}")
+            parts.append(f"{name} {mark:.1f}")
     ax.set(yticks=range(len(marks)), xlabel="MAE (months)", xlim=(0, None), ylim=(len(marks) - 0.5, -0.5))
     ax.set_yticklabels(list(marks))
-    return Picture(figure, f"Mean absolute errors in months, with 95 % interval where known: {'; '.join(told)}.")
+    return Picture(figure, f"Mean absolute errors in months, with 95 % interval where known: {'; '.join(parts)}.")
 
 
 def blame(cohort: Cohort, films: pd.DataFrame) -> pd.DataFrame:
@@ -66,8 +66,8 @@ def blame(cohort: Cohort, films: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass
 class Residuals:
-    """The films of a table, to be looked at one by one, ordered from the one read most too young to the one read most
-    too old.
+    """The films of a table, to be viewed one by one, ordered from the one predicted most too young to the one predicted
+    most too old; `errors` (n,) are predictions minus labels, months.
 
     `films` uint8 (n, S, S) are letterboxed; `table` has a row for each with `id`, `sex`, `months` (label) and
     `predicted`; `library` (m, S, S) and `library_months` (m,) are training films to find the nearest among.
@@ -81,8 +81,8 @@ class Residuals:
     _maps: dict[int, Attribution] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.off = (self.table["predicted"] - self.table["months"]).to_numpy()
-        self.order = np.argsort(self.off, kind="stable")
+        self.errors = (self.table["predicted"] - self.table["months"]).to_numpy()
+        self.order = np.argsort(self.errors, kind="stable")
         self.alike = nearest(pooled_features(self.predictor, self.films),
                              pooled_features(self.predictor, self.library), NEIGHBOURS)
 
@@ -94,48 +94,49 @@ class Residuals:
 
     def worst(self, count: int) -> list[int]:
         """Rows of the films of largest absolute error, worst first."""
-        return np.argsort(-np.abs(self.off), kind="stable")[:count].tolist()
+        return np.argsort(-np.abs(self.errors), kind="stable")[:count].tolist()
 
 
 def draw_case(residuals: Residuals, places: Sequence[int]) -> Picture:
-    """A row for each of `places` (1: read most too young; n: most too old): the film's point among all residuals, the
-    film, its attribution, and the training films most like it to the network."""
+    """A row for each of `places` (1: predicted most too young; n: most too old): the film's point among all
+    residuals, the film, its attribution, and the training films most like it to the network."""
     table, columns = residuals.table, 3 + NEIGHBOURS
     figure, axes = new_figure(1.5 + 1.1 * (columns - 1), 1.62 * len(places) + 0.2, len(places), columns, squeeze=False,
                               width_ratios=[1.5] + [1] * (columns - 1))
-    told = []
+    parts = []
     for line, place in zip(axes, places, strict=True):
         row = int(residuals.order[place - 1])
-        film, months, said = residuals.films[row], table["months"].iloc[row], table["predicted"].iloc[row]
+        film, months, predicted = residuals.films[row], table["months"].iloc[row], table["predicted"].iloc[row]
         _residual_plot(line[0], residuals, row)
         for ax in line[1:]:
             ax.axis("off")
             ax.imshow(film, cmap="gray", vmin=0, vmax=255)
-        who = f"{table['id'].iloc[row]} ({table['sex'].iloc[row]})"
-        line[1].set_title(f"{who}\nlabel {months:.0f}", fontsize=9, loc="center")
+        name = f"{table['id'].iloc[row]} ({table['sex'].iloc[row]})"
+        line[1].set_title(f"{name}\nlabel {months:.0f}", fontsize=9, loc="center")
         overlay(line[2], film, residuals.map(row).map)
-        line[2].set_title(f"says {said:.0f}\n({signed(said - months)})", fontsize=9, loc="center")
+        line[2].set_title(f"says {predicted:.0f}\n({signed(predicted - months)})", fontsize=9, loc="center")
         near = residuals.alike[row]
         for ax, other in zip(line[3:], near, strict=True):
             ax.imshow(residuals.library[other], cmap="gray", vmin=0, vmax=255)
             ax.set_title(f"like it:\nlabel {residuals.library_months[other]:.0f}", fontsize=9, loc="center",
                          color=MUTED)
-        told.append(f"place {place} of {len(table)}, film {who}: label {months:.0f}, says {said:.0f}, the training "
-                    f"films most like it have {', '.join(f'{residuals.library_months[k]:.0f}' for k in near)}")
+        parts.append(f"place {place} of {len(table)}, film {name}: label {months:.0f}, says {predicted:.0f}, the "
+                     "training films most like it have "
+                     + ", ".join(f"{residuals.library_months[k]:.0f}" for k in near))
     axes[-1, 0].set_xlabel("label (months)", fontsize=8)
     figure.supxlabel(COLOURS_SAY, fontsize=9)
     return Picture(figure, f"""Ages in months. In each row: a film's point, ringed, in the plot of prediction minus
         label against the label; the film; the film under its attribution, orange for older, purple for younger; and the
-        {NEIGHBOURS} training films most like it to the network. {'; '.join(told)}.""")
+        {NEIGHBOURS} training films most like it to the network. {'; '.join(parts)}.""")
 
 
 def _residual_plot(ax: Any, residuals: Residuals, row: int) -> None:
     table = residuals.table
     for sex in ("F", "M"):
-        mine = (table["sex"] == sex).to_numpy()
-        ax.scatter(table["months"][mine], residuals.off[mine], s=7, color=SEX_COLOUR[sex], marker=SEX_MARKER[sex],
+        own = (table["sex"] == sex).to_numpy()
+        ax.scatter(table["months"][own], residuals.errors[own], s=7, color=SEX_COLOUR[sex], marker=SEX_MARKER[sex],
                    alpha=0.6, linewidths=0, label=SEX_NAME[sex])
-    ax.plot(table["months"].iloc[row], residuals.off[row], "o", color="black", fillstyle="none", markersize=10,
+    ax.plot(table["months"].iloc[row], residuals.errors[row], "o", color="black", fillstyle="none", markersize=10,
             markeredgewidth=1.5)
     ax.axhline(0, color=MUTED, linewidth=0.8, zorder=0)
     ax.tick_params(labelsize=7)
@@ -145,7 +146,7 @@ def _residual_plot(ax: Any, residuals: Residuals, row: int) -> None:
 
 
 def three_places(residuals: Residuals) -> tuple[int, int, int]:
-    """The film read most too young, the one in the middle, the one read most too old."""
+    """The places of the film predicted most too young, the one in the middle, and the one predicted most too old."""
     count = len(residuals.table)
     return 1, (count + 1) // 2, count
 
@@ -156,15 +157,11 @@ def draw_three_cases(residuals: Residuals) -> Picture:
 
 
 def explore(residuals: Residuals) -> Any:
-    """A slider through all films, from the one read most too young to the one read most too old, and `draw_case` of
-    each; the static twin without ipywidgets."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_three_cases(residuals)
+    """A slider through all films, from the one predicted most too young to the one predicted most too old, and
+    `draw_case` of each; the static twin without ipywidgets."""
     low, middle, high = three_places(residuals)
-    slider = ipywidgets.IntSlider(value=middle, min=low, max=high, step=1, description="from too young to too old")
-    return with_picture(slider, lambda place: draw_case(residuals, (place,)))
+    return slider_or_twin(lambda place: draw_case(residuals, (place,)), lambda: draw_three_cases(residuals),
+                          value=middle, min=low, max=high, step=1, description="from too young to too old")
 
 
 # --- the worst ---
@@ -176,7 +173,7 @@ def draw_worst(residuals: Residuals, count: int = 12) -> Picture:
     figure, axes = new_figure(2.2 * WORST_COLUMNS, 1.48 * lines + 0.2, lines, 2 * WORST_COLUMNS, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    told = []
+    parts = []
     for number, row in enumerate(rows):
         line, column = divmod(number, WORST_COLUMNS)
         plain, mapped = axes[line, 2 * column], axes[line, 2 * column + 1]
@@ -184,26 +181,26 @@ def draw_worst(residuals: Residuals, count: int = 12) -> Picture:
         plain.imshow(film, cmap="gray", vmin=0, vmax=255)
         plain.set_title(f"{one['id']} ({one['sex']})\nlabel {one['months']:.0f}", fontsize=8, loc="center")
         overlay(mapped, film, residuals.map(row).map)
-        mapped.set_title(f"says {one['predicted']:.0f}\n({signed(residuals.off[row])})", fontsize=8, loc="center")
-        told.append(f"{one['id']} label {one['months']:.0f}, says {one['predicted']:.0f}")
+        mapped.set_title(f"says {one['predicted']:.0f}\n({signed(residuals.errors[row])})", fontsize=8, loc="center")
+        parts.append(f"{one['id']} label {one['months']:.0f}, says {one['predicted']:.0f}")
     figure.supxlabel(COLOURS_SAY, fontsize=9)
     return Picture(figure, f"""The {len(rows)} films with the largest errors, worst first, ages in months; each film
-        stands beside itself under its attribution, orange for older, purple for younger. {'; '.join(told)}.""")
+        stands beside itself under its attribution, orange for older, purple for younger. {'; '.join(parts)}.""")
 
 
 def draw_blame(films: pd.DataFrame, count: int = 12) -> Picture:
     """Of `blame`'s table: how far the label (horizontal) and the network (vertical) are from the true bone age; the
     `count` films of largest error ringed. On the diagonal both agree."""
     figure, ax = new_figure(5.2, 4.6)
-    off = (films["predicted"] - films["months"]).abs()
-    worst = off.nlargest(count).index
+    errors = (films["predicted"] - films["months"]).abs()
+    worst = errors.nlargest(count).index
     reach = 1.08 * max(films["label_off"].abs().max(), films["network_off"].abs().max())
     ax.plot([-reach, reach], [-reach, reach], color=MUTED, linewidth=0.8, zorder=0)
     for line in (ax.axhline, ax.axvline):
         line(0, color=MUTED, linewidth=0.8, zorder=0)
     for sex in ("F", "M"):
-        mine = films["sex"] == sex
-        ax.scatter(films.loc[mine, "label_off"], films.loc[mine, "network_off"], s=14, color=SEX_COLOUR[sex],
+        of_sex = films["sex"] == sex
+        ax.scatter(films.loc[of_sex, "label_off"], films.loc[of_sex, "network_off"], s=14, color=SEX_COLOUR[sex],
                    marker=SEX_MARKER[sex], alpha=0.6, linewidths=0, label=SEX_NAME[sex])
     ax.plot(films.loc[worst, "label_off"], films.loc[worst, "network_off"], "o", color="black", fillstyle="none",
             markersize=9, linestyle="none", label=f"the worst {len(worst)}")

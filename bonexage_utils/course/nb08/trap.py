@@ -1,4 +1,4 @@
-"""A planted shortcut: a strip on every film that tells the label, the cohort that carries it, and who looks at it."""
+"""A planted shortcut: a strip on every film that shows the label, the cohort with it, and which network uses it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,8 +63,8 @@ def marked_films(films: pd.DataFrame, size: int) -> Marked:
                   np.stack([letterbox_mask(strip, size) for _, strip in pairs]), films.reset_index(drop=True))
 
 
-def reads(predictor: Predictor, films: np.ndarray, sexes: list[str], batch: int = 64) -> np.ndarray:
-    """What a network says of letterboxed films, uint8 (n, S, S), months (n,)."""
+def predict_films(predictor: Predictor, films: np.ndarray, sexes: list[str], batch: int = 64) -> np.ndarray:
+    """The predictions (n,), months, of a network for letterboxed films, uint8 (n, S, S)."""
     starts = range(0, len(films), batch)
     return np.concatenate([predictor.months(films[k : k + batch], sexes[k : k + batch]) for k in starts])
 
@@ -76,7 +76,7 @@ def two_by_two(networks: dict[str, Predictor], films: pd.DataFrame) -> dict[str,
     for name, network in networks.items():
         size = network.preprocessing.image_size
         kinds = {"without a strip": letterboxed(films, size), "with the strip": marked_films(films, size).films}
-        table[name] = {kind: bootstrap_mean(np.abs(reads(network, seen, sexes) - months))
+        table[name] = {kind: bootstrap_mean(np.abs(predict_films(network, seen, sexes) - months))
                        for kind, seen in kinds.items()}
     return table
 
@@ -84,20 +84,20 @@ def two_by_two(networks: dict[str, Predictor], films: pd.DataFrame) -> dict[str,
 def draw_two_by_two(table: dict[str, dict[str, Interval]], marks: dict[str, float]) -> Picture:
     """`two_by_two`, and `marks` (months) as vertical lines: the noise floor, the median by sex."""
     figure, ax = new_figure(7, 0.9 + 0.75 * len(table))
-    told = []
+    parts = []
     for place, (name, row) in enumerate(table.items()):
         for (kind, mae), offset, colour, marker in zip(row.items(), (-0.14, 0.14), (BOYS, ACCENT), ("o", "s"),
                                                        strict=True):
             ax.errorbar(mae.value, place + offset, xerr=[[mae.value - mae.low], [mae.high - mae.value]], capsize=4,
                         fmt=marker, color=colour, label=None if place else f"films {kind}")
-            told.append(f"{name}, films {kind}: {mae.value:.1f} [{mae.low:.1f}, {mae.high:.1f}]")
+            parts.append(f"{name}, films {kind}: {mae.value:.1f} [{mae.low:.1f}, {mae.high:.1f}]")
     for line, (name, months) in zip((":", "--"), marks.items(), strict=False):
         ax.axvline(months, color="black", linewidth=1, linestyle=line, label=name)
-        told.append(f"{name} {months:.1f}")
+        parts.append(f"{name} {months:.1f}")
     ax.set(yticks=range(len(table)), ylim=(len(table) - 0.5, -0.5), xlim=(0, None), xlabel="MAE (months)")
     ax.set_yticklabels(list(table))
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    return Picture(figure, f"Mean absolute error in months with 95 % interval. {'; '.join(told)}.")
+    return Picture(figure, f"Mean absolute error in months with 95 % interval. {'; '.join(parts)}.")
 
 
 def strip_shares(network: Predictor, films: pd.DataFrame) -> pd.DataFrame:
@@ -111,20 +111,20 @@ def strip_shares(network: Predictor, films: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_strip(networks: dict[str, Predictor], films: pd.DataFrame) -> Picture:
-    """The first of `films` with its strip, then what each network made of it at its own size, the strip outlined."""
+    """The first of `films` with its strip, then its attribution in each network, the strip outlined."""
     figure, axes = new_figure(1.9 * (1 + len(networks)), 2.5, 1, 1 + len(networks))
-    case, told = films.iloc[0], []
+    case, parts = films.iloc[0], []
     for ax, (name, network) in zip(axes[1:], networks.items(), strict=True):
         marked = marked_films(films.head(1), network.preprocessing.image_size)
         found = attribute(network, marked.films[0], case["sex"])
         overlay(ax, marked.films[0], found.map, marked.strips[0])
         ax.set_title(f"{name}:\nsays {found.prediction:.0f}", loc="center", fontsize=9)
-        told.append(f"{name} says {found.prediction:.0f} and puts {share_inside(found.map, marked.strips[0]):.0%} of "
-                    "its attribution on the strip")
+        parts.append(f"{name} says {found.prediction:.0f} and puts {share_inside(found.map, marked.strips[0]):.0%} of "
+                     "its attribution on the strip")
     axes[0].imshow(mark(read_gray(case["image"]), case["months"])[0], cmap="gray", vmin=0, vmax=255)
     axes[0].set_title(f"label {case['months']:.0f}", loc="center", fontsize=9)
     for ax in axes:
         ax.axis("off")
     figure.supxlabel(COLOURS_SAY, fontsize=9)
     return Picture(figure, f"""A hand film with a strip at its lower left, label {case['months']:.0f} months, and the
-        same under each network's attribution, the strip outlined. {'; '.join(told)}.""")
+        same under each network's attribution, the strip outlined. {'; '.join(parts)}.""")

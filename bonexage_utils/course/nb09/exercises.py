@@ -90,13 +90,13 @@ def _too_few(films: int, coverage: float, does: str) -> str:
 
 
 def _explain(errors: np.ndarray, coverage: float, truth: float, found: float) -> str:
-    off, n = np.sort(np.abs(errors)), len(errors)
+    sizes, n = np.sort(np.abs(errors)), len(errors)
     rank = math.ceil(round((n + 1) * coverage, 9))
     if math.isinf(truth):
         return _too_few(n, coverage, f"gives {found:.1f}")
 
     def at(place: int) -> float:
-        return float(off[place]) if place < n else math.inf
+        return float(sizes[place]) if place < n else math.inf
 
     known = [
         (np.sort(errors)[rank - 1], "You sorted the errors with their signs. A film read five months too low is as far "
@@ -105,11 +105,11 @@ def _explain(errors: np.ndarray, coverage: float, truth: float, found: float) ->
                                                     "rank anywhere among the n: (n + 1) · coverage, rounded up."),
         (at(rank), "One place too far. If you index: Python counts from 0, so the film of that rank is at [rank - 1]. "
                    "If you use np.quantile(…, method='higher'): it counts n - 1 gaps; 'inverted_cdf' gives the rank."),
-        (float(np.quantile(off, coverage)), "np.quantile interpolates between two errors and counts n - 1 gaps. The "
+        (float(np.quantile(sizes, coverage)), "np.quantile interpolates between two errors and counts n - 1 gaps. The "
                                             "promise is one of the errors itself, the one of that rank."),
         (1.645 * float(np.std(errors)), "1.645 SD is right where errors are normal and have no bias. Nobody promised "
                                         "you that; the rank needs neither."),
-        (float(off.mean()), "That is the MAE: more than a third of all films are further off than that."),
+        (float(sizes.mean()), "That is the MAE: more than a third of all films are further off than that."),
         (float(np.abs(errors)[min(rank, n) - 1]), "You picked by the rank, but did not put the sizes in order first."),
         (2 * truth, "That is the width of the whole interval, from low to high. Asked is the half of it, what goes to "
                     "either side."),
@@ -166,20 +166,20 @@ def _few() -> Exercise:
 def draw_groups() -> Picture:
     """The share inside of four groups with its 95 % interval, as a coverage table has them."""
     figure, ax = new_figure(6, 3.6)
-    told = []
+    parts = []
     for place, (name, (n, inside)) in enumerate(GROUPS.items()):
         found = share(np.arange(n) < inside)
         ax.errorbar(place, found.value, [[found.value - found.low], [found.high - found.value]], fmt="o", color=BOYS,
                     capsize=4)
         ax.annotate(f"n={n}", (place, found.value), (9, 0), textcoords="offset points", va="center", fontsize=9)
-        told.append(f"{name}: {found.value:.0%} of {n} films, interval {found.low:.0%} to {found.high:.0%}")
+        parts.append(f"{name}: {found.value:.0%} of {n} films, interval {found.low:.0%} to {found.high:.0%}")
     ax.axhline(WANTED, color=ACCENT, linestyle="--", label=f"promised: {WANTED:.0%}")
     ax.set(xticks=range(len(GROUPS)), xticklabels=list(GROUPS), xlabel="group", ylabel="share of labels inside",
            xlim=(-0.5, len(GROUPS) - 0.2), ylim=(0.3, 1.02))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="lower right")
     return Picture(figure, f"""Share of labels inside their intervals in four groups, with 95 % intervals; a dashed line
-        at {WANTED:.0%}. {'; '.join(told)}.""")
+        at {WANTED:.0%}. {'; '.join(parts)}.""")
 
 
 def _group() -> Exercise:
@@ -220,18 +220,18 @@ def monthly() -> np.ndarray:
 def draw_months() -> Picture:
     """The share inside by month, with its 95 % interval."""
     figure, ax = new_figure(7.5, 3.6)
-    told = []
+    parts = []
     for month, inside in enumerate(monthly(), 1):
         found = share(inside)
         ax.errorbar(month, found.value, [[found.value - found.low], [found.high - found.value]], fmt="o", color=BOYS,
                     capsize=3)
-        told.append(f"{month}: {found.value:.0%} [{found.low:.0%}, {found.high:.0%}]")
+        parts.append(f"{month}: {found.value:.0%} [{found.low:.0%}, {found.high:.0%}]")
     ax.axhline(WANTED, color=ACCENT, linestyle="--", label=f"promised: {WANTED:.0%}")
     ax.set(xlabel="month", ylabel="share of labels inside", xticks=range(1, MONTHS + 1), ylim=(0.35, 1.02))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="lower left")
     return Picture(figure, f"""Share of labels inside their intervals, with 95 % intervals, in {MONTHS} months with
-        {FILMS_A_MONTH} films each; a dashed line at {WANTED:.0%}. Month {'; '.join(told)}.""")
+        {FILMS_A_MONTH} films each; a dashed line at {WANTED:.0%}. Month {'; '.join(parts)}.""")
 
 
 def _since() -> Exercise:

@@ -1,6 +1,6 @@
-"""What notebook 09 does to a network from outside: the same children at another hospital, and one film spoilt.
+"""The robustness of a network (notebook 09): the same children at another hospital, moved views, one film perturbed.
 
-Tables of films have `id`, `image`, `sex`, `months` (label) and, once a network was asked, `predicted`; all months.
+Tables of films have `id`, `image`, `sex`, `months` (label) and, after prediction, `predicted`; ages are months.
 """
 
 from functools import cache
@@ -39,7 +39,7 @@ TWIN = (("rotation", 45), ("brightness", 100), ("marker", 20), ("resolution", 3)
 # --- films ---
 
 def draw_films(course: Course, folder: Path | str, n: int) -> dict[str, pd.DataFrame]:
-    """Films that the network did not learn from, by kind: `calibration`, the cohort's split of that name; `new`, n
+    """Films that the network was not trained on, by kind: `calibration`, the cohort's split of that name; `new`, n
     simulated children at the cohort's own hospital; `B`, the same n children filmed and read at hospital B.
 
     With films of one's own nothing can be drawn for `new`: it is every second film of the calibration split then, and
@@ -81,9 +81,9 @@ def by_hospital(home: pd.DataFrame, away: pd.DataFrame) -> pd.DataFrame:
     films = {"here": home.set_index("id")["predicted"], "B": away.set_index("id")["predicted"]}
     readers = {"here": home.set_index("id")["months"], "B": away.set_index("id")["months"]}
     rows = []
-    for film, said in films.items():
+    for film, predicted in films.items():
         for reader, months in readers.items():
-            error = (said - months).dropna()
+            error = (predicted - months).dropna()
             if len(error):
                 mae, bias = bootstrap_mean(error.abs()), bootstrap_mean(error)
                 rows.append({"film": film, "reader": reader, "n": len(error), "mae": mae.value, "low": mae.low,
@@ -94,15 +94,15 @@ def by_hospital(home: pd.DataFrame, away: pd.DataFrame) -> pd.DataFrame:
 def draw_hospitals(table: pd.DataFrame) -> Picture:
     """`by_hospital`: left the MAE, right the bias, each with its interval."""
     figure, (left, right) = new_figure(8.5, 3.4, 1, 2)
-    told, names = [], ["here", "B"]
+    parts, names = [], ["here", "B"]
     for reader, colour, marker, shift in (("here", BOYS, "o", -0.08), ("B", ACCENT, "s", 0.08)):
-        mine = table[table["reader"] == reader]
-        where = np.array([names.index(film) for film in mine["film"]]) + shift
+        group = table[table["reader"] == reader]
+        where = np.array([names.index(film) for film in group["film"]]) + shift
         for ax, value, low, high in ((left, "mae", "low", "high"), (right, "bias", "bias_low", "bias_high")):
-            ax.errorbar(where, mine[value], [mine[value] - mine[low], mine[high] - mine[value]], fmt=marker,
+            ax.errorbar(where, group[value], [group[value] - group[low], group[high] - group[value]], fmt=marker,
                         color=colour, capsize=3, label=f"read {'at B' if reader == 'B' else 'here'}")
-        told += [f"film {row.film}, reader {row.reader}: MAE {row.mae:.1f} [{row.low:.1f}, {row.high:.1f}], bias "
-                 f"{row.bias:+.1f} [{row.bias_low:+.1f}, {row.bias_high:+.1f}]" for row in mine.itertuples()]
+        parts += [f"film {row.film}, reader {row.reader}: MAE {row.mae:.1f} [{row.low:.1f}, {row.high:.1f}], bias "
+                  f"{row.bias:+.1f} [{row.bias_low:+.1f}, {row.bias_high:+.1f}]" for row in group.itertuples()]
     for ax in (left, right):
         ax.set(xticks=(0, 1), xticklabels=["filmed here", "filmed at B"], xlim=(-0.5, 1.5))
     left.set(ylabel="MAE (months)", ylim=(0, None))
@@ -110,13 +110,13 @@ def draw_hospitals(table: pd.DataFrame) -> Picture:
     right.set(ylabel="bias (months)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return Picture(figure, f"""Mean absolute error (left) and bias (right) in months with 95 % intervals, by where the
-        film was taken and who read its label. {'; '.join(told)}.""")
+        film was taken and who read its label. {'; '.join(parts)}.""")
 
 
 # --- nine views of one film ---
 
 def nine_answers(predictor: Predictor, films: pd.DataFrame, batch: int = 32) -> np.ndarray:
-    """What `predictor` says of each film moved to each of `VIEWS`, months (n, 9); the first is the film as it is."""
+    """The predictions for each film moved to each of `VIEWS`, months (n, 9); the first is the film as it is."""
     size, rows = predictor.preprocessing.image_size, []
     for start in tqdm(range(0, len(films), batch), desc="nine views", leave=False, mininterval=0.5):
         part = films.iloc[start:start + batch]
@@ -137,46 +137,47 @@ def spread_and_error(spread: np.ndarray, error: np.ndarray) -> str:
 def draw_spread(spread: np.ndarray, error: np.ndarray) -> Picture:
     """|error| (months) against the spread of the nine answers (SD, months), and the MAE of each third with interval."""
     figure, ax = new_figure(6.5, 3.6)
-    off, told = np.abs(error), []
-    ax.plot(spread, off, ".", color=BOYS, alpha=0.35, markersize=5)
+    absolute, parts = np.abs(error), []
+    ax.plot(spread, absolute, ".", color=BOYS, alpha=0.35, markersize=5)
     edges = np.quantile(spread, [0, 1 / 3, 2 / 3, 1])
     third = np.clip(np.searchsorted(edges, spread, side="right") - 1, 0, 2)
     for number in range(3):
-        mine = third == number
-        mae, middle = bootstrap_mean(off[mine]), float(np.median(spread[mine]))
+        in_third = third == number
+        mae, middle = bootstrap_mean(absolute[in_third]), float(np.median(spread[in_third]))
         ax.errorbar(middle, mae.value, [[mae.value - mae.low], [mae.high - mae.value]], fmt="s", color="black",
                     markersize=3, elinewidth=2, capsize=5, zorder=5,
                     label=None if number else "MAE of a third of the films")
-        told.append(f"spread about {middle:.1f}: MAE {mae.value:.1f} [{mae.low:.1f}, {mae.high:.1f}]")
-    top = 1.5 * float(np.quantile(off, 0.99))  # one film that is far off would flatten all the others
-    beyond = off > top
-    for x, y in zip(spread[beyond], off[beyond], strict=True):
+        parts.append(f"spread about {middle:.1f}: MAE {mae.value:.1f} [{mae.low:.1f}, {mae.high:.1f}]")
+    top = 1.5 * float(np.quantile(absolute, 0.99))  # one very large error would flatten all the others
+    beyond = absolute > top
+    for x, y in zip(spread[beyond], absolute[beyond], strict=True):
         ax.annotate(f"{y:.0f}", (x, top), (0, -16), textcoords="offset points", ha="center", fontsize=8, color=ACCENT,
                     arrowprops={"arrowstyle": "->", "color": ACCENT})
     ax.set(xlabel="spread of the nine answers (SD, months)", ylabel="|error| (months)", ylim=(0, top), xlim=(0, None))
     ax.legend()
-    outside = f" Above the axis: {', '.join(f'{y:.0f}' for y in np.sort(off[beyond]))} months." if beyond.any() else ""
+    above = ", ".join(f"{y:.0f}" for y in np.sort(absolute[beyond]))
+    outside = f" Above the axis: {above} months." if above else ""
     return Picture(figure, f"""Scatter of the absolute error against the spread of nine answers about the same film,
-        both in months, {len(off)} films. Thirds by spread: {'; '.join(told)}.{outside}""")
+        both in months, {len(absolute)} films. Thirds by spread: {'; '.join(parts)}.{outside}""")
 
 
 # --- perturb and watch ---
 
 class Watch:
-    """One film, a row of a cohort's table, and what `predictor` says of it under every strength of `GRIDS`."""
+    """One film, a row of a cohort's table, and the predictions for it at every strength of `GRIDS`."""
 
     def __init__(self, predictor: Predictor, film: Any, calibration: Calibration) -> None:
         self.predictor, self.calibration = predictor, calibration
         self.image, self.sex, self.months = read_gray(film.image), str(film.sex), float(film.months)
         self.key, self.size = film_key(film.id), predictor.preprocessing.image_size
-        self.said = cache(self._said)
+        self.predictions = cache(self._predictions)
 
     def version(self, name: str, strength: float) -> np.ndarray:
         """The film so perturbed, as the network gets it: uint8 (size, size)."""
         return perturb(self.image, name, strength, self.size, self.key)
 
-    def _said(self, name: str) -> pd.DataFrame:
-        """Answer and interval at each strength: `strength`, `predicted`, `low_months`, `high_months`."""
+    def _predictions(self, name: str) -> pd.DataFrame:
+        """Prediction and interval at each strength: `strength`, `predicted`, `low_months`, `high_months`."""
         grid = GRIDS[name]
         films = np.stack([self.version(name, strength) for strength in grid])
         months = pd.Series(self.predictor.months(films, [self.sex] * len(grid)))
@@ -187,28 +188,28 @@ class Watch:
 def draw_watched(watch: Watch, points: tuple[tuple[str, float], ...] = TWIN) -> Picture:
     """For each perturbation and strength: the film above, below the answer and its interval at every strength."""
     figure, axes = new_figure(0.8 + 2.6 * max(len(points), 2), 5.4, 2, len(points), squeeze=False, sharey="row")
-    told = []
+    parts = []
     for (film, curve), (name, strength) in zip(axes.T, points, strict=True):
-        said = watch.said(name)
-        now = said.iloc[(said["strength"] - strength).abs().argmin()]
+        table = watch.predictions(name)
+        now = table.iloc[(table["strength"] - strength).abs().argmin()]
         film.imshow(watch.version(name, now["strength"]), cmap="gray", vmin=0, vmax=255)
         film.set_title(f"{name} {now['strength']:g}".replace("-", "−"), loc="center")
         film.axis("off")
-        curve.fill_between(said["strength"], said["low_months"], said["high_months"], color=BOYS, alpha=0.2,
+        curve.fill_between(table["strength"], table["low_months"], table["high_months"], color=BOYS, alpha=0.2,
                            label="its interval", linewidth=0)
-        curve.plot(said["strength"], said["predicted"], color=BOYS, marker=".", label="the answer")
+        curve.plot(table["strength"], table["predicted"], color=BOYS, marker=".", label="the answer")
         curve.errorbar(now["strength"], now["predicted"], [[now["predicted"] - now["low_months"]],
                        [now["high_months"] - now["predicted"]]], fmt="o", color="black", capsize=5, label="now")
         curve.axhline(watch.months, color=ACCENT, linestyle="--", label="the label")
         curve.set(xlabel=PERTURBATIONS[name].unit, ylim=(0, 240), yticks=range(0, 241, 60))
         curve.xaxis.label.set_size(8)
-        held = "inside" if now["low_months"] <= watch.months <= now["high_months"] else "outside"
-        told.append(f"{name} {now['strength']:g}: answer {now['predicted']:.0f}, interval {now['low_months']:.0f} to "
-                    f"{now['high_months']:.0f}, the label is {held}")
+        place = "inside" if now["low_months"] <= watch.months <= now["high_months"] else "outside"
+        parts.append(f"{name} {now['strength']:g}: answer {now['predicted']:.0f}, interval {now['low_months']:.0f} to "
+                     f"{now['high_months']:.0f}, the label is {place}")
     axes[1, 0].set_ylabel("age (months)")
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return Picture(figure, f"""A {ONE[watch.sex]}'s film with the label {watch.months:.0f} months, changed, above the
-        answer and its interval at every strength of the change. {'; '.join(told)}.""")
+        answer and its interval at every strength of the change. {'; '.join(parts)}.""")
 
 
 def perturb_and_watch(watch: Watch) -> Any:

@@ -1,4 +1,4 @@
-"""What notebook 09 does with intervals: learn them from one set of films, and see on another how often they hold.
+"""Prediction intervals (notebook 09): calibrate them on one set of films, and measure their coverage on another.
 
 Tables of films have `id`, `sex`, `months` (label), `predicted` and, with intervals, `low_months` and `high_months`; all
 in months. Intervals are those of `bonexage_utils.calibration`.
@@ -23,7 +23,7 @@ from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.statistics import share
 
-HEART_FILMS = 200  # few enough to be learned by heart in seconds
+HEART_FILMS = 200  # few enough to be memorised in seconds
 
 
 def with_intervals(films: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
@@ -52,29 +52,29 @@ def held(films: pd.DataFrame) -> np.ndarray:
     return films["months"].between(films["low_months"], films["high_months"]).to_numpy()
 
 
-def verdict(inside: float, luck: tuple[float, float]) -> str:
-    """What a share says of the promise, beside what luck alone makes of a kept one (`new_range`)."""
+def coverage_verdict(inside: float, luck: tuple[float, float]) -> str:
+    """The verdict on a share `inside`, given the range of chance if the promised coverage holds (`new_range`)."""
     if inside < luck[0]:
         return "less than promised"
     return "more than promised" if inside > luck[1] else "as promised, as far as these films can tell"
 
 
-def shares(parts: dict[str, tuple[pd.DataFrame, int]], wanted: float) -> pd.DataFrame:
+def compare_coverage(parts: dict[str, tuple[pd.DataFrame, int]], wanted: float) -> pd.DataFrame:
     """By name, from films with intervals and the number of films that calibrated: `n`, share `inside` with its 95 %
-    interval `low` to `high`, what `luck from` and `luck to` a kept promise may come to, mean `width` (months) and the
-    verdict."""
+    interval `low` to `high`, the range of chance `luck from` to `luck to` if the promise is kept, mean `width`
+    (months) and the verdict."""
     rows = {}
     for name, (films, calibrated_on) in parts.items():
         found, luck = share(held(films)), new_range(calibrated_on, wanted, len(films))
         rows[name] = {"n": len(films), "inside": found.value, "low": found.low, "high": found.high,
                       "luck from": luck[0], "luck to": luck[1],
                       "width": (films["high_months"] - films["low_months"]).mean(),
-                      "verdict": verdict(found.value, luck)}
+                      "verdict": coverage_verdict(found.value, luck)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def draw_shares(table: pd.DataFrame, wanted: float) -> Picture:
-    """`shares`: the share inside with its interval, a row for each name, on a band of what luck alone may do."""
+def draw_coverage(table: pd.DataFrame, wanted: float) -> Picture:
+    """`compare_coverage`: the share inside with its interval, a row for each name, on a band of what chance may do."""
     figure, ax = new_figure(7.5, 0.9 + 0.45 * len(table))
     where = np.arange(len(table))[::-1]
     ax.barh(where, table["luck to"] - table["luck from"], left=table["luck from"], height=0.7, color=MUTED, alpha=0.25,
@@ -86,11 +86,11 @@ def draw_shares(table: pd.DataFrame, wanted: float) -> Picture:
            xlim=(min(0.7, table["low"].min() - 0.03), 1))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.legend(loc="upper left", bbox_to_anchor=(0, 1.16), borderaxespad=0, ncols=2)
-    told = "; ".join(f"{name} {row.inside:.0%} [{row.low:.0%}, {row.high:.0%}], luck {row['luck from']:.0%} to "
-                     f"{row['luck to']:.0%}" for name, row in table.iterrows())
+    described = "; ".join(f"{name} {row.inside:.0%} [{row.low:.0%}, {row.high:.0%}], luck {row['luck from']:.0%} to "
+                          f"{row['luck to']:.0%}" for name, row in table.iterrows())
     return Picture(figure, f"""Share of labels inside their interval, with 95 % intervals; a dashed line at
         {wanted:.0%}, which was promised, and a grey band where luck alone may put the share if the promise is kept.
-        {told}.""")
+        {described}.""")
 
 
 def chance_range(n: int, coverage: float) -> tuple[float, float]:
@@ -117,27 +117,27 @@ def _ranks(n: int, coverage: float) -> tuple[int, int]:
 
 def draw_rank(errors: np.ndarray, coverage: float) -> Picture:
     """|errors| (n,), months, in order of size, and the one that becomes the half-width."""
-    off, half = np.sort(np.abs(errors)), half_width(errors, coverage)
-    rank = math.ceil(round((len(off) + 1) * coverage, 9))
+    sizes, half = np.sort(np.abs(errors)), half_width(errors, coverage)
+    rank = math.ceil(round((len(sizes) + 1) * coverage, 9))
     figure, ax = new_figure(6.8, 3.4)
-    place = np.arange(1, len(off) + 1)
-    ax.bar(place, off, 1.0, color=np.where(place <= rank, BOYS, MUTED))
+    place = np.arange(1, len(sizes) + 1)
+    ax.bar(place, sizes, 1.0, color=np.where(place <= rank, BOYS, MUTED))
     ax.plot([0, rank], [half, half], color=ACCENT, linestyle="--")
-    ax.annotate(f"number {rank} of {len(off)}: {half:.1f} months", (rank, half), (-8, 8), ha="right",
+    ax.annotate(f"number {rank} of {len(sizes)}: {half:.1f} months", (rank, half), (-8, 8), ha="right",
                 textcoords="offset points", color=ACCENT)
-    ax.set(xlabel="calibration films, by the size of their error", ylabel="|error| (months)", xlim=(0, len(off) + 1))
-    return Picture(figure, f"""The absolute errors of {len(off)} calibration films as bars, from the smallest to the
-        largest, {off[-1]:.1f} months. Number {rank} is {half:.1f} months long; a dashed line marks it. The bars beyond
-        it are grey.""")
+    ax.set(xlabel="calibration films, by the size of their error", ylabel="|error| (months)", xlim=(0, len(sizes) + 1))
+    return Picture(figure, f"""The absolute errors of {len(sizes)} calibration films as bars, from the smallest to the
+        largest, {sizes[-1]:.1f} months. Number {rank} is {half:.1f} months long; a dashed line marks it. The bars
+        beyond it are grey.""")
 
 
 def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, ...], wanted: float,
              films: int = HEART_FILMS) -> pd.DataFrame:
     """A head that learns the maps of `films` training films for more and more epochs, calibrated twice each time.
 
-    One row for each of `lengths` (epochs) and for what calibrated, "calibration films" or "its own films": MAE on both
-    and on the selection films, which are new here, the `half_width`, and the share of these films' labels `inside`
-    with its 95 % interval `low` to `high`; months.
+    One row for each of `lengths` (epochs) and for the films that calibrated, "calibration films" or "its own films":
+    MAE on both and on the selection films, which are new here, the `half_width`, and the share of these films' labels
+    `inside` with its 95 % interval `low` to `high`; months.
     """
     parts = {name: course.cohort.split(name) for name in ("train", "selection", "calibration")}
     parts["train"] = parts["train"].sample(min(films, len(parts["train"])), random_state=course.seed)
@@ -147,12 +147,12 @@ def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, .
     rows = []
     for epochs in tqdm(lengths, desc="learning by heart", leave=False):
         head = fit_head(BACKBONE, maps["train"], course.seed, epochs, pooling="avg")
-        off = {name: np.abs(head_errors(head, part)) for name, part in maps.items()}
+        errors = {name: np.abs(head_errors(head, part)) for name, part in maps.items()}
         for name, learned in (("calibration films", "calibration"), ("its own films", "train")):
-            half = half_width(off[learned], wanted)
-            found = share(off["selection"] <= half)
-            rows.append({"epochs": epochs, "calibrated on": name, "MAE of these": off[learned].mean(),
-                         "MAE, selection films": off["selection"].mean(), "half_width": half, "inside": found.value,
+            half = half_width(errors[learned], wanted)
+            found = share(errors["selection"] <= half)
+            rows.append({"epochs": epochs, "calibrated on": name, "MAE of these": errors[learned].mean(),
+                         "MAE, selection films": errors["selection"].mean(), "half_width": half, "inside": found.value,
                          "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
 
@@ -160,14 +160,14 @@ def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, .
 def draw_by_heart(table: pd.DataFrame, wanted: float) -> Picture:
     """`by_heart`: the share of new labels inside against the epochs, for both calibrations."""
     figure, ax = new_figure(6.8, 3.8)
-    told = []
+    described = []
     for (name, part), colour, marker, shift in zip(table.groupby("calibrated on"), (BOYS, ACCENT), "os", (0.98, 1.02),
                                                    strict=True):  # a little apart, or one hides the other
         bars = [part["inside"] - part["low"], part["high"] - part["inside"]]
         ax.errorbar(shift * part["epochs"], part["inside"], bars, fmt=f"{marker}-", color=colour, capsize=3,
                     label=f"calibrated on {name}")
-        told.append(f"on {name}: " + ", ".join(f"{row.inside:.0%} after {row.epochs} epochs"
-                                               for row in part.itertuples()))
+        described.append(f"on {name}: " + ", ".join(f"{row.inside:.0%} after {row.epochs} epochs"
+                                                    for row in part.itertuples()))
     ax.axhline(wanted, color=MUTED, linestyle="--", label=f"promised: {wanted:.0%}")
     ax.set(xlabel="epochs of learning the same few films", ylabel="share of new labels inside", xscale="log",
            ylim=(0, 1.02), xticks=sorted(set(table["epochs"])))
@@ -176,7 +176,7 @@ def draw_by_heart(table: pd.DataFrame, wanted: float) -> Picture:
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="lower left")
     return Picture(figure, f"""Share of new labels inside their intervals, with 95 % intervals, against how long a head
-        has learned the same films; a dashed line at {wanted:.0%}. Calibrated {'; '.join(told)}.""")
+        has learned the same films; a dashed line at {wanted:.0%}. Calibrated {'; '.join(described)}.""")
 
 
 def under_stress(stressed: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
@@ -200,7 +200,7 @@ def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
     table = table[table["perturbation"] != "none"]
     names = list(dict.fromkeys(table["perturbation"]))
     figure, axes = new_figure(10.5, 5, 2, -(-len(names) // 2), sharey=True, squeeze=False)
-    told = []
+    described = []
     for ax, name in zip(axes.flat, names, strict=False):
         part = table[table["perturbation"] == name]
         where = np.arange(len(part))
@@ -217,7 +217,7 @@ def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
         ax.tick_params(axis="x", labelsize=8)
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         worst = part.loc[part["inside"].idxmin()]
-        told.append(f"{name} {worst['inside']:.0%} at {worst['strength']:g}")
+        described.append(f"{name} {worst['inside']:.0%} at {worst['strength']:g}")
     for ax in axes.flat[len(names):]:
         ax.axis("off")
     for ax in axes[:, 0]:
@@ -228,4 +228,4 @@ def draw_under_stress(table: pd.DataFrame, wanted: float) -> Picture:
     wide = f"{widths[0]} months throughout" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} months"
     return Picture(figure, f"""Share of labels inside intervals that promised {wanted:.0%} (dashed), against the
         strength of seven perturbations, {table['n'].max()} films each; of the films as they are {asis['inside']:.0%}
-        (dotted). The lowest share of each: {'; '.join(told)}. The mean width is {wide}.""")
+        (dotted). The lowest share of each: {'; '.join(described)}. The mean width is {wide}.""")

@@ -1,18 +1,16 @@
-"""The bake-off of tools/benchmarks/bakeoff.py as recorded: who was how far off, how far the interval is, and how it was
-made. Whatever is not in the file yet says "not yet measured"."""
+"""The bake-off of tools/benchmarks/bakeoff.py as recorded: the errors, their intervals, and how they were measured.
+What is not in the file yet says "not yet measured"."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bonexage_utils.course.records import COLUMNS, recorded_claim
-from bonexage_utils.course.start import course_folder
+from bonexage_utils.course.records import COLUMNS, NOT_YET, claim_cells, how_made, read_runs, recorded_claim
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 from bonexage_utils.statistics import Interval, paired_over_seeds, verdict
 
 CLAIMS = ("ConvNeXt converges better than ResNet", "ConvNeXt converges better than EfficientNet")
-UPDATES = ", update for update"
 PRETRAINED = "ResNet, phantom weights"
 LOOK = {"ConvNeXt": (BOYS, "o", "-"), "ResNet": (ACCENT, "s", "--"), "EfficientNet": (GIRLS, "^", ":"),
         PRETRAINED: (MUTED, "D", "-.")}
@@ -22,62 +20,48 @@ FILMS = {"phantom": "the phantom", "rsna100": "real films, 100 px"}
 def recorded_runs(folder: Path | None = None) -> pd.DataFrame:
     """The reported runs of data/reference_runs/bakeoff.csv, without those that only chose a learning rate; empty where
     there are none."""
-    path = (folder or course_folder()) / "data" / "reference_runs" / "bakeoff.csv"
-    if not path.is_file():
-        return pd.DataFrame(columns=["films", "arm", "matched", "seed", "start", "mae"])
-    runs = pd.read_csv(path)
+    runs = read_runs("bakeoff", folder)
     return runs[(runs["matched"] != "tuning") & (runs["start"] == "none")]
 
 
 def claim_table(claims: tuple[str, ...] = CLAIMS, folder: Path | None = None) -> pd.DataFrame:
     """A row for each claim on each kind of films, recorded; "not yet measured" where it is not."""
-    rows = {}
-    for claim in claims:
-        for films, told in FILMS.items():
-            row = recorded_claim(claim, films, folder)
-            if row is None:
-                rows[claim, told] = ["", "", "", "", "", "", "", "", "", "not yet measured"]
-                continue
-            rows[claim, told] = [
-                row["trained_on"], row["measured_on"], row["seeds"], row["a"], f"{row['mae_a']:.2f}", row["b"],
-                f"{row['mae_b']:.2f}", f"{row['difference']:.2f}", f"[{row['low']:.2f}, {row['high']:.2f}]",
-                row["verdict"]]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS[1:])
-    table.index = [f"{claim}: {films}" for claim, films in rows]
-    return table
+    rows = {f"{claim}: {name}": claim_cells(recorded_claim(claim, films, folder))
+            for claim in claims for films, name in FILMS.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS[1:])
 
 
 def how_baked(folder: Path | None = None) -> str:
     """How the recorded runs were made, a line for each kind of films."""
     runs, lines = recorded_runs(folder), []
-    for films, told in FILMS.items():
-        mine = runs[(runs["films"] == films) & (runs["matched"] == "time")]
-        if mine.empty:
-            lines.append(f"{told}: not yet measured.")
+    for films, name in FILMS.items():
+        group = runs[(runs["films"] == films) & (runs["matched"] == "time")]
+        if group.empty:
+            lines.append(f"{name}: {NOT_YET}.")
             continue
-        row = mine.iloc[0]
-        lines.append(f"{told}: {row.seconds:g} s of computing a run, {mine['seed'].nunique()} seeds, "
-                     f"{row.trained_on} films at {row.size_px} px; {row.hardware}, commit {row.commit}, {row.date}; "
+        row = group.iloc[0]
+        lines.append(f"{name}: {row.seconds:g} s of computing a run, {group['seed'].nunique()} seeds, "
+                     f"{row.trained_on} films at {row.size_px} px; {how_made(row)}; "
                      "python -m tools.benchmarks.bakeoff.")
     return "\n".join(lines)
 
 
 def made_in_time(films: str, folder: Path | None = None) -> pd.DataFrame:
-    """By arm, what each made of the same time: numbers learned (millions), updates, epochs, MAE over seeds (months);
-    last the median by sex, which learned nothing."""
+    """By arm, the results of the same time: numbers learned (millions), updates, epochs, MAE over seeds (months);
+    last the median by sex as a baseline."""
     runs = recorded_runs(folder)
-    mine = runs[(runs["films"] == films) & (runs["matched"] == "time")]
+    group = runs[(runs["films"] == films) & (runs["matched"] == "time")]
     rows = {arm: {"backbone": part["backbone"].iloc[0], "weights": part["weights"].iloc[0].replace("none", "random"),
                   "millions of numbers": part["parameters"].iloc[0] / 1e6,
                   "peak learning rate": f"{part['lr'].iloc[0]:g}",
                   "updates": part["updates"].iloc[0], "epochs": part["epochs"].iloc[0],
                   "MAE, months": part["mae"].mean(), "from": part["mae"].min(), "to": part["mae"].max()}
-            for arm, part in mine.groupby("arm", sort=False)}
+            for arm, part in group.groupby("arm", sort=False)}
     columns = ["backbone", "weights", "millions of numbers", "peak learning rate", "updates", "epochs", "MAE, months",
                "from", "to"]
     table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
-    if len(mine):
-        table.loc["median by sex", ["MAE, months", "from", "to"]] = mine["baseline"].iloc[0]
+    if len(group):
+        table.loc["median by sex", ["MAE, months", "from", "to"]] = group["baseline"].iloc[0]
     return table
 
 
@@ -85,8 +69,8 @@ def pretraining_gain(films: str, folder: Path | None = None) -> Interval | None:
     """MAE of the ResNet with phantom weights minus that of the same from random ones, for the same time, months; None
     where it is not measured."""
     runs = recorded_runs(folder)
-    mine = runs[(runs["films"] == films) & (runs["matched"] == "time")]
-    errors = {arm: {row.seed: np.fromstring(row.errors, sep=" ") for row in mine[mine["arm"] == arm].itertuples()}
+    group = runs[(runs["films"] == films) & (runs["matched"] == "time")]
+    errors = {arm: {row.seed: np.fromstring(row.errors, sep=" ") for row in group[group["arm"] == arm].itertuples()}
               for arm in (PRETRAINED, "ResNet")}
     seeds = sorted(errors[PRETRAINED].keys() & errors["ResNet"].keys())
     if len(seeds) < 2:
@@ -94,13 +78,13 @@ def pretraining_gain(films: str, folder: Path | None = None) -> Interval | None:
     return paired_over_seeds(*(np.stack([of[seed] for seed in seeds]) for of in errors.values()))
 
 
-def gains_told(folder: Path | None = None) -> str:
+def gain_sentences(folder: Path | None = None) -> str:
     """`pretraining_gain` in words, a line for each kind of films."""
     lines = []
-    for films, told in FILMS.items():
+    for films, name in FILMS.items():
         gain = pretraining_gain(films, folder)
-        lines.append(f"{told}: not yet measured" if gain is None else
-                     f"{told}: {gain} months, {verdict(gain, 'pretrained', 'random')}")
+        lines.append(f"{name}: {NOT_YET}" if gain is None else
+                     f"{name}: {gain} months, {verdict(gain, 'pretrained', 'random')}")
     return "\n".join(lines)
 
 
@@ -110,32 +94,32 @@ def draw_bakeoff(folder: Path | None = None) -> Picture:
     runs = recorded_runs(folder)
     runs = runs[runs["matched"] == "time"]
     figure, axes = new_figure(9.5, 4, 1, len(FILMS))
-    told = []
+    parts = []
     for ax, (films, name) in zip(axes, FILMS.items(), strict=True):
-        mine = runs[runs["films"] == films]
+        group = runs[runs["films"] == films]
         ax.set(title=name, xlabel="seconds of computing", ylim=(0, 60))
-        if mine.empty:
-            ax.text(0.5, 0.5, "not yet measured", ha="center", transform=ax.transAxes, color=MUTED)
-            told.append(f"{name}: not yet measured")
+        if group.empty:
+            ax.text(0.5, 0.5, NOT_YET, ha="center", transform=ax.transAxes, color=MUTED)
+            parts.append(f"{name}: {NOT_YET}")
             continue
-        budget, said = float(mine["seconds"].iloc[0]), []
+        budget, by_arm = float(group["seconds"].iloc[0]), []
         for place, (arm, (colour, marker, line)) in enumerate(LOOK.items()):
-            part = mine[mine["arm"] == arm]
+            part = group[group["arm"] == arm]
             if part.empty:
                 continue
             curve = np.mean([np.fromstring(text, sep=" ") for text in part["curve"]], axis=0)
             ax.plot((np.arange(len(curve)) + 0.5) * budget / len(curve), curve, color=colour, linestyle=line, label=arm)
             ax.plot(np.full(len(part), budget * (1.04 + 0.035 * place)), part["mae"], marker, color=colour,
                     markersize=5, markerfacecolor="none")
-            said.append(f"{arm} {part['mae'].mean():.1f} (seeds {part['mae'].min():.1f} to {part['mae'].max():.1f})")
+            by_arm.append(f"{arm} {part['mae'].mean():.1f} (seeds {part['mae'].min():.1f} to {part['mae'].max():.1f})")
         ax.set_xlim(0, budget * 1.2)
         ax.axvline(budget, color=MUTED, linewidth=0.8)
-        guess = mine["baseline"].iloc[0]
+        guess = group["baseline"].iloc[0]
         ax.axhline(guess, color="black", linestyle=(0, (1, 3)), linewidth=1.2, label="median by sex")
-        told.append(f"{name}: {', '.join(said)}; the median by sex {guess:.1f}, a dotted line")
+        parts.append(f"{name}: {', '.join(by_arm)}; the median by sex {guess:.1f}, a dotted line")
     axes[0].set_ylabel("MAE (months)")
     handles = [ax.get_legend_handles_labels() for ax in axes]
     figure.legend(*max(handles, key=lambda pair: len(pair[0])), loc="outside lower center", ncols=5, fontsize=9)
     return Picture(figure, f"""Error of the films in training, in months, against seconds of computing, a line for each
         backbone (mean of the seeds), and right of the end each seed's error on the calibration films. After the same
-        time: {'; '.join(told)}.""")
+        time: {'; '.join(parts)}.""")

@@ -133,24 +133,24 @@ def _again() -> Exercise:
     )
 
 
-def draw_comparisons() -> Picture:
+def draw_four_comparisons() -> Picture:
     """Four comparisons of two backbones, A to D: a point for each seed, and under each name its hours and weights."""
     figure, axes = new_figure(10, 3.6, 1, 4, sharey=True)
-    told = []
+    parts = []
     panels = dict(zip(ORDER, RUNS.values(), strict=True))
     for ax, letter in zip(axes, sorted(panels), strict=True):
-        said = []
+        runs = []
         for place, (name, (maes, how)) in enumerate(panels[letter].items()):
             ax.plot(place + np.linspace(-0.12, 0.12, len(maes)), maes, "o" if place else "s", markersize=6,
                     color=ACCENT if place else BOYS)
-            said.append(f"{name} ({how}) {', '.join(f'{mae:.1f}' for mae in maes)}")
+            runs.append(f"{name} ({how}) {', '.join(f'{mae:.1f}' for mae in maes)}")
         ax.set_xticks((0, 1), [f"{name}\n" + how.replace(", ", "\n") for name, (_, how) in panels[letter].items()],
                       fontsize=8)
         ax.set(title=letter, xlim=(-0.5, 1.5), ylim=(6, 9))
-        told.append(f"{letter}: {'; '.join(said)}")
+        parts.append(f"{letter}: {'; '.join(runs)}")
     axes[0].set_ylabel("MAE on the same films (months)")
     return Picture(figure, f"""Four panels of invented numbers, each with a point for each seed of two backbones, and
-        under each name the hours of training and the starting weights. {'. '.join(told)}.""")
+        under each name the hours of training and the starting weights. {'. '.join(parts)}.""")
 
 
 def _fair() -> Exercise:

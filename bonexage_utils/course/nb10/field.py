@@ -1,5 +1,5 @@
-"""What notebook 10 works with: films of one's own (another hospital's phantoms where there are none), a recipe, a run
-that is stopped and goes on, and the commands as one would type them."""
+"""Notebook 10's own run: the learner's films (another hospital's phantoms where there are none), a recipe, a run that
+is stopped and resumed, and the commands as one would type them."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ STOP_AFTER = {"fast": 1, "cpu": 4, "gpu": 2}  # epochs: then the run is stopped,
 
 
 def own_cohort(course: Course) -> tuple[Path, Cohort]:
-    """The folder and the cohort to train on, the folder as seen from the course's own: the films that the learner has
+    """The folder and the cohort to train on, the folder relative to the course's own: the films that the learner has
     given, else phantoms of site B, drawn once."""
     if not course.embedded:
         return _from_course(course, course.cohort.root), course.cohort
@@ -52,12 +52,12 @@ def _from_course(course: Course, path: Path) -> Path:
 
 
 def course_films(course: Course) -> Path:
-    """The folder of the course's own films, as seen from the course's."""
+    """The folder of the course's own films, relative to the course's folder."""
     return _from_course(course, course.cohort.root)
 
 
 def recipe(course: Course) -> TrainConfig:
-    """The full recipe on real films with a GPU that reaches ImageNet weights; else what the machine at hand can do."""
+    """The full recipe on real films with a GPU that reaches ImageNet weights; else what this machine can do."""
     backbone, weights, size = frozen_backbone(course.profile)
     if weights == "imagenet" and not course.embedded:
         return TrainConfig()
@@ -67,8 +67,8 @@ def recipe(course: Course) -> TrainConfig:
 
 
 def run_folder(course: Course) -> Path:
-    """Where the run lands, as seen from the course's folder. One on phantoms begins anew every time; one on real films
-    stays, and goes on."""
+    """The run's folder, relative to the course's. A run on phantoms starts anew every time; one on real films is kept
+    and resumed."""
     run = Path("checkpoints") / f"nb10-{'site-b' if course.embedded else 'own'}-{course.profile.name}"
     if course.embedded:
         shutil.rmtree(course.folder / run, ignore_errors=True)
@@ -77,24 +77,24 @@ def run_folder(course: Course) -> Path:
 
 def train_until(course: Course, cohort: Cohort, run: Path, config: TrainConfig, stop_after: int | None = None) -> str:
     """Train into `run`, going on with what is there; Ctrl-C after epoch `stop_after`. Prints a line an epoch, and
-    returns what the run said in the end."""
+    returns the run's last message."""
 
-    def tell(row: dict) -> None:
-        sys.stderr.flush()  # as in `_Told`
+    def print_epoch(row: dict) -> None:
+        sys.stderr.flush()  # as in `_SplitOutput`
         print(f"epoch {row['epoch']:2}: training {row['train_mae_months']:5.1f}, selection "
               f"{row['selection_mae_months']:5.1f} months")
         if row["epoch"] == stop_after:
             signal.raise_signal(signal.SIGINT)  # what Ctrl-C sends
 
     try:
-        best = train(cohort, course.folder / run, config, resume=True, on_epoch=tell)
+        best = train(cohort, course.folder / run, config, resume=True, on_epoch=print_epoch)
     except BoneXageError as error:
         return str(error).replace(f"{course.folder}/", "")
     return f"{best.name} is written"
 
 
-class _Told(io.TextIOBase):
-    """Where a command writes: progress bars to the one stream, every other word to the other, in this order."""
+class _SplitOutput(io.TextIOBase):
+    """The output of a command: progress bars go to one stream, all other text to the other, in the right order."""
 
     def __init__(self, words: Any, bars: Any) -> None:
         self.words, self.bars = words, bars
@@ -115,9 +115,9 @@ def bonexage(course: Course, *words: object, without: str = "") -> None:
     print("$ bonexage", *line)
     with contextlib.ExitStack() as held:
         held.enter_context(contextlib.chdir(course.folder))
-        told = _Told(sys.stdout, sys.stderr)
-        held.enter_context(contextlib.redirect_stdout(told))
-        held.enter_context(contextlib.redirect_stderr(told))
+        output = _SplitOutput(sys.stdout, sys.stderr)
+        held.enter_context(contextlib.redirect_stdout(output))
+        held.enter_context(contextlib.redirect_stderr(output))
         if without:
             held.enter_context(_hidden(without))
         try:
@@ -145,8 +145,8 @@ def _hidden(library: str):
 def errors_on(course: Course, table: Path, data: Path) -> pd.DataFrame:
     """Films of a predictions.csv that have a label in the cohort `data`: `months`, `error` (months) and `inside`,
     whether the label is within the interval (NaN where there is none)."""
-    said = read_predictions(course.folder / table).dropna(subset=["bone_age_months"])
-    films = said.merge(read_truth(course.folder / data).table[["id", "months"]], on="id").dropna(subset=["months"])
+    predicted = read_predictions(course.folder / table).dropna(subset=["bone_age_months"])
+    films = predicted.merge(read_truth(course.folder / data).table[["id", "months"]], on="id").dropna(subset=["months"])
     inside = films["months"].between(films["low_months"], films["high_months"]).astype(float)
     return films.assign(error=films["bone_age_months"] - films["months"],
                         inside=inside.where(films["low_months"].notna()))
@@ -165,13 +165,13 @@ def at_home_and_away(places: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def further_off(away: pd.DataFrame, home: pd.DataFrame) -> Interval:
+def mae_difference(away: pd.DataFrame, home: pd.DataFrame) -> Interval:
     """MAE of one place minus that of another, months, with a 95 % bootstrap interval. The films are not the same, so
     each place is resampled alone."""
     rng, means = np.random.default_rng(0), []
     for films in (away, home):
-        off = films["error"].abs().to_numpy()
-        means.append((off.mean(), off[rng.integers(0, len(off), (RESAMPLES, len(off)))].mean(1)))
+        errors = films["error"].abs().to_numpy()
+        means.append((errors.mean(), errors[rng.integers(0, len(errors), (RESAMPLES, len(errors)))].mean(1)))
     (there, drawn_there), (here, drawn_here) = means
     low, high = np.percentile(drawn_there - drawn_here, [2.5, 97.5])
     return Interval(float(there - here), float(low), float(high))
@@ -189,48 +189,48 @@ def draw_home_and_away(table: pd.DataFrame) -> Picture:
     axes[0].set_xlim(left=0)
     axes[1].axvline(0, color=MUTED, linestyle=":")
     axes[0].set_yticks(where, [f"{name}\nn = {row.n:.0f}" for name, row in table.iterrows()])
-    told = "; ".join(f"{name}: MAE {row.mae:.1f} [{row.low:.1f}, {row.high:.1f}], bias {row.bias:+.1f} "
-                     f"[{row.bias_low:+.1f}, {row.bias_high:+.1f}] months on {row.n:.0f} films"
-                     for name, row in table.iterrows())
-    return Picture(figure, f"Mean absolute error and bias with 95 % intervals. {told}.")
+    described = "; ".join(f"{name}: MAE {row.mae:.1f} [{row.low:.1f}, {row.high:.1f}], bias {row.bias:+.1f} "
+                          f"[{row.bias_low:+.1f}, {row.bias_high:+.1f}] months on {row.n:.0f} films"
+                          for name, row in table.iterrows())
+    return Picture(figure, f"Mean absolute error and bias with 95 % intervals. {described}.")
 
 
-def who_speaks(groups: pd.DataFrame) -> str:
-    """How many sex × age groups of a groups.csv have enough films to speak, and which of those is worst."""
+def worst_group(groups: pd.DataFrame) -> str:
+    """How many sex × age groups of a groups.csv have enough films for a number, and which of those is worst."""
     cells = groups[(groups["sex"] != "all") & (groups["age"] != "all")]
-    loud = cells[cells["n"] >= SMALLEST_GROUP]
-    said = f"{len(loud)} of {len(cells)} groups of sex and age have {SMALLEST_GROUP} films or more"
-    if loud.empty:
-        return said
-    worst = loud.loc[loud["mae"].idxmax()]
-    if len(loud) == 1:
-        return f"{said}: {worst.sex}, {worst.age}, {worst.mae:.1f} months, and nobody to compare it with"
-    return f"{said}; the worst of them: {worst.sex}, {worst.age}, {worst.mae:.1f} months"
+    large = cells[cells["n"] >= SMALLEST_GROUP]
+    text = f"{len(large)} of {len(cells)} groups of sex and age have {SMALLEST_GROUP} films or more"
+    if large.empty:
+        return text
+    worst = large.loc[large["mae"].idxmax()]
+    if len(large) == 1:
+        return f"{text}: {worst.sex}, {worst.age}, {worst.mae:.1f} months, and nobody to compare it with"
+    return f"{text}; the worst of them: {worst.sex}, {worst.age}, {worst.mae:.1f} months"
 
 
 def draw_margins(groups: pd.DataFrame) -> Picture:
     """MAE with its 95 % interval of everybody, of either sex and of each age band, from a groups.csv."""
     shown = groups[(groups["sex"] == "all") | (groups["age"] == "all")].iloc[::-1].reset_index(drop=True)
     figure, ax = new_figure(6.4, 3.6)
-    told, names = [], []
+    parts, names = [], []
     for place, row in enumerate(shown.itertuples()):
         names.append(row.sex if row.age == "all" else row.age.replace(" y", " years"))
         if pd.isna(row.mae):
             ax.text(0.3, place, "too few films to speak", va="center", fontsize=9, color=MUTED)
-            told.append(f"{names[-1]}: {row.n} films, too few to speak")
+            parts.append(f"{names[-1]}: {row.n} films, too few to speak")
             continue
         ax.errorbar(row.mae, place, xerr=[[row.mae - row.low], [row.high - row.mae]], fmt="o", color=BOYS, capsize=4)
-        told.append(f"{names[-1]}: {row.mae:.1f} [{row.low:.1f}, {row.high:.1f}] on {row.n} films")
+        parts.append(f"{names[-1]}: {row.mae:.1f} [{row.low:.1f}, {row.high:.1f}] on {row.n} films")
     ax.set_yticks(range(len(shown)), [f"{name}, n = {n}" for name, n in zip(names, shown["n"], strict=True)])
     ax.set(xlabel="MAE (months)", ylim=(-0.6, len(shown) - 0.4), title="Who is behind the mean")
     ax.set_xlim(left=0)
     return Picture(figure, f"""Mean absolute error in months with 95 % intervals, a row for each group.
-        {'; '.join(told)}.""")
+        {'; '.join(parts)}.""")
 
 
 def hidden_moves(stressed: pd.DataFrame) -> str:
-    """Of the conditions of a stress.csv whose MAE has not clearly changed, the one that moves most answers by more than
-    a year, in words."""
+    """Of the conditions of a stress.csv whose MAE has not clearly changed, the one that moves most predictions by
+    more than a year, in words."""
     still = stressed[(stressed["low"] <= 0) & (stressed["high"] >= 0)]
     if still.empty:
         return "no condition leaves the MAE as it was"
@@ -244,13 +244,13 @@ def stopped_and_resumed(log: pd.DataFrame, stopped: int | None) -> Picture:
     figure, ax = new_figure(6.4, 3.8)
     ax.plot(log["epoch"], log["train_mae_months"], "o-", markersize=3, color=MUTED, label="training films")
     ax.plot(log["epoch"], log["selection_mae_months"], "s-", markersize=3, color=BOYS, label="selection films")
-    told = ""
+    described = ""
     if stopped:
         ax.axvline(stopped + 0.5, color=ACCENT, linestyle="--", label="stopped here, then resumed")
-        told = f" A dashed line after epoch {stopped} marks where the run was stopped and went on."
+        described = f" A dashed line after epoch {stopped} marks where the run was stopped and went on."
     best = log.loc[log["selection_mae_months"].idxmin()]
     ax.set(xlabel="epoch", ylabel="MAE (months)", ylim=(0, None), title="One curve, two sittings")
     ax.legend()
     return Picture(figure, f"""Mean absolute error in months against epoch. On the selection films it goes from
         {log['selection_mae_months'].iloc[0]:.1f} to {log['selection_mae_months'].iloc[-1]:.1f} months; the best is
-        {best.selection_mae_months:.1f}, in epoch {best.epoch:.0f}.{told}""")
+        {best.selection_mae_months:.1f}, in epoch {best.epoch:.0f}.{described}""")

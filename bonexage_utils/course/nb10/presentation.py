@@ -98,8 +98,8 @@ def _result(metrics: dict) -> pd.DataFrame:
     rows["limits of agreement, months"] = (f"{metrics['agreement']['lower']['value']:.0f} to "
                                            f"{metrics['agreement']['upper']['value']:.0f}")
     if metrics["noise_floor_months"] is not None:
-        off_by = "labels of these phantoms are off by, months (a reader's habit included)"
-        rows[off_by] = f"{metrics['noise_floor_months']:.2f}"
+        label_error = "labels of these phantoms are off by, months (a reader's habit included)"
+        rows[label_error] = f"{metrics['noise_floor_months']:.2f}"
     return _column(rows)
 
 
@@ -126,15 +126,16 @@ def _worst_stress(report: Path, network: str) -> pd.DataFrame | None:
 
 
 def _intervals(described: dict, report: Path) -> str:
-    told = described["calibration"]
-    if not told:
+    calibration = described["calibration"]
+    if not calibration:
         return "The checkpoint has no intervals: calibrate it with `bonexage evaluate … --calibrate`."
-    said = f"Intervals that are to hold {told['coverage']:.0%} of labels, learned from {told['films']:,} films."
+    text = (f"Intervals that are to hold {calibration['coverage']:.0%} of labels, learned from "
+            f"{calibration['films']:,} films.")
     path = report / "coverage.csv"
     if not path.is_file():
-        return said + " Whether they hold was not measured."
+        return text + " Whether they hold was not measured."
     whole = _table(path).iloc[-1]
     if pd.isna(whole["coverage"]):
-        return said + f" Measured on {whole['n']} films: too few to speak."
-    return said + (f" Measured on {whole['n']:.0f} films: {whole['coverage']:.0%} [{whole['low']:.0%}, "
+        return text + f" Measured on {whole['n']} films: too few to speak."
+    return text + (f" Measured on {whole['n']:.0f} films: {whole['coverage']:.0%} [{whole['low']:.0%}, "
                    f"{whole['high']:.0%}] inside, {whole['width']:.0f} months wide on average.")
