@@ -4,9 +4,11 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 CHAIN  := $(PY) -m tools.build
 STAMP  := $(VENV)/.installed
+# As many tests at a time as there are cores, at most four: a notebook may take four GB.
+PYTEST := $(PY) -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab notebooks lint browser audit clean
+.PHONY: help course test check lab notebooks lint browser audit clean
 
 help:  ## list the targets
 	@echo "BoneXage. Targets (PYTHON=$(PYTHON), VENV=$(VENV)):"
@@ -33,7 +35,10 @@ course: $(STAMP)  ## run every notebook on the embedded cohort and build the sit
 
 test: $(STAMP)  ## lint and all tests
 	@$(PY) -m ruff check .
-	@$(PY) -m pytest -q
+	@$(PYTEST)
+
+check: lint  ## lint and the fast tests, under two minutes
+	@$(PYTEST) -m "not slow"
 
 lab: $(STAMP)  ## open JupyterLab in notebooks/
 	@$(PY) -m jupyterlab --ServerApp.root_dir=notebooks
@@ -44,8 +49,9 @@ notebooks: $(STAMP)  ## execute the sources and save the notebooks with their ou
 	  Path('notebooks/cover.png').write_bytes(draw_growth().png)"
 	@$(CHAIN) check
 
-lint: $(STAMP)  ## ruff, and the rules for notebooks
+lint: $(STAMP)  ## ruff, who may import whom, and the rules for notebooks
 	@$(PY) -m ruff check .
+	@$(VENV)/bin/lint-imports --no-logo
 	@$(CHAIN) check
 
 browser: $(STAMP)  ## open the built site in headless Chromium, screenshots in build/browser

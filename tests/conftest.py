@@ -20,7 +20,15 @@ settings.register_profile("bonexage", max_examples=int(os.environ.get("BONEXAGE_
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bonexage")
 
-torch.set_num_threads(1)  # the networks here are too small to share between threads
+# The networks here are too small to share between threads, and tests run side by side.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of every process that a test starts
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The notebooks first: they take minutes, and with several workers no long test should be begun last."""
+    items.sort(key=lambda item: "test_notebook_runs" not in item.name)
+
 
 # timm's own miniature networks: real architectures of a few hundred thousand numbers.
 TINY = TrainConfig(backbone="test_convnext", image_size=64, epochs=2, batch_size=8, grad_accum=1, lr=1e-3,

@@ -142,6 +142,7 @@ def as_variant(film: np.ndarray, variant: int) -> np.ndarray:
     return np.rot90(film[:, ::-1] if variant // 4 % 2 else film, -(variant % 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", range(1, VARIANTS))
 def test_turned_films_are_found_and_would_be_mended(thumbnails: np.ndarray, variant: int) -> None:
     usual = np.flatnonzero(find_turned(thumbnails) == 0)
@@ -208,6 +209,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame
     return folder, plant_faults(folder, 24, seed=5)
 
 
+@pytest.mark.slow
 def test_the_audit_finds_what_was_planted(faulty: tuple[Path, pd.DataFrame]) -> None:
     folder, planted = faulty
     findings = audit(load_cohort(folder))
@@ -222,6 +224,7 @@ def test_the_audit_finds_what_was_planted(faulty: tuple[Path, pd.DataFrame]) -> 
     assert set(findings.loc[~findings["id"].isin(excused), "severity"]) <= {NOTE}
 
 
+@pytest.mark.slow
 def test_faults_are_listed_and_depend_on_the_seed(faulty: tuple[Path, pd.DataFrame], tmp_path: Path) -> None:
     folder, planted = faulty
     assert pd.read_csv(folder / PLANTED_FILE, dtype=str, keep_default_na=False).equals(planted)
@@ -249,6 +252,7 @@ def test_faults_are_planted_once_in_a_cohort_and_not_in_most_films(phantom_folde
 
 # --- real films ---
 
+@pytest.mark.slow
 def test_rsna_is_usable(radiographs: Path) -> None:
     findings = audit(load_cohort(radiographs / "rsna100"))
     assert set(findings["severity"]) == {NOTE}

@@ -11,6 +11,8 @@ from bonexage_utils.course.nb07 import drill
 from bonexage_utils.course.nb07.drill import Killed
 from bonexage_utils.errors import BoneXageError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"backbone": "test_convnext", "weights": "none", "image-size": 64, "epochs": 3, "batch-size": 4,
             "grad-accum": 1, "lr": 0.001, "precision": "fp32"}
 

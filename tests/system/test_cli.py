@@ -24,6 +24,7 @@ TRAIN = ["--backbone", "test_convnext", "--image-size", 64, "--epochs", 1, "--ba
          "--lr", 1e-3, "--weights", "none", "--precision", "fp32"]
 
 
+@pytest.mark.slow
 def test_phantom_train_predict_evaluate_end_to_end(tmp_path: Path) -> None:
     made = bonexage("phantom", tmp_path / "data", "--n", 60, "--seed", 3, "--workers", 1)
     assert made.returncode == 0, made.stderr
@@ -64,6 +65,7 @@ def test_phantom_train_predict_evaluate_end_to_end(tmp_path: Path) -> None:
     assert (tmp_path / "report" / "stress.csv").is_file()
 
 
+@pytest.mark.slow
 def test_a_bad_film_and_no_sex_are_told_apart(run: Path, cohort, tmp_path: Path) -> None:
     (tmp_path / "junk.png").write_bytes(b"junk")
     good = cohort.table["image"][0]
@@ -81,6 +83,7 @@ def test_a_bad_film_and_no_sex_are_told_apart(run: Path, cohort, tmp_path: Path)
     assert meant.returncode == 0
 
 
+@pytest.mark.slow
 def test_check_finds_planted_faults_and_writes_them(tmp_path: Path) -> None:
     made = bonexage("phantom", tmp_path / "data", "--n", 36, "--seed", 4, "--workers", 1, "--faults", 12)
     assert made.returncode == 0, made.stderr
@@ -105,6 +108,7 @@ def test_check_refuses_labels_it_cannot_trust(tmp_path: Path) -> None:
     assert "line 3" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "status"), [
     (["check", "absent"], 2), (["check", "."], 2), (["train", "absent", "--out", "run"], 1),
     (["predict", "absent.safetensors", "a.png"], 1), (["export", "absent.safetensors"], 1),
@@ -120,6 +124,7 @@ def test_bad_input_is_one_line_and_no_traceback(tmp_path: Path, arguments: list[
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_one_line(run: Path, cohort, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     done = bonexage("predict", run / "model.safetensors", cohort.table["image"][0], "--sex", "F",
@@ -137,6 +142,7 @@ def test_help_has_an_example(command: str) -> None:
     assert f"bonexage {command}" in done.stdout
 
 
+@pytest.mark.slow
 def test_calibrate_then_predict_with_intervals(run: Path, cohort, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     shutil.copy(run / "model.safetensors", model)

@@ -14,6 +14,8 @@ from bonexage_utils.export import export_onnx
 from bonexage_utils.images import letterbox
 from bonexage_utils.prediction import Predictor
 
+pytestmark = pytest.mark.slow
+
 onnxruntime = pytest.importorskip("onnxruntime")
 
 

@@ -29,6 +29,8 @@ from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.prediction import Predictor, predict_to_file
 from bonexage_utils.training import train
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("BONEXAGE_KILLS", "3"))
 CONFIG = replace(TINY, epochs=3)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 # No BatchNorm and no dropout: both depend on how a batch is shared out, and would be a difference of the method.
 SCRIPT = """
 import json, sys

@@ -303,6 +303,7 @@ def test_failing_cell_is_named_and_nothing_is_saved(tmp_path, capsys):
     assert (tmp_path / "02_next.ipynb").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "word"),
     [("import os; os._exit(1)", "DeadKernelError"), ("import time; time.sleep(30)", "CellTimeoutError")],

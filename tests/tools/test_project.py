@@ -1,10 +1,13 @@
 """The project itself: environments in step, no machine's traces, no fixed devices, no silenced warnings."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -97,31 +100,91 @@ def test_nothing_is_unpickled() -> None:
         assert not re.search(r"torch\.load\(|import pickle|allow_pickle=True|\beval\(\"|read_pickle", text), path.name
 
 
-def test_the_core_stays_small() -> None:
-    """Without phantom/ and course/; no module over 300 lines, so that each can be read in a sitting.
-
-    The design wished for 2,500 lines. Exact resuming, many file layouts, calibration, stress and attribution took more.
-    """
-    core = list((ROOT / "bonexage_utils").glob("*.py"))
-    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in core}
-    assert sum(lines.values()) <= 4500
-    assert max(lines.values()) <= 300, max(lines, key=lines.get)
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """import-linter on the packages in `folder`, which is looked in before the installed one."""
+    return subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=folder, text=True,
+                          env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, check=False)
 
 
-def test_modules_import_downwards_only() -> None:
-    """Data flows one way: no module of the core imports a later one, nor the course."""
-    order = ["errors", "files", "weights", "stopping", "decoding", "images", "labels", "cohort", "batches", "model",
-             "config", "checkpoints", "training", "inputs", "evaluation", "calibration", "prediction", "attribution",
-             "export", "plots", "attribution_plots", "orientation", "audit", "stress", "suspects", "report",
-             "download"]
-    package = ROOT / "bonexage_utils"
-    modules = {path.stem: path for path in package.glob("*.py") if path.stem not in ("__init__", "__main__")}
-    modules["weights"] = package / "weights" / "__init__.py"
-    assert modules.keys() == set(order)
-    for place, name in enumerate(order):
-        text = modules[name].read_text(encoding="utf-8")
-        for imported in re.findall(r"from bonexage_utils\.(\w+)", text):
-            assert imported in order[:place], f"{name} imports {imported}"
+def test_no_module_imports_what_it_may_not() -> None:
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(("module", "imported", "contract"), [
+    ("bonexage_utils/cohort.py", "bonexage_utils.course.start", "Data flows one way"),
+    ("bonexage_utils/images.py", "bonexage_utils.model", "Data flows one way"),
+    ("bonexage_utils/checks/audit.py", "bonexage_utils.report", "Data flows one way"),
+    ("bonexage_utils/course/nb04/pooling.py", "bonexage_utils.course.nb05.fusion", "A notebook's room is its own"),
+    ("bonexage_utils/course/sliders.py", "bonexage_utils.course.nb00.figures", "A notebook's room is its own"),
+    ("bonexage_utils/phantom/plate.py", "bonexage_utils.model", "The phantom draws hands"),
+    ("bonexage_utils/figures.py", "tools.ledger", "What is installed does without"),
+])
+def test_a_broken_contract_is_named(tmp_path: Path, module: str, imported: str, contract: str) -> None:
+    for name in ("bonexage_utils", "tools"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with open(tmp_path / module, "a", encoding="utf-8") as file:
+        file.write(f"\nimport {imported}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1, done.stdout
+    text = " ".join(done.stdout.split())
+    assert re.search(rf"{contract}[^:]*(: [^:]*)? BROKEN", text), done.stdout
+    assert imported in text
+
+
+def test_a_module_without_a_place_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "bonexage_utils", tmp_path / "bonexage_utils",
+                    ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "bonexage_utils" / "misc.py").write_text('"""Anything."""\n')
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1
+    assert "bonexage_utils.misc" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+    copy = tmp_path / "project"  # building leaves folders behind
+    shutil.copytree(ROOT / "bonexage_utils", copy / "bonexage_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tools", copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "tests").mkdir()
+    (copy / "tests" / "test_nothing.py").touch()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
+               "--wheel-dir", str(tmp_path), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"bonexage_utils", next(top for top in tops if top.endswith(".dist-info"))}
+    assert {"bonexage_utils/weights/resnet10t.safetensors", "bonexage_utils/weights/resnet10t.json",
+            "bonexage_utils/report/templates/report.html", "bonexage_utils/report/templates/model_card.md",
+            "bonexage_utils/course/nb10/workshop_report.md", "bonexage_utils/course/nb00/exercises.py"} <= set(names)
+
+
+def test_the_face_of_the_package_is_lazy() -> None:
+    import bonexage_utils
+    from bonexage_utils import cohort, model, prediction, settings, training
+
+    homes = {"load_cohort": cohort, "train": training, "TrainConfig": settings, "Predictor": prediction,
+             "BoneAgeNet": model, "GeM": model}
+    assert set(bonexage_utils.__all__) == set(homes)
+    for name, module in homes.items():
+        assert getattr(bonexage_utils, name) is getattr(module, name)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        bonexage_utils.no_such_name  # noqa: B018
+    code = "import sys, bonexage_utils; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_settings_are_data_and_need_no_torch() -> None:
+    code = "import sys; from bonexage_utils import TrainConfig; TrainConfig(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_help_does_not_wait_for_torch() -> None:
