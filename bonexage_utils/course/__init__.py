@@ -1,4 +1,4 @@
-"""What only the notebooks need: `start` (profile, device, cohort), the exercises, the widgets, and their making."""
+"""What notebooks import: here what several share, and in `nb00` … `nb10` what one of them alone needs."""
 
 from bonexage_utils.course.start import Course, start
 
