@@ -649,7 +649,7 @@ print("and auto, here, is", choose_precision("auto", course.device))
 # long.)
 
 # %%
-from bonexage_utils.course.nb07.ledger import how_measured, precision_table
+from bonexage_utils.course.nb07.precision import how_measured, precision_table
 
 precision_table(measured, course.device)
 

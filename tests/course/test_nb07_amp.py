@@ -17,8 +17,7 @@ from bonexage_utils.batches import film_sets
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.memory import kept_bytes
 from bonexage_utils.course.nb07 import exercises as nb07
-from bonexage_utils.course.nb07 import formats, scaling, speed
-from bonexage_utils.course.nb07 import ledger as precision_ledger
+from bonexage_utils.course.nb07 import formats, precision, scaling, speed
 from bonexage_utils.course.nb07.formats import FORMATS
 from bonexage_utils.course.nb07.scaling import Batch
 from bonexage_utils.course.records import read_runs
@@ -291,31 +290,31 @@ def test_a_profile_holds_every_part_of_every_step(cohort: Cohort, cache_dir, cap
 
 
 def test_the_ledger_says_what_is_missing(tmp_path) -> None:
-    table = precision_ledger.precision_table(speed.time_table(known_times()), CPU, tmp_path)
+    table = precision.precision_table(speed.time_table(known_times()), CPU, tmp_path)
     live = table.loc["here, live (processor)"]
     assert live["verdict"].tolist() == ["faster", "leaner", "slower", "leaner"]
     assert (table.loc["recorded: H100", "verdict"] == "not yet measured").all()
     assert (table.loc["recorded: a processor", "of"] == "bf16, fp16").all()
     assert "MB a step (kept, counted)" in live["what"].tolist()
-    assert precision_ledger.how_measured(tmp_path) == "On a GPU (H100): not yet measured."
+    assert precision.how_measured(tmp_path) == "On a GPU (H100): not yet measured."
 
 
 def test_recorded_rows_are_shown_as_recorded() -> None:
     known = read_runs("precision")
     assert len(known), "tools/benchmarks/precision.py has not been run"
-    told = precision_ledger.how_measured()
-    shown = precision_ledger.precision_table(speed.time_table(known_times()), CPU)
-    trained = known.loc[(known["measure"] == precision_ledger.ERROR) & (known["device"] == "cpu"), "arm"]
+    told = precision.how_measured()
+    shown = precision.precision_table(speed.time_table(known_times()), CPU)
+    trained = known.loc[(known["measure"] == precision.ERROR) & (known["device"] == "cpu"), "arm"]
     if not trained.str.startswith("fp16").any():
-        missing = shown[(shown["what"] == precision_ledger.ERROR) & (shown["of"] == "fp16")]
+        missing = shown[(shown["what"] == precision.ERROR) & (shown["of"] == "fp16")]
         assert missing["verdict"].tolist() == ["not yet measured"]
     for row in known.to_dict("records"):
-        assert row["claim"] == precision_ledger.CLAIM
+        assert row["claim"] == precision.CLAIM
         assert row["commit"] in told
-        if row["measure"] == precision_ledger.TIME:
+        if row["measure"] == precision.TIME:
             assert row["verdict"] == speed.speed_verdict(speed.Interval(row["compared"], row["low"], row["high"]))
-        elif row["measure"] == precision_ledger.MEMORY:
-            assert row["verdict"] == precision_ledger.memory_verdict(row["compared"])
+        elif row["measure"] == precision.MEMORY:
+            assert row["verdict"] == precision.memory_verdict(row["compared"])
             assert row["compared"] == pytest.approx(row["value"] / row["base_value"], rel=0.01)
 
 

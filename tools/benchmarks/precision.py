@@ -25,7 +25,7 @@ from bonexage_utils.batches import FilmDataset, eval_loader, film_sets
 from bonexage_utils.checkpoints import load_model
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.course.frozen import BACKBONE
-from bonexage_utils.course.nb07.ledger import CLAIM, ERROR, MEMORY, TIME, memory_verdict
+from bonexage_utils.course.nb07.precision import CLAIM, ERROR, MEMORY, TIME, memory_verdict
 from bonexage_utils.course.nb07.scaling import first_batch
 from bonexage_utils.course.nb07.speed import BASE, LAYOUTS, PRECISIONS, Contender, race, speed_verdict, time_ratio
 from bonexage_utils.devices import to_network
