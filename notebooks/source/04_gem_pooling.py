@@ -170,8 +170,8 @@ draw_from_mean_to_max({"0.2, 0.4, 0.5, 3.0": torch.tensor(quiet_but_one), "nearl
 # 03, ends in a norm. The map that an untrained one makes of eight hands, as that norm leaves it:
 
 # %%
-from bonexage_utils.devices import standardise, to_unit
 from bonexage_utils.course.nb04.pooling import draw_signed
+from bonexage_utils.devices import standardise, to_unit
 from bonexage_utils.model import Features
 
 torch.manual_seed(course.seed)

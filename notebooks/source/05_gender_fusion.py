@@ -299,8 +299,7 @@ for name in ("task", "read_by", "films_trained_on", "size_px", "minutes") if wei
 
 # %%
 from bonexage_utils.batches import film_sets
-from bonexage_utils.course.frozen import joined
-from bonexage_utils.course.frozen import fit_head, frozen_maps, head_errors, yardsticks
+from bonexage_utils.course.frozen import fit_head, frozen_maps, head_errors, joined, yardsticks
 from bonexage_utils.images import Preprocessing, measure_intensity
 
 seeds, epochs = {"fast": (2, 4), "cpu": (5, 20), "gpu": (5, 20)}[course.profile.name]

@@ -380,8 +380,7 @@ if course.embedded:
 sets["inverted"] = inverted(sets["calibration"])  # for later
 
 # %%
-from bonexage_utils.course.frozen import joined
-from bonexage_utils.course.frozen import fit_head, frozen_maps, head_errors
+from bonexage_utils.course.frozen import fit_head, frozen_maps, head_errors, joined
 
 maps = {name: frozen_maps(BACKBONE, "phantom", part, preprocessing, course.device) for name, part in sets.items()}
 unseen = joined(maps["selection"], maps["calibration"])

@@ -156,7 +156,7 @@ guess_labels = ...  # 0 to 12
 # %%
 from bonexage_utils.evaluation import evaluate
 from bonexage_utils.phantom.dataset import read_noise_floor
-from bonexage_utils.report.page import headline
+from bonexage_utils.report import headline
 
 test = course.cohort.split("test")
 predictions = candidate.predict(test, batch_size=64)
@@ -199,7 +199,7 @@ if opened.noise_floor:
 draw_yardsticks(marks)
 
 # %%
-from bonexage_utils.report.page import score_table
+from bonexage_utils.report.tables import score_table
 
 score_table(opened)
 
@@ -225,7 +225,7 @@ from bonexage_utils.report.figures import error_by_group
 error_by_group(opened)
 
 # %%
-from bonexage_utils.report.page import group_table
+from bonexage_utils.report.tables import group_table
 
 group_table(opened)
 
@@ -572,8 +572,8 @@ for name in ("another child's", "untrained network") if course.profile.name != "
 # lesson, so it was recorded by a script that anyone can run.
 
 # %%
-from bonexage_utils.course.records import NOT_YET, read_runs
 from bonexage_utils.course.nb08.looking import CLAIM, draw_looks_by_hand
+from bonexage_utils.course.records import NOT_YET, read_runs
 
 recorded = read_runs("claims").query("claim == @CLAIM")
 for row in recorded.to_dict("records"):
@@ -711,8 +711,7 @@ for name, off in {"whole": whole_off, "frozen": frozen_off}.items():
     print(f"{name:7} MAE {bootstrap_mean(np.abs(off))} months")
 
 # %%
-from bonexage_utils.statistics import verdict
-from bonexage_utils.statistics import paired_difference
+from bonexage_utils.statistics import paired_difference, verdict
 
 apart = paired_difference(whole_off, frozen_off)
 rng = np.random.default_rng(0)

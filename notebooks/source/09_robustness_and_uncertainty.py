@@ -179,9 +179,9 @@ if course.embedded:  # the simulated films: only of them are both readings known
 # %% tags=["nbval-check-output"]
 import numpy as np
 
+from bonexage_utils.checks.stress import perturb
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.images import letterbox
-from bonexage_utils.checks.stress import perturb
 
 row = films["new"].iloc[0]
 film = read_gray(row.image)

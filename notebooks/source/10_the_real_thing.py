@@ -438,8 +438,7 @@ print(field.worst_group(groups))
 # The table of `stress` as a picture:
 
 # %%
-from bonexage_utils.checks.stress import error_under_stress
-from bonexage_utils.checks.stress import SIGNIFICANT_MONTHS
+from bonexage_utils.checks.stress import SIGNIFICANT_MONTHS, error_under_stress
 
 stressed = pd.read_csv(course.folder / report / "stress.csv")
 error_under_stress(stressed, SIGNIFICANT_MONTHS)
