@@ -11,8 +11,6 @@ from bonexage_utils.course.nb07 import drill
 from bonexage_utils.course.nb07.drill import Killed
 from bonexage_utils.errors import BoneXageError
 
-pytestmark = pytest.mark.slow
-
 SETTINGS = {"backbone": "test_convnext", "weights": "none", "image-size": 64, "epochs": 3, "batch-size": 4,
             "grad-accum": 1, "lr": 0.001, "precision": "fp32"}
 
@@ -24,6 +22,7 @@ def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_the_same(phantom_folder: Path, tmp_path: Path) -> None:
     whole = drill.wait(drill.start_training(phantom_folder, tmp_path / "whole", SETTINGS), tmp_path / "whole")
     assert whole["epoch"].tolist() == [1, 2, 3]
@@ -44,6 +43,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(phantom_folder: Path, tmp_p
     assert told.count("epoch 3") == 2 + (killed.after == 2)
 
 
+@pytest.mark.slow
 def test_other_weights_are_noticed(phantom_folder: Path, tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("other", 1)):
         drill.wait(drill.start_training(phantom_folder, tmp_path / name, SETTINGS | {"epochs": 1, "seed": seed}),
@@ -51,6 +51,7 @@ def test_other_weights_are_noticed(phantom_folder: Path, tmp_path: Path) -> None
     assert min(drill.largest_difference(tmp_path / "one", tmp_path / "other").values()) > 0
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_says_why(tmp_path: Path) -> None:
     process = drill.start_training(tmp_path / "nothing", tmp_path / "run", SETTINGS)
     with pytest.raises(BoneXageError, match=r"ended with 1: .*nothing"):

@@ -131,6 +131,7 @@ def test_every_change_begins_with_the_film_as_it_is(watch: Watch, name: str) -> 
     np.testing.assert_allclose(width[whole], 60, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_slider_follows_at_both_ends_of_every_change(watch: Watch) -> None:
     pytest.importorskip("ipywidgets")
     menu, slider, image, told = robustness.perturb_and_watch(watch).children

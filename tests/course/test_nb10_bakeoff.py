@@ -62,6 +62,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("tools.benchmarks.bakeoff")
 
 
+@pytest.mark.slow
 def test_a_bake_off_goes_on_where_it_was(scripts: ModuleType, phantom_folder: Path, tmp_path: Path,
                                          monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bakeoff", str(phantom_folder), "--name", "phantom", "--out", str(tmp_path), "--size", "64", "--seeds",
@@ -103,6 +104,7 @@ def test_jobs_come_in_order_and_only_those_that_can_run(scripts: ModuleType) -> 
     assert command[-1] == "here"
 
 
+@pytest.mark.slow
 def test_a_spent_budget_stops_a_job_as_ctrl_c_does(scripts: ModuleType, tmp_path: Path) -> None:
     jobs, mark = importlib.import_module("tools.benchmarks.recorded_runs"), tmp_path / "stopped"
     code = ("import pathlib, sys, time\ntry:\n    pathlib.Path(sys.argv[2]).touch()\n    time.sleep(60)\n"

@@ -25,10 +25,6 @@ from bonexage_utils.phantom.radiograph import film_height
 from bonexage_utils.phantom.shapes import solids
 from bonexage_utils.phantom.tissue import Frame
 
-# a busy machine must not fail a property for being slow
-settings.register_profile("phantom", deadline=None)
-settings.load_profile("phantom")
-
 N, SEED = 24, 7
 sexes = st.sampled_from(["M", "F"])
 ages = st.floats(1, 216)
@@ -295,6 +291,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_worker_count_and_cohort_size_do_not_matter(cohort, tmp_path):
     two = files(write_cohort(tmp_path / "two", N, SEED, workers=2))
     assert two == files(cohort)
@@ -381,6 +378,7 @@ def test_nuisances_come_at_their_rates_and_do_not_know_the_age():
     assert numbers["mm_per_px"].quantile([0.05, 0.5, 0.95]).tolist() == pytest.approx([0.41, 0.64, 0.73], abs=0.03)
 
 
+@pytest.mark.slow
 def test_size_leaks_the_age_in_millimetres_only():
     """Hand length and sex against the label, by nearest neighbours of 1,500 other children: months of error."""
     rows = []

@@ -14,11 +14,10 @@ from bonexage_utils.export import export_onnx
 from bonexage_utils.images import letterbox
 from bonexage_utils.prediction import Predictor
 
-pytestmark = pytest.mark.slow
-
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
+@pytest.mark.slow
 def test_onnx_says_what_pytorch_says_of_films(run: Path, cohort: Cohort, tmp_path: Path) -> None:
     """From the file on disk: read, letterbox as the metadata say, months; one film and several at once."""
     assert export_onnx(run / "model.safetensors", tmp_path / "model.onnx") < 0.05
@@ -36,6 +35,7 @@ def test_onnx_says_what_pytorch_says_of_films(run: Path, cohort: Cohort, tmp_pat
     assert np.ptp(expected) > 0.1, "films that all get one age would prove nothing"
 
 
+@pytest.mark.slow
 def test_a_network_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "TOLERANCE_MONTHS", -1.0)
     with pytest.raises(BoneXageError, match="differs"):

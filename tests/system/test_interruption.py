@@ -29,8 +29,6 @@ from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.prediction import Predictor, predict_to_file
 from bonexage_utils.training import train
 
-pytestmark = pytest.mark.slow
-
 KILLS = int(os.environ.get("BONEXAGE_KILLS", "3"))
 CONFIG = replace(TINY, epochs=3)
 
@@ -115,6 +113,7 @@ def whole(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return folder / "run", time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_the_same(whole: tuple[Path, float], phantom_folder: Path,
                                                    tmp_path: Path) -> None:
     reference, seconds = whole
@@ -133,6 +132,7 @@ def test_a_run_killed_at_any_moment_ends_the_same(whole: tuple[Path, float], pha
         assert not list(cache.glob(".*.part")), "half a cache was left behind"
 
 
+@pytest.mark.slow
 def test_a_power_cut_at_every_write_loses_nothing(whole: tuple[Path, float], phantom_folder: Path,
                                                   tmp_path: Path) -> None:
     """Cache, settings, model, state and log: before each flush, before and after each rename."""
@@ -152,6 +152,7 @@ def test_a_power_cut_at_every_write_loses_nothing(whole: tuple[Path, float], pha
     assert not list(cache.glob(".*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_in_mid_epoch_saves_and_goes_on_the_same(whole: tuple[Path, float], phantom_folder: Path,
                                                         cache_dir: Path, tmp_path: Path, number: int,
@@ -178,6 +179,7 @@ def test_a_stop_in_mid_epoch_saves_and_goes_on_the_same(whole: tuple[Path, float
     same_end(whole[0], tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["_flush_to_disk", "_rename"])
 def test_no_space_at_any_write_is_survived(whole: tuple[Path, float], cohort: Cohort, cache_dir: Path, tmp_path: Path,
                                            step: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +216,7 @@ def small_disk(folder: Path, size: str) -> None:
         pytest.skip("mounting a small file system needs Linux and root")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(run: Path, cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
     """The disk fills within a write: of the cache, of the state. One line, and what stood there stands."""
     disk = tmp_path / "disk"
@@ -230,6 +233,7 @@ def test_a_disk_that_is_really_full(run: Path, cohort: Cohort, cache_dir: Path, 
         subprocess.run(["umount", disk], check=False)
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_same_place_is_refused(cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
     ready, done = PROCESSES.Event(), PROCESSES.Event()
     holder = PROCESSES.Process(target=hold, args=(tmp_path / "run", ready, done))
@@ -249,6 +253,7 @@ def hold(path: Path, ready, done) -> None:
         done.wait()
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_run_is_free_and_its_rests_are_swept(tmp_path: Path) -> None:
     ready, never = PROCESSES.Event(), PROCESSES.Event()
     holder = PROCESSES.Process(target=hold, args=(tmp_path / "run", ready, never))
@@ -292,6 +297,7 @@ def predict_in_child(model: Path, films: pd.DataFrame, out: Path, ready, die_at:
     predict_to_file(Predictor(model, "cpu"), films, out, batch_size=4, resume=True)
 
 
+@pytest.mark.slow
 def test_a_power_cut_at_every_write_of_predictions(run: Path, cohort: Cohort, tmp_path: Path) -> None:
     films = cohort.table[["id", "image", "sex"]].head(12).assign(error="")
     predictor = Predictor(run / "model.safetensors", "cpu")

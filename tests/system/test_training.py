@@ -62,6 +62,7 @@ def test_the_kept_model_is_the_best_by_the_selection_split(run: Path, cohort: Co
         cohort.split("test")["id"])
 
 
+@pytest.mark.slow
 def test_training_learns(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
     config = replace(TINY, backbone="test_resnet", epochs=15, lr=3e-3, augmentation=None)
     train(cohort, tmp_path / "run", config, cache_dir=cache_dir)
@@ -88,6 +89,7 @@ def test_workers_change_no_weight(cohort: Cohort, tmp_path: Path, cache_dir: Pat
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_stopped_run_resumes_where_it_was(cohort: Cohort, tmp_path: Path, cache_dir: Path, precision: str) -> None:
     """Fault 13: "resume" that restores weights only."""

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("nbval")
 
 from conftest import ROOT
+from filelock import FileLock
 
 from tools.execution import kernel_environment
 from tools.lint import CHECKED, lint_folder
@@ -25,10 +26,16 @@ SOURCES = sorted((NOTEBOOKS / "source").glob("[0-9][0-9]_*.py"))
 SCRATCH = ROOT / "build" / "nbval"
 
 
-def nbval(notebook: Path, settings: Path) -> subprocess.CompletedProcess[str]:
-    """Run one notebook as nbval does it in its lax mode, without this project's own pytest settings."""
+def own_environment() -> dict[str, str]:
+    """Of a kernel on the embedded cohort, which finds the package also where it is not installed."""
     environment = kernel_environment("fast")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+    return environment
+
+
+def nbval(notebook: Path, settings: Path) -> subprocess.CompletedProcess[str]:
+    """Run one notebook as nbval does it in its lax mode, without this project's own pytest settings."""
+    environment = own_environment()
     for name in [name for name in environment if name.startswith(("PYTEST_", "COV_"))]:
         del environment[name]
     settings.write_text("[pytest]\n")
@@ -48,6 +55,16 @@ def git_status() -> str:
         return ""
 
 
+@pytest.fixture(scope="session")
+def _cohort_drawn(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The embedded cohort, drawn once for all notebooks: two of them at once would both draw it, and one in vain."""
+    code = "from bonexage_utils.course.start import PROFILES, course_folder, find_cohort\n" \
+           "find_cohort(PROFILES['fast'], course_folder())"
+    # The folder above is shared by all workers of a run.
+    with FileLock(tmp_path_factory.getbasetemp().parent / "cohort.lock"):
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own_environment(), check=True)
+
+
 def test_notebooks_keep_the_rules():
     assert len(SOURCES) == len(SAVED) == 11
     broken = [str(finding) for finding in lint_folder(NOTEBOOKS) if not finding.advice]
@@ -55,6 +72,7 @@ def test_notebooks_keep_the_rules():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_cohort_drawn")
 @pytest.mark.parametrize("notebook", SAVED[::-1], ids=lambda path: path.stem)
 def test_notebook_runs_and_its_checked_outputs_agree(notebook, tmp_path):
     before = git_status()
@@ -64,6 +82,7 @@ def test_notebook_runs_and_its_checked_outputs_agree(notebook, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_cohort_drawn")
 def test_a_corrupted_output_is_noticed(tmp_path):
     """nbval passes what it does not compare, so prove that it compares: one notebook up to its first checked cell."""
     notebook = nbformat.read(SAVED[0], as_version=4)
