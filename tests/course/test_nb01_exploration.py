@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import LABELS
 
 from bonexage_utils.checks.audit import audit
 from bonexage_utils.cohort import Cohort, load_cohort
@@ -85,3 +86,14 @@ def test_sizes_are_told_with_their_tie_to_age() -> None:
     told = exploration.draw_sizes(films).alt
     assert "Widths go from 100 to 300, heights from 400 to 400" in told
     assert "width 1.00, height 0.00" in told
+
+
+def test_bins_count_every_label_and_show_the_comb() -> None:
+    """Labels at every sixth month: five of six bins of a month are empty, and no bin of six."""
+    told = exploration.draw_bins(LABELS, (1, 6)).alt
+    assert "60 labels" in told
+    assert "the fullest holds 2 films; bins of 6" in told
+    # from 0 to 239 months there are 40 bins of six, 30 of them with labels; of 240 bins of a month, 30
+    assert "bins of 1: 88% of them empty" in told
+    assert "bins of 6: 25% of them empty" in told
+    assert "bins of 24: 20% of them empty" in exploration.draw_bins(LABELS, (24,)).alt  # two of ten: 192 to 239 months

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.phantom import Nuisances, anatomy, child_and_film, grow, read_masks, render, write_cohort
-from bonexage_utils.phantom.dataset import draw_age
+from bonexage_utils.phantom.dataset import draw_age, read_noise_floor
 from bonexage_utils.phantom.labels import read_by_rater
 from bonexage_utils.phantom.maturity import bone_age, clock, draw_shifts, state
 from bonexage_utils.phantom.nuisances import POSE
@@ -285,6 +285,16 @@ def test_noise_floor_is_what_the_files_say(cohort):
     assert facts["seed"] == SEED
     assert facts["noise_floor_months"] == pytest.approx(floor, abs=1e-3)
     assert 2 < floor < 7
+
+
+def test_the_noise_floor_is_read_where_it_is_known(phantom_folder: Path, tmp_path: Path) -> None:
+    truth = pd.read_csv(phantom_folder / "ground_truth.csv")
+    expected = (truth["bone_age_months"] - truth["label_months"]).abs().mean()
+    assert read_noise_floor(phantom_folder) == pytest.approx(expected, abs=1e-3)
+    assert read_noise_floor(tmp_path) is None
+    assert read_noise_floor(phantom_folder / "boneage-training-dataset.csv") is None
+    (tmp_path / "cohort.json").write_text('{"n": 3}')
+    assert read_noise_floor(tmp_path) is None
 
 
 def files(folder: Path) -> dict[str, bytes]:

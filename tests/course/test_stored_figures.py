@@ -1,0 +1,25 @@
+"""The figures that stand in the notebooks are those that the code draws today."""
+
+import json
+
+from conftest import ROOT
+
+from bonexage_utils.course.nb00 import figures
+from bonexage_utils.course.nb02 import pixels
+from bonexage_utils.course.nb03 import losses
+from bonexage_utils.course.nb05 import same_hand
+from bonexage_utils.course.nb06 import bounds
+
+
+def test_stored_figures_tell_what_is_drawn_today() -> None:
+    """Counts and best guesses, as alt text: a change of the phantom or of a loss that nobody executed would show."""
+    stored = {
+        "".join(output["data"]["text/plain"])
+        for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    }
+    for draw in (figures.draw_growth, figures.draw_centres, losses.draw_slips, pixels.draw_squares, pixels.draw_sides,
+                 pixels.draw_six_changes, same_hand.draw_centre_ages, same_hand.draw_same_hand,
+                 same_hand.draw_in_spreads, bounds.draw_tangents):
+        assert draw().alt in stored, f"{draw.__name__}: run `make notebooks`"

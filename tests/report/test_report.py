@@ -1,0 +1,140 @@
+"""A report that opens without a network, says what was measured and leaves nothing of the checklists out."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up import tables
+
+from bonexage_utils.calibration import Calibration, cross_validated
+from bonexage_utils.cohort import Cohort
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.evaluation import evaluate, read_predictions, read_provenance, read_truth
+from bonexage_utils.prediction import Predictor, predict_to_file
+from bonexage_utils.report import figures
+from bonexage_utils.report.page import write_report
+from bonexage_utils.report.tables import stress_table, worst_table
+
+
+class Page(HTMLParser):
+    """Collects what a page would load, and the alt text of its pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.alts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in ("script", "link", "iframe"):
+            self.loads.append(tag)
+        if tag == "img":
+            self.alts.append(values.get("alt") or "")
+            if not (values.get("src") or "").startswith("data:"):
+                self.loads.append(values.get("src") or "")
+
+
+def test_the_report_stands_alone_and_says_what_was_measured(tmp_path: Path) -> None:
+    predictions, truth = tables()
+    result = evaluate(predictions, truth)
+    page = write_report(result, tmp_path / "report", {})
+    text = page.read_text(encoding="utf-8")
+    reader = Page()
+    reader.feed(text)
+    assert reader.loads == []
+    assert len(reader.alts) == 4
+    assert all(len(alt) > 40 for alt in reader.alts)
+    assert str(result.scores.mae) in text
+    assert "Not a medical device" in text
+    card = (tmp_path / "report" / "model_card.md").read_text(encoding="utf-8")
+    assert str(result.scores.mae) in card
+    assert str(result.baseline.mae) in card
+    assert "Not recorded" in card
+    # Tables are whole: every row of the score table has as many cells as its header.
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    blocks = re.split(r"\n(?!\|)", card)
+    assert rows
+    for block in blocks:
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1, lines
+    assert (tmp_path / "report" / "bland_altman.png").stat().st_size > 5_000
+
+
+def test_the_report_warns_of_films_the_model_was_trained_on(tmp_path: Path) -> None:
+    """Fault 15: the same split used to select the model and to report its error."""
+    predictions, truth = tables()
+    truth["split"] = ["train"] * 100 + ["train"] * 10 + ["selection"] * 20 + ["calibration"] * 70
+    page = write_report(evaluate(predictions, truth), tmp_path, {})
+    assert "10 of these films are in the training split and 20 in the selection split" in page.read_text("utf-8")
+    assert "10 of these films are in the training split" in (tmp_path / "model_card.md").read_text("utf-8")
+
+
+def test_figures_carry_their_alt_text() -> None:
+    predictions, truth = tables()
+    result = evaluate(predictions, truth)
+    for picture in (figures.predicted_against_true(result.films), figures.bland_altman(result.films),
+                    figures.error_against_age(result.films), figures.error_by_group(result)):
+        data, metadata = picture._repr_mimebundle_()
+        assert data["image/png"].startswith(b"\x89PNG")
+        assert metadata == {"image/png": {"alt": picture.alt}}
+
+
+def test_the_learning_curve_tells_its_numbers() -> None:
+    log = pd.DataFrame({"epoch": [1, 2], "train_mae_months": [30, 20], "selection_mae_months": [31.0, 22.5]})
+    assert "31.0 to 22.5" in figures.learning_curve(log, baseline=33.0).alt
+
+
+def test_intervals_and_stress_enter_the_report_where_they_were_measured(tmp_path: Path) -> None:
+    predictions, truth = tables()
+    result = evaluate(predictions, truth)
+    bare = write_report(result, tmp_path, {}).read_text("utf-8")
+    assert "not calibrated" in bare
+    assert "no <code>stress.csv</code>" in bare
+    calibration = Calibration.fit(result.films)
+    (tmp_path / "stress.csv").write_text("perturbation,strength,n,mae_change,low,high,share_significant\n"
+                                         "rotation,15,100,1.234,0.5,2.0,0.25\n")
+    coverage = cross_validated(result.films, calibration)
+    page = write_report(result, tmp_path, {}, coverage, calibration).read_text("utf-8")
+    card = (tmp_path / "model_card.md").read_text("utf-8")
+    for text in (page, card):
+        assert "+1.23 [+0.50, +2.00]" in text
+        assert f"±{calibration.half_width:.1f}" in text
+        assert "cross-validation" in text
+    share = coverage.table["coverage"].iloc[-1]
+    assert f"{share:.0%} [" in page
+    assert pd.read_csv(tmp_path / "coverage.csv")["coverage"].iloc[-1] == pytest.approx(share)
+    assert "30 (robustness)" not in card
+    (tmp_path / "stress.json").write_text('{"network_sha256": "one"}')
+    assert len(stress_table(tmp_path, "one")) == 1
+    with pytest.raises(BoneXageError, match=r"stress\.csv: not usable \(of another network"):
+        stress_table(tmp_path, "other")
+    (tmp_path / "stress.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(BoneXageError, match=r"stress\.csv") as caught:
+        write_report(result, tmp_path, {})
+    assert "\n" not in str(caught.value)
+
+
+def test_the_worst_films_are_named() -> None:
+    predictions, truth = tables()
+    predictions.loc[17, "bone_age_months"] += 200
+    worst = worst_table(evaluate(predictions, truth))
+    assert worst["film"].iloc[0] == predictions["id"][17]
+    assert worst["error"].str.removeprefix("+").astype(float).abs().is_monotonic_decreasing
+
+
+def test_every_item_of_the_checklists_is_answered_or_open(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    """CLAIM 2024 has 44 items, TRIPOD+AI 27; each stands in the card, with and without a known model."""
+    predictor = Predictor(run / "model.safetensors", "cpu")
+    predict_to_file(predictor, cohort.split("test")[["id", "image", "sex"]].assign(error=""), tmp_path / "p.csv")
+    result = evaluate(read_predictions(tmp_path / "p.csv"), read_truth(cohort.root).table)
+    for said_by in ({}, read_provenance(tmp_path / "p.csv")):
+        write_report(result, tmp_path, said_by)
+        lists = (tmp_path / "model_card.md").read_text("utf-8").split("## Reporting checklists")[1]
+        rows = [[cell.strip() for cell in line.split("|")[2:4]] for line in lists.splitlines() if line.startswith("| ")]
+        still = lists.split("Open, to be answered")[1].split("TRIPOD+AI")
+        for place, count in enumerate((44, 27)):
+            text = " ".join(row[place] for row in rows) + " " + re.sub(r"\([^)]*\)", "", still[place])
+            text = re.sub(r"(\d+)–(\d+)", lambda m: " ".join(map(str, range(int(m[1]), int(m[2]) + 1))), text)
+            assert {int(number) for number in re.findall(r"\d+", text)} >= set(range(1, count + 1))
