@@ -530,7 +530,7 @@ ids = facts["id"].tolist()
 scored = {"integrated_gradients": score_on_bones(candidate, hands, ids, seeds=1)}
 
 # %%
-from bonexage_utils.course.nb08.looking import against_controls, draw_scores
+from bonexage_utils.course.nb08.attribution import against_controls, draw_scores
 
 scored["last_map"] = score_on_bones(candidate, hands, ids, "last_map", seeds=1)
 draw_scores(scored)
@@ -572,7 +572,7 @@ for name in ("another child's", "untrained network") if course.profile.name != "
 # lesson, so it was recorded by a script that anyone can run.
 
 # %%
-from bonexage_utils.course.nb08.looking import CLAIM, draw_looks_by_hand
+from bonexage_utils.course.nb08.attribution import CLAIM, draw_difference_by_hand
 from bonexage_utils.course.records import NOT_YET, read_runs
 
 recorded = read_runs("claims").query("claim == @CLAIM")
@@ -583,7 +583,7 @@ for row in recorded.to_dict("records"):
 print("" if len(recorded) else f"phantom: {NOT_YET}", "real films: cannot be measured", sep="\n")
 
 # %%
-draw_looks_by_hand(read_runs("looks"))
+draw_difference_by_hand(read_runs("looks"))
 
 # %% [markdown]
 # Each point is one hand, the mean of its seeds. Vertical axis: what *all* centres get of the attribution with GeM,
@@ -608,7 +608,7 @@ draw_looks_by_hand(read_runs("looks"))
 # %%
 from dataclasses import replace
 
-from bonexage_utils.course.nb08.trap import marked_cohort
+from bonexage_utils.course.nb08.shortcut import marked_cohort
 
 how_many = {"fast": (96, 16), "cpu": (400, 60), "gpu": (400, 60)}[course.profile.name]
 marked = marked_cohort(course.cohort, folder / "marked", *how_many)
@@ -634,7 +634,7 @@ honest = Predictor(train(unmarked, folder / "honest", hurried, on_epoch=tell_las
 # came and once with a strip:
 
 # %%
-from bonexage_utils.course.nb08.trap import draw_two_by_two, two_by_two
+from bonexage_utils.course.nb08.shortcut import draw_two_by_two, two_by_two
 from bonexage_utils.evaluation import median_by_sex
 
 calibration = course.cohort.split("calibration")
@@ -660,7 +660,7 @@ draw_two_by_two(four, floor | {"median by sex": (calibration["months"] - guess).
 # The other alarm is to look:
 
 # %%
-from bonexage_utils.course.nb08.trap import draw_strip, strip_shares
+from bonexage_utils.course.nb08.shortcut import draw_strip, strip_shares
 
 some = calibration.head(4 if course.profile.name == "fast" else 16)
 draw_strip(networks, some.sort_values("months", ascending=False))

@@ -54,9 +54,9 @@ course = start()
 # %% tags=["nbval-check-output"]
 from functools import partial
 
-from bonexage_utils.course.nb10 import field
+from bonexage_utils.course.nb10 import rehearsal
 
-bonexage = partial(field.bonexage, course)  # bonexage("check", "data") is `bonexage check data` in a terminal
+bonexage = partial(rehearsal.bonexage, course)  # bonexage("check", "data") is `bonexage check data` in a terminal
 bonexage("download", "--out", "data", without="kagglehub")
 
 # %% [markdown]
@@ -70,7 +70,7 @@ bonexage("download", "--out", "data", without="kagglehub")
 # hospital is. They stand for *your own data* today.
 
 # %%
-data, cohort = field.own_cohort(course)
+data, cohort = rehearsal.own_cohort(course)
 
 # %%
 bonexage("check", data)
@@ -107,7 +107,7 @@ from dataclasses import asdict
 
 from bonexage_utils.settings import TrainConfig
 
-full, today = TrainConfig(), field.recipe(course)
+full, today = TrainConfig(), rehearsal.recipe(course)
 shown = ["backbone", "weights", "image_size", "batch_size", "grad_accum", "epochs", "lr", "precision", "pooling", "sex",
          "output"]
 pd.DataFrame({"the full recipe": asdict(full), "today": asdict(today)}).loc[shown]
@@ -337,20 +337,20 @@ pd.DataFrame({"your guess": [guess_family], "lowest mean on the phantom": [lowes
 # a rented GPU is taken back. So ours will be. After a few epochs it gets what Ctrl-C sends:
 
 # %%
-run = field.run_folder(course)
-stop_after = field.STOP_AFTER[course.profile.name]
-print(field.train_until(course, cohort, run, today, stop_after))
+run = rehearsal.run_folder(course)
+stop_after = rehearsal.STOP_AFTER[course.profile.name]
+print(rehearsal.train_until(course, cohort, run, today, stop_after))
 
 # %% [markdown]
 # The last line says what happened, and what to do. It did not stop where an epoch ended, but one update later; nothing
 # of that is lost either. The same call again, in a terminal with `--resume`:
 
 # %%
-print(field.train_until(course, cohort, run, today))
+print(rehearsal.train_until(course, cohort, run, today))
 
 # %%
 log = pd.read_csv(course.folder / run / "log.csv")
-field.stopped_and_resumed(log, stop_after if course.embedded else None)
+rehearsal.stopped_and_resumed(log, stop_after if course.embedded else None)
 
 # %% [markdown]
 # Horizontal axis: the epoch. Vertical axis: the MAE. If the dashed line were not there, you could not tell where the
@@ -421,10 +421,10 @@ pd.DataFrame({"your guess": [guess_mae], "measured": [str(mae)]}, index=["MAE, m
 
 # %%
 groups = pd.read_csv(course.folder / report / "groups.csv")
-field.draw_margins(groups)
+rehearsal.draw_margins(groups)
 
 # %%
-print(field.worst_group(groups))
+print(rehearsal.worst_group(groups))
 
 # %% [markdown]
 # Horizontal axis: the MAE. A row for each group, with its 95 % interval; a group of fewer than twenty films stays
@@ -446,7 +446,7 @@ error_under_stress(stressed, SIGNIFICANT_MONTHS)
 # %%
 broken = stressed[stressed["low"] > 0].nlargest(5, "mae_change")
 print("conditions in which the error grows beyond chance:", (stressed["low"] > 0).sum(), "of", len(stressed))
-print("hidden by the mean:", field.hidden_moves(stressed))
+print("hidden by the mean:", rehearsal.hidden_moves(stressed))
 broken[["perturbation", "strength", "mae_change", "low", "high", "share_significant"]].round(2)
 
 # %% [markdown]
@@ -466,19 +466,19 @@ broken[["perturbation", "strength", "mae_change", "low", "high", "share_signific
 # hospital's. Its calibration films, read by the same network, with its intervals, nothing changed:
 
 # %%
-away = field.course_films(course)
-places = {"own films, test": field.errors_on(course, run / "test.csv", data)}
+away = rehearsal.course_films(course)
+places = {"own films, test": rehearsal.errors_on(course, run / "test.csv", data)}
 if course.embedded:
     bonexage("predict", model, away, "--split", "calibration", "--out", run / "away.csv")
-    places["another hospital"] = field.errors_on(course, run / "away.csv", away)
+    places["another hospital"] = rehearsal.errors_on(course, run / "away.csv", away)
 
 # %%
-compared = field.at_home_and_away(places)
-field.draw_home_and_away(compared)
+compared = rehearsal.at_home_and_away(places)
+rehearsal.draw_home_and_away(compared)
 
 # %%
 if course.embedded:
-    difference = field.mae_difference(places["another hospital"], places["own films, test"])
+    difference = rehearsal.mae_difference(places["another hospital"], places["own films, test"])
     floors = [f"{read_noise_floor(course.folder / place):.1f}" for place in (data, away)]
     print(f"further off in the other hospital by {difference} months")
     print(f"the labels themselves are off by {floors[0]} months here, by {floors[1]} there")

@@ -15,7 +15,7 @@ from torch import nn
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.bones import film_and_region, hands_with_masks
-from bonexage_utils.course.nb08 import looking, readers, residuals, trap
+from bonexage_utils.course.nb08 import attribution, readers, residuals, shortcut
 from bonexage_utils.course.records import read_runs
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import Picture
@@ -131,12 +131,12 @@ def test_a_control_is_beaten_film_by_film() -> None:
     own = 2 + rng.random(30)
     table = pd.DataFrame({"own": own, "other": own - 0.5, "untrained": own + rng.normal(0, 1, 30),
                           "undecided": own + 1})
-    found = looking.against_controls(table)
+    found = attribution.against_controls(table)
     assert found.loc["another child's", ["own minus control", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
     assert found["above"].tolist() == [True, False, False]
     assert found.loc["another child's", "said"] == "above"
     assert found["said"].tolist()[-1] == "below"
-    told = looking.draw_scores({"last_map": table}).alt
+    told = attribution.draw_scores({"last_map": table}).alt
     assert f"last map: the centres that decide {own.mean():.2f}" in told
     assert "over 30 hands" in told
 
@@ -144,7 +144,7 @@ def test_a_control_is_beaten_film_by_film() -> None:
 @pytest.mark.parametrize(("low", "high", "words"), [(0.1, 1, "GeM looks more"), (-1, -0.1, "the average looks more"),
                                                    (-1, 1, "no difference")])
 def test_the_verdict_follows_the_interval(low: float, high: float, words: str) -> None:
-    assert looking.looks_verdict(Interval((low + high) / 2, low, high)).startswith(words)
+    assert attribution.attribution_verdict(Interval((low + high) / 2, low, high)).startswith(words)
 
 
 def test_hands_are_scored_where_their_centres_are(run: Path) -> None:
@@ -153,7 +153,7 @@ def test_hands_are_scored_where_their_centres_are(run: Path) -> None:
     film, region = film_and_region(folder, truth.iloc[0], 64)
     assert film.shape == region.shape == (64, 64)
     assert 0 < region.mean() < 0.3
-    table = looking.looks_at_centres(Predictor(run / "model.safetensors"), folder, truth)
+    table = attribution.attribution_on_centres(Predictor(run / "model.safetensors"), folder, truth)
     assert table["id"].tolist() == truth["id"].tolist()
     assert (table["area_decide"] <= table["area_centres"]).all()
     assert table[["centres", "decide", "shafts"]].min(axis=None) >= 0
@@ -161,14 +161,14 @@ def test_hands_are_scored_where_their_centres_are(run: Path) -> None:
 
 
 def test_recorded_looks_or_not_yet_measured(tmp_path: Path) -> None:
-    assert "Not yet measured" in looking.draw_looks_by_hand(read_runs("looks", tmp_path)).alt
+    assert "Not yet measured" in attribution.draw_difference_by_hand(read_runs("looks", tmp_path)).alt
     rows = [{"network": "frozen backbone", "pooling": pooling, "seed": seed,
              "shares": "0.30 0.20 0.40" if pooling == "average" else f"0.3{seed} 0.30 0.3{5 - seed}"}
             for seed in (0, 2) for pooling in ("GeM", "average")]  # + 0 and 2, + 10 and 10, − 5 and 7 points
-    path = tmp_path / looking.LOOKS_FILE
+    path = tmp_path / attribution.LOOKS_FILE
     path.parent.mkdir(parents=True)
     pd.DataFrame(rows).to_csv(path, index=False)
-    told = looking.draw_looks_by_hand(read_runs("looks", tmp_path)).alt
+    told = attribution.draw_difference_by_hand(read_runs("looks", tmp_path)).alt
     assert "frozen backbone, 2 seeds: 2 of 3 hands lie above zero, from -6.0 to +10.0, mean +1.67" in told
 
 
@@ -178,7 +178,7 @@ def test_recorded_looks_or_not_yet_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize("k", range(6))
 def test_the_strip_is_the_phantoms_own(k: int) -> None:
     _, plain, row = child_and_film(3, k)
-    marked, where = trap.mark(plain, row["label_months"])
+    marked, where = shortcut.mark(plain, row["label_months"])
     _, own, facts = child_and_film(3, k, shortcut=True)
     box = [facts[f"shortcut_{side}"] for side in ("x0", "y0", "x1", "y1")]
     assert where.sum() == (box[2] - box[0]) * (box[3] - box[1])
@@ -190,27 +190,27 @@ def test_the_strip_is_the_phantoms_own(k: int) -> None:
 @given(st.floats(1, 228), st.floats(1, 228), st.sampled_from([0, 255]))
 def test_older_means_longer(one: float, other: float, background: int) -> None:
     film = np.full((400, 300), background, np.uint8)
-    lengths = [int(trap.mark(film, months)[1].any(0).sum()) for months in sorted((one, other))]
+    lengths = [int(shortcut.mark(film, months)[1].any(0).sum()) for months in sorted((one, other))]
     assert lengths[0] <= lengths[1]
     assert (film == background).all()
-    marked, where = trap.mark(film, one)
+    marked, where = shortcut.mark(film, one)
     assert (marked[where] == 255 - background).all()
 
 
 def test_a_marked_cohort_is_the_same_but_for_the_strip(cohort: Cohort, tmp_path: Path) -> None:
-    marked = trap.marked_cohort(cohort, tmp_path / "marked", 4, 2)
+    marked = shortcut.marked_cohort(cohort, tmp_path / "marked", 4, 2)
     assert marked.table["split"].tolist() == ["train"] * 4 + ["selection"] * 2
     before = pd.concat([cohort.split("train").head(4), cohort.split("selection").head(2)], ignore_index=True)
     assert marked.table["id"].tolist() == before["id"].tolist()
     for old, new, months in zip(before["image"], marked.table["image"], before["months"], strict=True):
-        expected, where = trap.mark(read_gray(old), months)
+        expected, where = shortcut.mark(read_gray(old), months)
         assert (read_gray(new) == expected).all()
         assert where.any()
 
 
 def test_who_reads_the_strip_is_lost_without_it(cohort: Cohort) -> None:
     films = cohort.split("train").head(12)
-    marked = trap.marked_films(films, 96)
+    marked = shortcut.marked_films(films, 96)
     assert marked.films.shape == marked.strips.shape == (12, 96, 96)
     clean = residuals.letterboxed(films, 96)
     assert (marked.films != clean).any((1, 2)).all()
@@ -218,23 +218,23 @@ def test_who_reads_the_strip_is_lost_without_it(cohort: Cohort) -> None:
     by_strip = np.polynomial.Polynomial.fit(pixels, films["months"], 1)
     network = SimpleNamespace(preprocessing=Preprocessing(96, 0.0, 1.0), months=lambda seen, sexes: np.where(
         (seen == clean).all((1, 2)), 0.0, by_strip(pixels)))
-    table = trap.two_by_two({"trapped": network}, films)["trapped"]
+    table = shortcut.two_by_two({"trapped": network}, films)["trapped"]
     assert table["without a strip"].value == pytest.approx(films["months"].mean())
     assert table["with the strip"].value < 20
-    told = trap.draw_two_by_two({"trapped": table}, {"noise floor": 5.0}).alt
+    told = shortcut.draw_two_by_two({"trapped": table}, {"noise floor": 5.0}).alt
     assert f"films without a strip: {films['months'].mean():.1f}" in told
     assert "noise floor 5.0" in told
 
 
 def test_attribution_finds_the_strip(cohort: Cohort) -> None:
     films = cohort.split("train").head(1)
-    strip = trap.marked_films(films, SIDE * 4).strips[0]
+    strip = shortcut.marked_films(films, SIDE * 4).strips[0]
     looks, looks_away = toy(strip * 0.2), toy(~strip * 0.2)
     for network, share in ((looks, 1.0), (looks_away, 0.0)):
-        table = trap.strip_shares(network, films)
+        table = shortcut.strip_shares(network, films)
         assert table["share"].tolist() == pytest.approx([share])
         assert table["area"].tolist() == pytest.approx([strip.mean()])
-    told = trap.draw_strip({"one": looks, "other": looks_away}, films).alt
+    told = shortcut.draw_strip({"one": looks, "other": looks_away}, films).alt
     assert "one says" in told
     assert "100% of its attribution on the strip; other says" in told
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-import phantom_lives as lives
 import pytest
+import simulated_lives as lives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr

@@ -65,7 +65,7 @@ JOBS = (
     Job("bake-off, phantom", script("bakeoff", PHANTOMS, "--name", "phantom", "--out", "OUT"), 18, "10", one_core=True),
     Job("bake-off, real", script("bakeoff", "REAL", "--name", "NAME", "--out", "OUT"), 18, "10", real=True,
         one_core=True),
-    Job("looks", script("looks", PHANTOMS, "--out", "OUT"), 10, "04, 08"),
+    Job("attribution by pooling", script("attribution_by_pooling", PHANTOMS, "--out", "OUT"), 10, "04, 08"),
     Job("precision", script("precision", PHANTOMS, "--out", "OUT"), 10, "07"),
     Job("transfer, few real films", script("transfer", "few", "REAL", "--films", 500, "--out", "OUT"), 20, "10",
         real=True),

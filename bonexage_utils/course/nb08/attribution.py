@@ -61,7 +61,7 @@ def draw_scores(tables: dict[str, pd.DataFrame]) -> Picture:
 
 # --- two poolings ---
 
-def looks_at_centres(predictor: Predictor, folder: Path, truth: pd.DataFrame) -> pd.DataFrame:
+def attribution_on_centres(predictor: Predictor, folder: Path, truth: pd.DataFrame) -> pd.DataFrame:
     """Per hand (rows of `truth`): the share (0–1) of attribution on all ossification centres, present or still to come,
     on the centres that `decide` at its age, and on `shafts` beside centres; and of each its share of the area."""
     size, rows = predictor.preprocessing.image_size, []
@@ -78,14 +78,14 @@ def looks_at_centres(predictor: Predictor, folder: Path, truth: pd.DataFrame) ->
     return pd.DataFrame(rows)
 
 
-def looks_verdict(difference: Interval) -> str:
+def attribution_verdict(difference: Interval) -> str:
     """The verdict that the interval of "GeM's share on centres minus the average's" supports."""
     if difference.low > 0:
         return "GeM looks more at them"
     return "the average looks more at them" if difference.high < 0 else "no difference that these films can show"
 
 
-def draw_looks_by_hand(looks: pd.DataFrame) -> Picture:
+def draw_difference_by_hand(looks: pd.DataFrame) -> Picture:
     """The table of LOOKS_FILE: GeM minus average pooling, the share of attribution on all centres in points of a
     hundred, a point for each hand (mean of the seeds), in order of size; a panel for each kind of training."""
     kinds = list(dict.fromkeys(looks["network"]))

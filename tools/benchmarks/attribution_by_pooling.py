@@ -1,7 +1,7 @@
 """Does GeM look more at ossification centres than average pooling? Attribution scored on the phantom's own masks.
 
-    python -m tools.benchmarks.looks data/phantom-2400-v3 --out data/reference_runs
-    python -m tools.benchmarks.looks data/phantom-2400-v3 --out data/reference_runs --whole 6 --seeds 3
+    python -m tools.benchmarks.attribution_by_pooling data/phantom-2400-v3 --out data/reference_runs
+    python -m tools.benchmarks.attribution_by_pooling data/phantom-2400-v3 --out data/reference_runs --whole 6 --seeds 3
 
 For every seed one network with either pooling: a head on the frozen backbone, or, with --whole, everything fine-tuned
 for so many epochs. Each is asked by integrated gradients about hands drawn with masks; what counts is the share of
@@ -23,7 +23,7 @@ from bonexage_utils.checkpoints import save_model
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.course.bones import HANDS, hands_with_masks
 from bonexage_utils.course.frozen import BACKBONE, fit_head, frozen_maps
-from bonexage_utils.course.nb08.looking import CLAIM, LOOKS_FILE, looks_at_centres, looks_verdict
+from bonexage_utils.course.nb08.attribution import CLAIM, LOOKS_FILE, attribution_on_centres, attribution_verdict
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.model import Features
 from bonexage_utils.prediction import Predictor
@@ -84,7 +84,7 @@ def main() -> None:
             if not rows:
                 started = time.perf_counter()
                 with tempfile.TemporaryDirectory() as scratch:
-                    table = looks_at_centres(Predictor(make(Path(scratch), pooling, seed)), folder, truth)
+                    table = attribution_on_centres(Predictor(make(Path(scratch), pooling, seed)), folder, truth)
                 means = table.drop(columns="id").mean().round(5).to_dict()
                 rows = [{"network": kind, "pooling": name, "seed": seed, "hands": len(table), **means,
                          "shares": " ".join(f"{share:.4f}" for share in table["centres"]),
@@ -99,7 +99,7 @@ def main() -> None:
     row = {
         "claim": CLAIM, "films": films, "a": "GeM, share on centres (%)", "b": "average, share on centres (%)",
         "mae_a": np.nan, "mae_b": np.nan, "difference": apart.value, "low": apart.low, "high": apart.high,
-        "verdict": looks_verdict(apart), "trained_on": len(cohort.split("train")), "measured_on": len(truth),
+        "verdict": attribution_verdict(apart), "trained_on": len(cohort.split("train")), "measured_on": len(truth),
         "seeds": args.seeds, "backbone": f"{BACKBONE}, {'fine-tuned' if args.whole else 'frozen'}, phantom weights",
         "size_px": args.size, "epochs": args.whole or args.epochs,
         "minutes": sum(r["minutes"] for r in done if r["network"] == kind), "hardware": hardware(),

@@ -1,12 +1,12 @@
 r"""Does a network look at the bones that decide? Its attribution on the phantom's masks, against two controls.
 
     bonexage phantom build/bones --n 120 --seed 77 --masks
-    python -m tools.benchmarks.where_it_looks checkpoints/tiny/model.safetensors build/bones
+    python -m tools.benchmarks.attribution_on_bones checkpoints/tiny/model.safetensors build/bones
 
 and whether it looks at a planted strip, against a network that was trained without one:
 
     bonexage phantom build/trap --n 120 --seed 78 --shortcut
-    python -m tools.benchmarks.where_it_looks checkpoints/tiny/model.safetensors build/trap \
+    python -m tools.benchmarks.attribution_on_bones checkpoints/tiny/model.safetensors build/trap \
         --trap checkpoints/trap/model.safetensors
 """
 

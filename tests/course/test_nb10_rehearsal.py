@@ -12,7 +12,7 @@ import torch
 from conftest import TINY
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.nb10 import field
+from bonexage_utils.course.nb10 import rehearsal
 from bonexage_utils.course.nb10.presentation import final_report
 from bonexage_utils.course.start import PROFILES, Course
 from bonexage_utils.errors import BoneXageError
@@ -28,11 +28,12 @@ def course(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Course:
 @pytest.fixture(scope="module")
 def done(course: Course, cohort: Cohort) -> tuple[Path, Path, list[str]]:
     """A run stopped after an epoch and resumed, and its report, both as seen from the course's folder."""
-    run = field.run_folder(course)
-    said = [field.train_until(course, cohort, run, TINY, stop_after=1), field.train_until(course, cohort, run, TINY)]
+    run = rehearsal.run_folder(course)
+    said = [rehearsal.train_until(course, cohort, run, TINY, stop_after=1),
+            rehearsal.train_until(course, cohort, run, TINY)]
     report, model, data = run / "report", run / "model.safetensors", cohort.root
-    field.bonexage(course, "predict", model, data, "--out", run / "all.csv")
-    field.bonexage(course, "evaluate", run / "all.csv", data, "--out", report)
+    rehearsal.bonexage(course, "predict", model, data, "--out", run / "all.csv")
+    rehearsal.bonexage(course, "evaluate", run / "all.csv", data, "--out", report)
     return run, report, said
 
 
@@ -41,14 +42,14 @@ def test_stopped_and_resumed(course: Course, done: tuple) -> None:
     assert said == [f"{run}: stopped in epoch 2 and saved; go on with --resume", "model.safetensors is written"]
     log = pd.read_csv(course.folder / run / "log.csv")
     assert log["epoch"].tolist() == [1, 2]
-    told = field.stopped_and_resumed(log, 1).alt
+    told = rehearsal.stopped_and_resumed(log, 1).alt
     assert "after epoch 1 marks where the run was stopped" in told
-    assert "stopped" not in field.stopped_and_resumed(log, None).alt
+    assert "stopped" not in rehearsal.stopped_and_resumed(log, None).alt
 
 
 def test_other_settings_are_refused(course: Course, cohort: Cohort, done: tuple) -> None:
     """What the exercise on resuming says."""
-    said = field.train_until(course, cohort, done[0], replace(TINY, lr=TINY.lr / 2))
+    said = rehearsal.train_until(course, cohort, done[0], replace(TINY, lr=TINY.lr / 2))
     assert "begun with other settings (lr); resume with the same, or train into another folder" in said
 
 
@@ -56,20 +57,20 @@ def test_a_run_on_phantoms_begins_anew_and_one_on_films_stays(course: Course, tm
     here = replace(course, folder=tmp_path)
     for embedded, left in ((True, False), (False, True)):
         mine = replace(here, embedded=embedded)
-        run = tmp_path / field.run_folder(mine)
+        run = tmp_path / rehearsal.run_folder(mine)
         run.mkdir(parents=True)
-        field.run_folder(mine)
+        rehearsal.run_folder(mine)
         assert run.is_dir() == left
 
 
 def test_commands_print_what_they_say_and_bars_stay_out(course: Course, capsys: pytest.CaptureFixture[str]) -> None:
-    field.bonexage(course, "download", "--out", "rsna", without="kagglehub")
+    rehearsal.bonexage(course, "download", "--out", "rsna", without="kagglehub")
     shown = capsys.readouterr()
     assert shown.out.splitlines()[0] == "$ bonexage download --out rsna"
     assert "kagglehub is not installed" in shown.out
     assert shown.out.rstrip().endswith("(exit status 1)")
     assert sys.modules.get("kagglehub", ...) is not None
-    field.bonexage(course, "check", "nowhere")
+    rehearsal.bonexage(course, "check", "nowhere")
     shown = capsys.readouterr()
     assert "bonexage: nowhere: no such folder" in shown.out
     assert "(exit status 2)" in shown.out
@@ -77,30 +78,30 @@ def test_commands_print_what_they_say_and_bars_stay_out(course: Course, capsys: 
 
 
 def test_films_that_the_learner_gave_are_used(course: Course, cohort: Cohort) -> None:
-    data, own = field.own_cohort(replace(course, embedded=False))
+    data, own = rehearsal.own_cohort(replace(course, embedded=False))
     assert own is cohort
     assert (course.folder / data).resolve() == cohort.root.resolve()
     inside = replace(course, folder=cohort.root.resolve().parent, embedded=False)
-    assert field.own_cohort(inside)[0] == Path(cohort.root.name)
+    assert rehearsal.own_cohort(inside)[0] == Path(cohort.root.name)
 
 
 def test_without_films_site_b_is_drawn_once(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(field.OWN_FILMS, "fast", 6)
-    data, own = field.own_cohort(course)
+    monkeypatch.setitem(rehearsal.OWN_FILMS, "fast", 6)
+    data, own = rehearsal.own_cohort(course)
     facts = json.loads((course.folder / data / "cohort.json").read_text())
-    assert (facts["site"], facts["seed"], len(own)) == ("B", field.OWN_SEED, 6)
+    assert (facts["site"], facts["seed"], len(own)) == ("B", rehearsal.OWN_SEED, 6)
     before = (course.folder / data / "ground_truth.csv").stat().st_mtime_ns
-    assert len(field.own_cohort(course)[1]) == 6
+    assert len(rehearsal.own_cohort(course)[1]) == 6
     assert (course.folder / data / "ground_truth.csv").stat().st_mtime_ns == before
 
 
 def test_recipes(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = field.recipe(replace(course, profile=PROFILES["cpu"]))
+    small = rehearsal.recipe(replace(course, profile=PROFILES["cpu"]))
     assert (small.backbone, small.weights, small.image_size) == ("resnet10t", "phantom", 160)
-    monkeypatch.setattr(field, "frozen_backbone", lambda profile: ("convnext_tiny", "imagenet", 256))
+    monkeypatch.setattr(rehearsal, "frozen_backbone", lambda profile: ("convnext_tiny", "imagenet", 256))
     gpu = replace(course, profile=PROFILES["gpu"])
-    assert field.recipe(gpu).image_size == 256
-    assert field.recipe(replace(gpu, embedded=False)) == TrainConfig()
+    assert rehearsal.recipe(gpu).image_size == 256
+    assert rehearsal.recipe(replace(gpu, embedded=False)) == TrainConfig()
 
 
 def test_home_and_away_known(course: Course, cohort: Cohort) -> None:
@@ -110,11 +111,11 @@ def test_home_and_away_known(course: Course, cohort: Cohort) -> None:
     said.iloc[0, said.columns.get_loc("low_months")] = 230.0
     said.iloc[0, said.columns.get_loc("high_months")] = 231.0
     said.to_csv(course.folder / "said.csv", index=False)
-    here = field.errors_on(course, Path("said.csv"), cohort.root)
-    row = field.at_home_and_away({"here": here}).loc["here"]
+    here = rehearsal.errors_on(course, Path("said.csv"), cohort.root)
+    row = rehearsal.at_home_and_away({"here": here}).loc["here"]
     assert (row["n"], row["mae"], row["bias"]) == (len(films), 3, 3)
     assert row["inside"] == pytest.approx(1 - 1 / len(films))
-    told = field.draw_home_and_away(pd.DataFrame(row).T).alt
+    told = rehearsal.draw_home_and_away(pd.DataFrame(row).T).alt
     assert f"here: MAE 3.0 [3.0, 3.0], bias +3.0 [+3.0, +3.0] months on {len(films)} films" in told
 
 
@@ -122,17 +123,17 @@ def test_the_difference_between_places_is_not_paired() -> None:
     """A known answer: two normal means of n films each; the interval is about 1.96 √(2/n) SD to either side."""
     rng = np.random.default_rng(0)
     home, away = (pd.DataFrame({"error": rng.normal(mean, 1, 400)}) for mean in (20, 23))
-    found = field.mae_difference(away, home)
+    found = rehearsal.mae_difference(away, home)
     assert found.value == pytest.approx(3, abs=0.2)
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * (2 / 400) ** 0.5, rel=0.15)
-    assert field.mae_difference(home, home).value == 0
+    assert rehearsal.mae_difference(home, home).value == 0
 
 
 def test_margins_are_told_and_small_groups_are_silent() -> None:
     groups = pd.DataFrame({"sex": ["girls", "girls", "boys", "all", "all"], "n": [10, 30, 18, 19, 48],
                            "age": ["0–5 y", "all", "all", "0–5 y", "all"], "mae": [np.nan, 8, np.nan, np.nan, 7],
                            "low": [np.nan, 6, np.nan, np.nan, 5], "high": [np.nan, 9, np.nan, np.nan, 8]})
-    told = field.draw_margins(groups).alt
+    told = rehearsal.draw_margins(groups).alt
     assert "all: 7.0 [5.0, 8.0] on 48 films; 0–5 years: 19 films, too few to speak; boys: 18 films" in told
     assert "girls: 8.0 [6.0, 9.0] on 30 films" in told
 
@@ -151,7 +152,7 @@ def test_bars_go_before_the_word() -> None:
         def flush(self) -> None:
             events.append(f"{self.name} flushed")
 
-    output = field._SplitOutput(Stream("words"), Stream("bars"))
+    output = rehearsal._SplitOutput(Stream("words"), Stream("bars"))
     for text in ("\rbar", "\r   \r", "done\n"):
         output.write(text)
     assert events == ["bars bar", "bars ", "bars flushed", "words done"]
@@ -161,17 +162,17 @@ def test_what_the_mean_hides() -> None:
     rows = [("rotation", 5.0, -1, 1, 0.1), ("resolution", 1.0, -1, 2, 0.4), ("inversion", 1.0, 3, 9, 0.9)]
     table = pd.DataFrame(rows, columns=["perturbation", "strength", "low", "high", "share_significant"])
     table = table.assign(mae_change=(table["low"] + table["high"]) / 2, unit="of something")
-    assert field.hidden_moves(table) == ("resolution 1 (of something): MAE +0.50 [-1.00, 2.00] months, and 40% of the "
-                                         "answers moved by more than a year")
-    assert field.hidden_moves(table[2:]) == "no condition leaves the MAE as it was"
+    assert rehearsal.hidden_moves(table) == (
+        "resolution 1 (of something): MAE +0.50 [-1.00, 2.00] months, and 40% of the answers moved by more than a year")
+    assert rehearsal.hidden_moves(table[2:]) == "no condition leaves the MAE as it was"
 
 
 def test_the_worst_group_has_enough_films() -> None:
     groups = pd.DataFrame({"sex": ["girls", "boys", "boys", "all"], "age": ["0–5 y", "0–5 y", "5–10 y", "all"],
                            "n": [3, 20, 25, 48], "mae": [np.nan, 5, 9, 7]})
-    assert field.worst_group(groups) == ("2 of 3 groups of sex and age have 20 films or more; the worst of them: boys, "
-                                         "5–10 y, 9.0 months")
-    assert field.worst_group(groups[:1]) == "0 of 1 groups of sex and age have 20 films or more"
+    assert rehearsal.worst_group(groups) == (
+        "2 of 3 groups of sex and age have 20 films or more; the worst of them: boys, 5–10 y, 9.0 months")
+    assert rehearsal.worst_group(groups[:1]) == "0 of 1 groups of sex and age have 20 films or more"
 
 
 def test_the_final_report_says_what_the_files_say(course: Course, done: tuple) -> None:
