@@ -15,12 +15,12 @@ from bonexage_utils.course.nb01 import exploration
 from bonexage_utils.phantom.faults import unusual_films
 
 
-@given(st.lists(st.one_of(st.integers(0, 240).map(float), st.just(float("nan"))), min_size=1), st.integers(1, 24))
-def test_the_share_of_multiples_counts_given_labels_only(months: list[float], step: int) -> None:
-    given_labels = [label for label in months if label == label]
-    if given_labels:
-        expected = sum(int(label) % step == 0 for label in given_labels) / len(given_labels)
-        assert exploration.share_of_multiples(np.array(months), step) == pytest.approx(expected)
+@given(st.lists(st.one_of(st.integers(0, 240).map(float), st.just(float("nan")))), st.integers(0, 240).map(float),
+       st.integers(1, 24))
+def test_the_share_of_multiples_counts_given_labels_only(months: list[float], last: float, step: int) -> None:
+    given_labels = [label for label in [*months, last] if label == label]
+    expected = sum(int(label) % step == 0 for label in given_labels) / len(given_labels)
+    assert exploration.share_of_multiples(np.array([*months, last]), step) == pytest.approx(expected)
 
 
 def test_four_tables_differ_in_what_they_say() -> None:

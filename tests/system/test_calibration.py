@@ -21,6 +21,7 @@ from bonexage_utils.calibration import (
     half_width,
     measured,
 )
+from bonexage_utils.cohort import UNKNOWN_SPLIT
 from bonexage_utils.errors import BoneXageError
 
 SAID_BY = {"network_sha256": "n", "tta": False, "model": {"max_age": 240.0},
@@ -122,6 +123,7 @@ def test_a_calibration_survives_its_file() -> None:
 @pytest.mark.parametrize(("change", "said_by", "coverage", "words"), [
     ({"split": "train"}, SAID_BY, 0.9, "40 of these"), ({"split": "selection"}, SAID_BY, 0.9, "40 of these"),
     ({"given_sex": "F"}, SAID_BY, 0.9, "another sex"), ({"given_sex": None}, SAID_BY, 0.9, "another sex"),
+    ({"split": UNKNOWN_SPLIT}, SAID_BY, 0.9, "cohort's folder"),
     ({}, {}, 0.9, "predictions.json"), ({}, SAID_BY, 0.99, "takes 99"), ({}, SAID_BY, 1.0, "--coverage"),
     ({}, {**SAID_BY, "training": {"label_hashes": {"labels.csv": "a", "validation.csv": "b"}}}, 0.9, "as it was"),
 ])
@@ -166,5 +168,6 @@ def test_coverage_is_measured_on_films_that_taught_nothing() -> None:
                      split=["test"] * 100 + ["calibration"] * 100 + ["train"] * 100 + ["selection"] * 100)
     assert measured(new, calibration).table.iloc[-1]["n"] == 100
     assert measured(new.assign(split="calibration"), calibration) is None
+    assert measured(new.assign(split=UNKNOWN_SPLIT), calibration) is None
     assert measured(new.assign(low_months=np.nan), calibration) is None
     assert measured(new, None) is None

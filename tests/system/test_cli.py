@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from bonexage_utils.__main__ import main
+from bonexage_utils.cohort import Cohort
 
 
 def bonexage(*arguments: object, cwd: Path | None = None,
@@ -132,6 +136,64 @@ def test_a_place_that_cannot_be_written_is_one_line(run: Path, cohort, tmp_path:
     assert done.returncode == 1
     assert "taken" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """The exit status of a command that runs in this process, which has torch loaded."""
+    monkeypatch.setattr(sys, "argv", ["bonexage", *map(str, words)])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_a_label_table_alone_is_reported_on_with_a_warning_and_calibrates_nothing(
+        run: Path, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """A table does not tell which of its films the network was trained on."""
+    model, table = tmp_path / "model.safetensors", cohort.root / "boneage-training-dataset.csv"
+    shutil.copy(run / "model.safetensors", model)
+
+    def predict(split: str) -> Path:
+        out = tmp_path / f"{split}.csv"
+        assert typed(monkeypatch, "predict", model, cohort.root, "--split", split, "--out", out) == 0
+        return out
+
+    def evaluate(predictions: Path, labels: Path, *options: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = typed(monkeypatch, "evaluate", predictions, labels, "--out", tmp_path / "report", *options)
+        return status, *capsys.readouterr()
+
+    calibrate = ("--calibrate", model, "--coverage", 0.5)
+    before = model.read_bytes()
+    status, _, error = evaluate(predict("calibration"), table, *calibrate)
+    assert status == 1
+    assert error.count("\n") == 1
+    assert "folder" in error
+    assert not (tmp_path / "report").exists()
+    assert model.read_bytes() == before
+
+    assert evaluate(tmp_path / "calibration.csv", cohort.root, *calibrate)[0] == 0
+    films = predict("test")
+    count = len(cohort.split("test"))
+    assert pd.read_csv(films)["low_months"].notna().sum() == count, "without intervals nothing could be claimed of them"
+    shutil.rmtree(tmp_path / "report")
+    seen = {}
+    for labels in (cohort.root, table):
+        status, told, _ = evaluate(films, labels)
+        assert status == 0
+        assert "MAE" in told
+        texts = {name: (tmp_path / "report" / name).read_text("utf-8") for name in ("report.html", "model_card.md")}
+        unknown = [re.search(rf"\b{count} of these films the split is not known.*train", " ".join(text.split()))
+                   for text in texts.values()]
+        claimed = ("inside" in told, (tmp_path / "report" / "coverage.csv").exists())
+        splits = json.loads((tmp_path / "report" / "metrics.json").read_text())["films_by_split"]
+        seen[labels] = [bool(match) for match in unknown], claimed, splits
+        shutil.rmtree(tmp_path / "report")
+    assert seen[table] == ([True, True], (False, False), {"unknown": count})
+    assert seen[cohort.root][0] == [False, False]
+    assert seen[cohort.root][1][1], "of films whose split is known it is claimed"
 
 
 @pytest.mark.parametrize(

@@ -120,11 +120,13 @@ def test_every_layout_in_circulation_loads(tmp_path: Path, name: str) -> None:
     split = table.set_index("id")["split"]
     assert set(split[[str(film) for film in TRAIN]]) <= set(SPLITS) - ({"selection", "calibration"} if validation else
                                                                       set()) - ({"test"} if test else set())
-    if validation:
-        assert set(split[[str(film) for film in VALID]]) == {"selection", "calibration"}
-        assert set(table.loc[table["id"].astype(int).isin(VALID), "months"]) == {90.0}
-    if set(TEST) & there:
-        assert set(split[[str(film) for film in TEST]]) == {"test" if test else "unlabelled"}
+    assert set(VALID) & there == (set(VALID) if validation else set())
+    assert set(split[[str(film) for film in VALID if validation]]) == ({"selection", "calibration"} if validation else
+                                                                       set())
+    assert set(table.loc[table["id"].astype(int).isin(VALID), "months"]) == ({90.0} if validation else set())
+    assert set(TEST) & there in (set(), set(TEST))
+    assert set(split[[str(film) for film in TEST if film in there]]) == (
+        {"test" if test else "unlabelled"} if set(TEST) & there else set())
     assert set(cohort.label_hashes) == {file for file in files if file.endswith(".csv")}
 
 

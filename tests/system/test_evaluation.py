@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import tables
 
+from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import by_group, compare, evaluate, median_by_sex, read_predictions, read_truth, score
 from bonexage_utils.statistics import SMALLEST_GROUP, Interval
@@ -103,6 +104,20 @@ def test_the_median_by_sex_of_the_real_labels(radiographs: Path) -> None:
     result = evaluate(part[["id", "bone_age_months"]], truth)
     assert result.scores.mae.value == 0.0
     assert 29 < result.baseline.mae.value < 35
+
+
+def test_a_label_table_alone_tells_no_splits(cohort: Cohort) -> None:
+    """Films of a table alone once passed for training films, or for none, as the split by hash had it."""
+    table = read_truth(cohort.root / "boneage-training-dataset.csv").table
+    assert set(table["split"]) == {UNKNOWN_SPLIT}
+    assert UNKNOWN_SPLIT not in set(read_truth(cohort.root).table["split"])
+    assert table.set_index("id")["months"].sort_index().equals(cohort.table.set_index("id")["months"].sort_index())
+    part = cohort.split("test")
+    said = part[["id", "sex"]].assign(bone_age_months=part["months"] + 2.0)
+    result = evaluate(said, table)
+    assert result.splits == {UNKNOWN_SPLIT: len(part)}
+    assert result.scores.mae.value == pytest.approx(2.0)
+    assert result.baseline is None, "no film is known to be of the training split"
 
 
 @pytest.mark.parametrize(("text", "words"), [("", "predict"), ("id\n1\n", "bone_age_months"),

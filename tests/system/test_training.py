@@ -236,9 +236,11 @@ def test_training_error_counts_only_the_films_it_saw(cohort: Cohort, tmp_path: P
         sex = torch.stack([data[i]["sex"] for i in order])
         months = trainer.network.train()(standardise(to_unit(images), trainer.preprocessing), sex)
     expected = np.abs(months.numpy() - data.months[order]).mean()
-    loss, mae = trainer._one_epoch()
-    assert mae == pytest.approx(expected, rel=1e-4)
-    assert loss == pytest.approx(expected / 12, rel=1e-4)
+    rows: list[dict] = []
+    trainer.fit(rows.append)
+    (row,) = rows
+    assert row["train_mae_months"] == pytest.approx(expected, rel=1e-4)
+    assert row["train_loss_years"] == pytest.approx(expected / 12, rel=1e-4)
 
 
 def test_mixed_precision_is_really_used(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
@@ -270,9 +272,9 @@ def test_gradients_are_unscaled_before_they_are_clipped(cohort: Cohort, tmp_path
             return norm
 
         monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", watched)
-        trainer = Trainer(cohort, tmp_path / "run", replace(TINY, epochs=1, precision="fp16"), cache_dir=cache_dir)
+        trainer = Trainer(cohort, tmp_path / f"{scale}", replace(TINY, epochs=1, precision="fp16"), cache_dir=cache_dir)
         trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-        trainer._one_epoch()
+        trainer.fit()
     low, high = norms.values()
     assert low[0] == pytest.approx(high[0], rel=0.05)
 
@@ -283,9 +285,9 @@ def test_accumulated_steps_equal_one_large_batch(cohort: Cohort, tmp_path: Path,
     for batch_size, accumulate in ((20, 1), (10, 2)):
         torch.manual_seed(0)
         config = replace(TINY, batch_size=batch_size, grad_accum=accumulate, epochs=1)
-        trainer = Trainer(cohort, tmp_path / "run", config, cache_dir=cache_dir)
+        trainer = Trainer(cohort, tmp_path / f"{batch_size}", config, cache_dir=cache_dir)
         trainer.network.head[3].p = 0.0
-        trainer._one_epoch()
+        trainer.fit()
         assert trainer.update == 3
         weights.append(torch.cat([p.detach().flatten() for p in trainer.network.parameters()]))
     # float32 sums in another order; AdamW's first steps turn tiny gradients into full steps, hence the tolerance

@@ -60,7 +60,15 @@ def imported(source: str) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "source").glob("*.py")), ids=lambda path: path.stem)
+SOURCES = sorted((ROOT / "notebooks" / "source").glob("*.py"))
+
+
+def test_there_are_notebooks() -> None:
+    """The next test runs over them."""
+    assert SOURCES
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_a_notebook_imports_only_what_the_bootstrap_installs(path: Path) -> None:
     from bonexage_utils.course.bootstrap import NEEDED, UNTOUCHED
 
@@ -73,7 +81,16 @@ def tracked() -> list[Path]:
                           capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip("not a git checkout")
-    return [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
+    paths = [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).is_file()]
+    assert ROOT / "pyproject.toml" in paths
+    return paths
+
+
+def package() -> list[Path]:
+    """The sources of what is installed."""
+    paths = sorted((ROOT / "bonexage_utils").rglob("*.py"))
+    assert ROOT / "bonexage_utils" / "training.py" in paths
+    return paths
 
 
 def test_no_trace_of_a_machine_is_committed() -> None:
@@ -88,14 +105,14 @@ def test_no_trace_of_a_machine_is_committed() -> None:
 
 def test_no_fixed_device_and_no_silenced_warning() -> None:
     """Fault 18."""
-    for path in (ROOT / "bonexage_utils").rglob("*.py"):
+    for path in package():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"cuda:\d|filterwarnings\(.ignore|CUDA_VISIBLE_DEVICES", text), path.name
 
 
 def test_nothing_is_unpickled() -> None:
     """Fault 16."""
-    for path in (ROOT / "bonexage_utils").rglob("*.py"):
+    for path in package():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"torch\.load\(|import pickle|allow_pickle=True|\beval\(\"|read_pickle", text), path.name
 
