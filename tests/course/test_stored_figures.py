@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from conftest import ROOT
 
 from bonexage_utils.course.nb00 import figures
@@ -11,6 +12,7 @@ from bonexage_utils.course.nb05 import same_hand
 from bonexage_utils.course.nb06 import bounds
 
 
+@pytest.mark.slow
 def test_stored_figures_tell_what_is_drawn_today() -> None:
     """Counts and best guesses, as alt text: a change of the phantom or of a loss that nobody executed would show."""
     stored = {
