@@ -368,5 +368,5 @@ def test_only_attribution_asks_for_captum(run: Path, monkeypatch: pytest.MonkeyP
     predictor = Predictor(run / "model.safetensors")
     assert 0 < predictor.months(a_film()[None], ["F"])[0] < 240
     assert len(pooled_features(predictor, a_film()[None])) == 1
-    with pytest.raises(ImportError):
+    with pytest.raises(ImportError, match=r"captum\.attr"):
         attribute(predictor, a_film(), "F")

@@ -328,8 +328,11 @@ def test_stored_figures_tell_what_is_drawn_today() -> None:
     assert {formats.draw_bits().alt, nb07.draw_four_profiles().alt} <= alts
 
 
+EXERCISES = nb07.build(None)  # none of them asks the cohort
+
+
 def test_only_the_right_order_is_right() -> None:
-    exercise = nb07.build(None).order  # it does not ask for the course
+    exercise = EXERCISES.order
     assert exercise.verdict([word.upper() for word in nb07.ORDER]).right
     for first, second in nb07.BEFORE:
         words = list(nb07.ORDER)
@@ -348,7 +351,7 @@ def test_the_package_keeps_what_the_exercise_says(run: Path) -> None:
 
 @pytest.mark.parametrize("answer", ["ABCDEF", "abcdef", "A, B, C, D, E, F", list("ABCDEF"), set("ABCDEF")])
 def test_letters_may_be_written_in_several_ways(answer: object) -> None:
-    assert nb07.build(None).resume.verdict(answer).right
+    assert EXERCISES.resume.verdict(answer).right
 
 
 def test_the_four_profiles_are_told_as_drawn() -> None:

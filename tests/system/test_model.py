@@ -102,6 +102,7 @@ def test_every_pooling_gets_the_same_normed_non_negative_map(name: str) -> None:
         pool.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         with torch.no_grad():
             net(torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1]))
+    assert len(seen) == 3
     assert all(torch.equal(seen[0], other) for other in seen)
     assert (seen[0] >= 0).all()
     # Nothing is thrown away: at most a ReLU backbone's own zeros are zero.

@@ -111,6 +111,7 @@ def test_a_stopped_run_resumes_where_it_was(cohort: Cohort, tmp_path: Path, cach
     train(cohort, tmp_path / "stopped", config, resume=True, cache_dir=cache_dir)
     for name in ("model.safetensors", "last/state.safetensors"):
         whole, stopped = (load_file(tmp_path / run / name) for run in ("whole", "stopped"))
+        assert whole
         assert whole.keys() == stopped.keys()
         assert all(torch.equal(whole[key], stopped[key]) for key in whole), name
     _, whole = load_state(tmp_path / "whole" / "last" / "state.safetensors")
