@@ -95,7 +95,9 @@ def test_the_cell_is_short_and_leaves_torch_and_numpy_alone() -> None:
 
 
 def test_every_notebook_begins_with_the_cell() -> None:
-    for source in sorted((ROOT / "notebooks" / "source").glob("[0-9][0-9]_*.py")):
+    sources = sorted((ROOT / "notebooks" / "source").glob("[0-9][0-9]_*.py"))
+    assert sources
+    for source in sources:
         first = source.read_text(encoding="utf-8").split("\n# %%\n", 1)[1]
         assert first.startswith(bootstrap.BOOTSTRAP_CELL + "\n"), source.name
 

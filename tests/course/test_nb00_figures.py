@@ -39,7 +39,7 @@ def test_the_bar_in_the_corner_is_two_centimetres_long() -> None:
     """It shrinks on the film while the hand grows, and both hands of one age have nearly the same."""
     bars = []
     for age in (12, 108, 216):
-        film = figures._film("F", age)
+        film = figures.draw_hands(age).figure.axes[0].images[0].get_array()  # the girl's
         row = film[-figures.BAR_PLACE_PX, figures.BAR_PLACE_PX:]
         bars.append(int(np.argmin(row == 255)))
         _, facts = render(sliders.average_child("F", age), np.random.default_rng(0), figures.FILM_HEIGHT, Nuisances())

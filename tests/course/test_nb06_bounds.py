@@ -127,7 +127,7 @@ def test_inverted_films_are_the_same_films() -> None:
     array = np.arange(4 * 4, dtype=np.uint8).reshape(4, 2, 2)
     films = FilmDataset(array, np.array([3, 0, 1]), table)
     turned = bounds.inverted(films)
-    for one, other in zip(films, turned, strict=False):
+    for one, other in zip(films, turned, strict=True):
         assert torch.equal(255 - one["image"], other["image"])
         assert (one["months"], one["sex"], one["key"]) == (other["months"], other["sex"], other["key"])
     assert len(turned) == 3

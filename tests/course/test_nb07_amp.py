@@ -3,17 +3,18 @@
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from bonexage_utils.batches import film_sets
+from bonexage_utils.checkpoints import load_state
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.memory import kept_bytes
 from bonexage_utils.course.nb07 import exercises as nb07
@@ -26,7 +27,6 @@ from bonexage_utils.course.start import course_folder
 from bonexage_utils.figures import Picture
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet
-from bonexage_utils.training import Trainer
 
 CPU = torch.device("cpu")
 NUMBERS = st.floats(1e-4, 6e4)
@@ -306,9 +306,9 @@ def test_recorded_rows_are_shown_as_recorded() -> None:
     told = precision_ledger.how_measured()
     shown = precision_ledger.precision_table(speed.time_table(known_times()), CPU)
     trained = known.loc[(known["measure"] == precision_ledger.ERROR) & (known["device"] == "cpu"), "arm"]
-    if not trained.str.startswith("fp16").any():
-        missing = shown[(shown["what"] == precision_ledger.ERROR) & (shown["of"] == "fp16")]
-        assert missing["verdict"].tolist() == ["not yet measured"]
+    missing = shown[(shown["what"] == precision_ledger.ERROR) & (shown["of"] == "fp16")]
+    assert (missing["verdict"].tolist() == ["not yet measured"]) != trained.str.startswith("fp16").any()
+    assert {precision_ledger.TIME, precision_ledger.MEMORY} <= set(known["measure"])
     for row in known.to_dict("records"):
         assert row["claim"] == precision_ledger.CLAIM
         assert row["commit"] in told
@@ -329,8 +329,11 @@ def test_stored_figures_tell_what_is_drawn_today() -> None:
     assert {formats.draw_bits().alt, nb07.draw_four_profiles().alt} <= alts
 
 
+EXERCISES = nb07.build(None)  # none of them asks the cohort
+
+
 def test_only_the_right_order_is_right() -> None:
-    exercise = nb07._order()
+    exercise = EXERCISES.order
     assert exercise.verdict([word.upper() for word in nb07.ORDER]).right
     for first, second in nb07.BEFORE:
         words = list(nb07.ORDER)
@@ -339,13 +342,9 @@ def test_only_the_right_order_is_right() -> None:
         assert not exercise.verdict(words).right
 
 
-def test_the_package_keeps_what_the_exercise_says(cohort: Cohort, cache_dir, tmp_path) -> None:
-    """`resume` speaks of what `Trainer._save` writes."""
-    from bonexage_utils.checkpoints import load_state
-
-    trainer = Trainer(cohort, tmp_path / "run", TINY, cache_dir=cache_dir)
-    trainer._save()
-    parts, progress = load_state(tmp_path / "run" / "last" / "state.safetensors")
+def test_the_package_keeps_what_the_exercise_says(run: Path) -> None:
+    """`resume` speaks of what training writes to go on from."""
+    parts, progress = load_state(run / "last" / "state.safetensors")
     assert {"model", "ema", "random"} <= set(parts)
     assert {"epoch", "update", "scaler"} <= set(progress)
     assert "lr" not in progress
@@ -353,7 +352,7 @@ def test_the_package_keeps_what_the_exercise_says(cohort: Cohort, cache_dir, tmp
 
 @pytest.mark.parametrize("answer", ["ABCDEF", "abcdef", "A, B, C, D, E, F", list("ABCDEF"), set("ABCDEF")])
 def test_letters_may_be_written_in_several_ways(answer: object) -> None:
-    assert nb07._resume().verdict(answer).right
+    assert EXERCISES.resume.verdict(answer).right
 
 
 def test_the_four_profiles_are_told_as_drawn() -> None:

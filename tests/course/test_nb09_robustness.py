@@ -42,6 +42,7 @@ def predictor(run: Path) -> Predictor:
 def test_the_same_children_stand_at_both_hospitals(films: dict[str, pd.DataFrame], cohort: Cohort) -> None:
     assert tuple(films) == KINDS
     home, away = films["new"], films["B"]
+    assert len(home)
     assert home["id"].tolist() == away["id"].tolist()
     assert home["sex"].tolist() == away["sex"].tolist()
     assert (home["months"] != away["months"]).any()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bonexage_utils.calibration import Calibration, coverage_by_sex_and_age, cross_validated, half_width
@@ -84,6 +84,8 @@ def test_the_range_of_one_calibration() -> None:
 
 
 @given(st.integers(9, 400))
+@example(9)
+@example(100)
 def test_the_rank_is_shown(n: int) -> None:
     errors = np.random.default_rng(n).normal(0, 10, n)
     rank = -(-9 * (n + 1) // 10)  # the ceiling of nine tenths, in whole numbers
@@ -120,7 +122,11 @@ def test_under_stress_the_interval_goes_where_the_answer_goes() -> None:
 
 def said(exercise, answer: object) -> str:
     verdict = exercise.verdict(answer)
+    assert verdict is not None
     return ("right: " if verdict.right else "wrong: ") + verdict.message
+
+
+EXERCISES = nb09.build(None)  # none of them asks the cohort
 
 
 def plain(errors: np.ndarray, coverage: float) -> float:
@@ -148,15 +154,15 @@ HALVES: dict[str, tuple[Callable, str]] = {
 @pytest.mark.parametrize("name", HALVES)
 def test_a_half_width_may_be_found_in_several_ways(name: str) -> None:
     answer, expected = HALVES[name]
-    assert expected in said(nb09._half(), answer)
+    assert expected in said(EXERCISES.half, answer)
 
 
 def test_the_fewest_films_are_the_fewest() -> None:
-    truth = nb09._few().solution_value
+    truth = EXERCISES.few.solution_value
     assert np.isfinite(half_width(np.ones(truth), 0.95))
     assert np.isinf(half_width(np.ones(truth - 1), 0.95))
-    assert "fewer films do as well" in said(nb09._few(), 57)
-    assert "more than there are" in said(nb09._few(), 15)
+    assert "fewer films do as well" in said(EXERCISES.few, 57)
+    assert "more than there are" in said(EXERCISES.few, 15)
 
 
 def test_one_group_alone_is_short() -> None:

@@ -324,7 +324,9 @@ def test_image_k_alone_is_the_one_on_disk(cohort):
 def test_masks_lie_where_the_bones_do(tmp_path):
     folders = [write_cohort(tmp_path / name, 3, SEED, workers=w, masks=True) for name, w in (("a", 1), ("b", 2))]
     assert files(folders[0]) == files(folders[1])
-    for path in sorted((folders[0] / "masks").iterdir()):
+    paths = sorted((folders[0] / "masks").iterdir())
+    assert len(paths) == 3
+    for path in paths:
         image = cv2.imread(str(folders[0] / "boneage-training-dataset" / f"{path.stem}.png"), cv2.IMREAD_UNCHANGED)
         child, _, row = child_and_film(SEED, int(path.stem) - 1000)
         masks = read_masks(path)

@@ -102,6 +102,7 @@ def test_every_pooling_gets_the_same_normed_non_negative_map(name: str) -> None:
         pool.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         with torch.no_grad():
             net(torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1]))
+    assert len(seen) == 3
     assert all(torch.equal(seen[0], other) for other in seen)
     assert (seen[0] >= 0).all()
     # Nothing is thrown away: at most a ReLU backbone's own zeros are zero.
@@ -180,14 +181,16 @@ def test_no_weight_decay_on_p_norms_biases_and_embeddings(name: str) -> None:
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
     ids = {id(p) for p in spared["params"]}
     assert id(net.pool.log_p) in ids
+    told_apart = set()
     for module in net.modules():
         kind = type(module).__name__.lower()
         for parameter_name, parameter in module.named_parameters(recurse=False):
             spare = "norm" in kind or parameter_name == "bias" or isinstance(module, torch.nn.Embedding)
-            if spare:
-                assert id(parameter) in ids, (kind, parameter_name)
-            elif isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
-                assert id(parameter) not in ids
+            if spare or isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+                assert (id(parameter) in ids) == spare, (kind, parameter_name)
+                told_apart.add((kind, parameter_name))
+    assert {("linear", "weight"), ("linear", "bias"), ("conv2d", "weight"), ("embedding", "weight")} <= told_apart
+    assert any("norm" in kind for kind, _ in told_apart)
     assert len(decayed["params"]) + len(spared["params"]) == len(list(net.parameters()))
 
 

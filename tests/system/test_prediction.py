@@ -142,6 +142,7 @@ def test_inputs_of_every_kind_name_the_same_films(cohort: Cohort, phantom_folder
     for path in cohort.table["image"].head(3):
         shutil.copy(path, tmp_path)
     names = sorted(p.stem for p in tmp_path.glob("*.png"))
+    assert len(names) == 3
     (tmp_path / "list.txt").write_text("\n".join(f"{name}.png" for name in names) + "\n\n")
     (tmp_path / "by_image.csv").write_text("image,sex\n" + "".join(f"{name}.png,M\n" for name in names))
     (tmp_path / "by_id.csv").write_text("id,male\n" + "".join(f"{name},True\n" for name in names))

@@ -75,6 +75,8 @@ def test_training_learns(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> Non
 def test_the_same_seed_gives_the_same_weights(run: Path, cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
     train(cohort, tmp_path / "again", TINY, cache_dir=cache_dir)
     first, second = (load_file(p / "model.safetensors") for p in (run, tmp_path / "again"))
+    assert first
+    assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -85,6 +87,8 @@ def test_workers_change_no_weight(cohort: Cohort, tmp_path: Path, cache_dir: Pat
         config = replace(TINY, workers=workers, augmentation=augmentation)
         train(cohort, tmp_path / str(workers), config, cache_dir=cache_dir)
     first, second = (load_file(tmp_path / workers / "last" / "state.safetensors") for workers in ("0", "2"))
+    assert first
+    assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -107,6 +111,7 @@ def test_a_stopped_run_resumes_where_it_was(cohort: Cohort, tmp_path: Path, cach
     train(cohort, tmp_path / "stopped", config, resume=True, cache_dir=cache_dir)
     for name in ("model.safetensors", "last/state.safetensors"):
         whole, stopped = (load_file(tmp_path / run / name) for run in ("whole", "stopped"))
+        assert whole
         assert whole.keys() == stopped.keys()
         assert all(torch.equal(whole[key], stopped[key]) for key in whole), name
     _, whole = load_state(tmp_path / "whole" / "last" / "state.safetensors")
@@ -234,9 +239,10 @@ def test_training_error_counts_only_the_films_it_saw(cohort: Cohort, tmp_path: P
         sex = torch.stack([data[i]["sex"] for i in order])
         months = trainer.network.train()(standardise(to_unit(images), trainer.preprocessing), sex)
     expected = np.abs(months.numpy() - data.months[order]).mean()
-    loss, mae = trainer._one_epoch()
-    assert mae == pytest.approx(expected, rel=1e-4)
-    assert loss == pytest.approx(expected / 12, rel=1e-4)
+    rows: list[dict] = []
+    trainer.fit(rows.append)
+    assert rows[0]["train_mae_months"] == pytest.approx(expected, rel=1e-4)
+    assert rows[0]["train_loss_years"] == pytest.approx(expected / 12, rel=1e-4)
 
 
 def test_mixed_precision_is_really_used(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
@@ -268,9 +274,10 @@ def test_gradients_are_unscaled_before_they_are_clipped(cohort: Cohort, tmp_path
             return norm
 
         monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", watched)
-        trainer = Trainer(cohort, tmp_path / "run", replace(TINY, epochs=1, precision="fp16"), cache_dir=cache_dir)
+        config = replace(TINY, epochs=1, precision="fp16")
+        trainer = Trainer(cohort, tmp_path / f"{scale:.0f}", config, cache_dir=cache_dir)
         trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-        trainer._one_epoch()
+        trainer.fit()
     low, high = norms.values()
     assert low[0] == pytest.approx(high[0], rel=0.05)
 
@@ -281,9 +288,9 @@ def test_accumulated_steps_equal_one_large_batch(cohort: Cohort, tmp_path: Path,
     for batch_size, accumulate in ((20, 1), (10, 2)):
         torch.manual_seed(0)
         config = replace(TINY, batch_size=batch_size, grad_accum=accumulate, epochs=1)
-        trainer = Trainer(cohort, tmp_path / "run", config, cache_dir=cache_dir)
+        trainer = Trainer(cohort, tmp_path / str(batch_size), config, cache_dir=cache_dir)
         trainer.network.head[3].p = 0.0
-        trainer._one_epoch()
+        trainer.fit()
         assert trainer.update == 3
         weights.append(torch.cat([p.detach().flatten() for p in trainer.network.parameters()]))
     # float32 sums in another order; AdamW's first steps turn tiny gradients into full steps, hence the tolerance

@@ -49,12 +49,15 @@ def test_every_table_has_its_place() -> None:
 @pytest.mark.parametrize("name", pages.PAGES)
 def test_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text):
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text)
+    assert targets
+    for target in targets:
         assert (ROOT / name).parent.joinpath(target).exists(), target
 
 
 def test_every_notebook_says_its_question_and_minutes() -> None:
     found = pages.heads(ROOT / "notebooks")
+    assert found
     assert list(found) == sorted(path.name[:2] for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     for head in found.values():
         assert head.question.endswith(("?", ".")), head
