@@ -21,6 +21,7 @@ from bonexage_utils.calibration import (
     half_width,
     measured,
 )
+from bonexage_utils.cohort import UNKNOWN_SPLIT
 from bonexage_utils.errors import BoneXageError
 
 SAID_BY = {"network_sha256": "n", "tta": False, "model": {"max_age": 240.0},
@@ -131,6 +132,18 @@ def test_films_that_would_flatter_are_refused(change: dict, said_by: dict, cover
     with pytest.raises(BoneXageError, match=words) as caught:
         fit_calibration(films(40).assign(**change), said_by, {"labels.csv": "a"}, coverage)
     assert "\n" not in str(caught.value)
+
+
+def test_films_of_unknown_split_neither_calibrate_nor_measure() -> None:
+    with pytest.raises(BoneXageError, match="give the cohort's folder") as caught:
+        fit_calibration(films(40).assign(split=["calibration"] * 39 + [UNKNOWN_SPLIT]), SAID_BY, {"labels.csv": "a"})
+    assert "\n" not in str(caught.value)
+    calibration = Calibration.fit(films(300))
+    new = films(400, seed=1)
+    new = new.assign(**calibration.intervals(new["sex"], new["predicted"]), split=UNKNOWN_SPLIT)
+    assert measured(new, calibration) is None
+    mixed = new.assign(split=[UNKNOWN_SPLIT] * 150 + ["test"] * 250)
+    assert measured(mixed, calibration).table.iloc[-1]["n"] == 250
 
 
 def test_coverage_by_hand() -> None:

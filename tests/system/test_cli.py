@@ -137,6 +137,29 @@ def test_help_has_an_example(command: str) -> None:
     assert f"bonexage {command}" in done.stdout
 
 
+def test_a_label_table_alone_is_reported_with_a_warning_and_never_calibrates(run: Path, cohort, tmp_path: Path) -> None:
+    model, table = tmp_path / "model.safetensors", cohort.root / "boneage-training-dataset.csv"
+    shutil.copy(run / "model.safetensors", model)
+    before = model.read_bytes()
+    predicted = bonexage("predict", model, cohort.root, "--split", "test", "--out", tmp_path / "p.csv")
+    assert predicted.returncode == 0, predicted.stderr
+    judged = bonexage("evaluate", tmp_path / "p.csv", table, "--out", tmp_path / "r")
+    assert judged.returncode == 0, judged.stderr
+    assert "MAE" in judged.stdout
+    metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert metrics["films_by_split"] == {"unknown": len(cohort.split("test"))}
+    for name in ("report.html", "model_card.md"):
+        assert "may have been trained on them" in " ".join((tmp_path / "r" / name).read_text("utf-8").split()), name
+    refused = bonexage("evaluate", tmp_path / "p.csv", table, "--out", tmp_path / "q", "--calibrate", model,
+                       "--coverage", 0.5)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("bonexage: ")
+    assert "give the cohort's folder" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "q").exists()
+    assert model.read_bytes() == before
+
+
 def test_calibrate_then_predict_with_intervals(run: Path, cohort, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     shutil.copy(run / "model.safetensors", model)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import tables
 
+from bonexage_utils.cohort import SPLITS, UNKNOWN_SPLIT, Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import by_group, compare, evaluate, median_by_sex, read_predictions, read_truth, score
 from bonexage_utils.statistics import SMALLEST_GROUP, Interval
@@ -94,6 +95,22 @@ def test_films_without_prediction_or_label_are_counted_not_lost() -> None:
 def test_labels_of_a_table_without_training_films_give_no_baseline(tmp_path: Path) -> None:
     predictions, truth = tables()
     assert evaluate(predictions, truth[truth["split"] != "train"]).baseline is None
+
+
+def test_a_label_table_alone_tells_no_splits(phantom_folder: Path, cohort: Cohort) -> None:
+    """Its folder may hold an official test set, and then the films that the hash gives to the test have trained."""
+    table = phantom_folder / "boneage-training-dataset.csv"
+    truth = read_truth(table)
+    assert set(cohort.table["split"]) == set(SPLITS)
+    assert set(truth.table["split"]) == {UNKNOWN_SPLIT}
+    assert truth.table.set_index("id")["months"].to_dict() == cohort.table.set_index("id")["months"].to_dict()
+    assert truth.label_hashes == cohort.label_hashes
+    predictions = cohort.table[["id", "months"]].rename(columns={"months": "bone_age_months"})
+    result = evaluate(predictions, truth.table)
+    assert result.splits == {UNKNOWN_SPLIT: len(cohort)}
+    assert result.baseline is None, "a median of films that may be the test's is no training median"
+    of_the_folder = evaluate(predictions, read_truth(phantom_folder).table)
+    assert of_the_folder.splits == cohort.table["split"].value_counts().to_dict()
 
 
 def test_the_median_by_sex_of_the_real_labels(radiographs: Path) -> None:
