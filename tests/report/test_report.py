@@ -9,7 +9,7 @@ import pytest
 from made_up import tables
 
 from bonexage_utils.calibration import Calibration, cross_validated
-from bonexage_utils.cohort import Cohort
+from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import evaluate, read_predictions, read_provenance, read_truth
 from bonexage_utils.prediction import Predictor, predict_to_file
@@ -69,6 +69,20 @@ def test_the_report_warns_of_films_the_model_was_trained_on(tmp_path: Path) -> N
     page = write_report(evaluate(predictions, truth), tmp_path, {})
     assert "10 of these films are in the training split and 20 in the selection split" in page.read_text("utf-8")
     assert "10 of these films are in the training split" in (tmp_path / "model_card.md").read_text("utf-8")
+
+
+def test_the_report_warns_of_films_of_unknown_split(tmp_path: Path) -> None:
+    """The labels were a table alone: whether the model was trained on these films cannot be told."""
+    predictions, truth = tables()
+    for unknown in (100, 70, 0):  # of the last hundred, which have predictions
+        splits = ["test"] * (200 - unknown) + [UNKNOWN_SPLIT] * unknown
+        page = write_report(evaluate(predictions, truth.assign(split=splits)), tmp_path, {})
+        for text in (page.read_text("utf-8"), (tmp_path / "model_card.md").read_text("utf-8")):
+            text = " ".join(text.split())
+            assert (f"Of {unknown} of these films the split is not known" in text) == (unknown > 0)
+            assert ("may have been trained on them" in text) == (unknown > 0)
+            assert "in the training split and" not in text
+        assert ("Give the cohort's folder" in page.read_text("utf-8")) == (unknown > 0)
 
 
 def test_figures_carry_their_alt_text() -> None:

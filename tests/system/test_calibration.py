@@ -135,6 +135,18 @@ def test_films_that_would_flatter_are_refused(change: dict, said_by: dict, cover
     assert "\n" not in str(caught.value)
 
 
+def test_films_of_unknown_split_neither_calibrate_nor_measure() -> None:
+    with pytest.raises(BoneXageError, match="give the cohort's folder") as caught:
+        fit_calibration(films(40).assign(split=["calibration"] * 39 + [UNKNOWN_SPLIT]), SAID_BY, {"labels.csv": "a"})
+    assert "\n" not in str(caught.value)
+    calibration = Calibration.fit(films(300))
+    new = films(400, seed=1)
+    new = new.assign(**calibration.intervals(new["sex"], new["predicted"]), split=UNKNOWN_SPLIT)
+    assert measured(new, calibration) is None
+    mixed = new.assign(split=[UNKNOWN_SPLIT] * 150 + ["test"] * 250)
+    assert measured(mixed, calibration).table.iloc[-1]["n"] == 250
+
+
 def test_coverage_by_hand() -> None:
     table = pd.DataFrame({"sex": ["F"] * 20 + ["M"] * 19, "months": 30.0, "low_months": 20.0, "high_months": 50.0})
     table.loc[:1, "low_months"] = 40.0

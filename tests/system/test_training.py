@@ -76,6 +76,7 @@ def test_training_learns(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> Non
 def test_the_same_seed_gives_the_same_weights(run: Path, cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
     train(cohort, tmp_path / "again", TINY, cache_dir=cache_dir)
     first, second = (load_file(p / "model.safetensors") for p in (run, tmp_path / "again"))
+    assert first
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -87,6 +88,7 @@ def test_workers_change_no_weight(cohort: Cohort, tmp_path: Path, cache_dir: Pat
         config = replace(TINY, workers=workers, augmentation=augmentation)
         train(cohort, tmp_path / str(workers), config, cache_dir=cache_dir)
     first, second = (load_file(tmp_path / workers / "last" / "state.safetensors") for workers in ("0", "2"))
+    assert first
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
