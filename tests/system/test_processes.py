@@ -78,4 +78,6 @@ def test_spawned_workers_give_the_same_weights(run: Path, phantom_folder: Path, 
 
     run_script(SPAWNED, tmp_path, phantom_folder, tmp_path / "spawned", cache_dir)
     first, second = (load_file(folder / "last" / "state.safetensors") for folder in (run, tmp_path / "spawned"))
+    assert first
+    assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
