@@ -1,6 +1,7 @@
 """Notebook 10's way from a folder to a report: the commands as typed, a run that is stopped, two hospitals, a page."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,10 @@ def done(course: Course, cohort: Cohort) -> tuple[Path, Path, list[str]]:
 
 def test_stopped_and_resumed(course: Course, done: tuple) -> None:
     run, _, said = done
-    assert said == [f"{run}: stopped in epoch 2 and saved; go on with --resume", "model.safetensors is written"]
+    stopped, finished = said
+    assert stopped.startswith(f"{run}: stopped in epoch 2")
+    assert "--resume" in stopped
+    assert finished == "model.safetensors is written"
     log = pd.read_csv(course.folder / run / "log.csv")
     assert log["epoch"].tolist() == [1, 2]
     told = field.stopped_and_resumed(log, 1).alt
@@ -49,7 +53,7 @@ def test_stopped_and_resumed(course: Course, done: tuple) -> None:
 def test_other_settings_are_refused(course: Course, cohort: Cohort, done: tuple) -> None:
     """What the exercise on resuming says."""
     said = field.train_until(course, cohort, done[0], replace(TINY, lr=TINY.lr / 2))
-    assert "begun with other settings (lr); resume with the same, or train into another folder" in said
+    assert re.search(r"\blr\b.*; .*same.*another folder", said)
 
 
 def test_a_run_on_phantoms_begins_anew_and_one_on_films_stays(course: Course, tmp_path: Path) -> None:
@@ -204,5 +208,5 @@ def test_the_final_report_shows_the_worst_and_refuses_anothers(course: Course, d
 
 
 def test_a_final_report_needs_a_report(course: Course, done: tuple, tmp_path: Path) -> None:
-    with pytest.raises(BoneXageError, match=r"metrics\.json: not usable .*; train, predict and evaluate first"):
+    with pytest.raises(BoneXageError, match=r"metrics\.json: .*; train, predict and evaluate"):
         final_report(course.folder / done[0], tmp_path)

@@ -202,7 +202,7 @@ def test_unusable_backbones_are_refused_in_one_line(name: str) -> None:
 
 
 def test_weights_of_an_unknown_kind_are_refused() -> None:
-    with pytest.raises(BoneXageError, match="weights 'image_net': unknown; use imagenet, phantom, none"):
+    with pytest.raises(BoneXageError, match=r"image_net.*; use imagenet, phantom, none"):
         BoneAgeNet("test_resnet", weights="image_net")
 
 

@@ -55,7 +55,7 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_backbone_without_weights_is_named_with_those_that_have_some() -> None:
-    with pytest.raises(BoneXageError, match="no phantom weights; there are some for resnet10t"):
+    with pytest.raises(BoneXageError, match=r"phantom weights; .*resnet10t"):
         Features("resnet18", "phantom")
 
 
