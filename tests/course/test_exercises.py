@@ -118,8 +118,9 @@ def said(exercise: Exercise, answer: object) -> str:
 
 def test_a_learners_error_is_explained() -> None:
     exercise = Exercise("A function?", lambda answer: right("") if answer() else wrong(""), ("look",), lambda: True, "")
-    assert "Your function stopped with ZeroDivisionError: division by zero" in said(exercise, lambda: 1 / 0)
-    assert said(exercise, 7) == "wrong: That is not the kind of answer asked for. A function?"
+    assert "ZeroDivisionError: division by zero" in said(exercise, lambda: 1 / 0)
+    assert said(exercise, 7).startswith("wrong: ")
+    assert said(exercise, 7).endswith(exercise.question)
 
 
 @pytest.mark.parametrize("answer", ["6 to 8", " 6-8", "6 – 8", "6 TO  8"])

@@ -39,7 +39,10 @@ def done(course: Course, cohort: Cohort) -> tuple[Path, Path, list[str]]:
 
 def test_stopped_and_resumed(course: Course, done: tuple) -> None:
     run, _, said = done
-    assert said == [f"{run}: stopped in epoch 2 and saved; go on with --resume", "model.safetensors is written"]
+    stopped, finished = said
+    assert stopped.startswith(f"{run}: stopped in epoch 2")
+    assert "--resume" in stopped
+    assert finished == "model.safetensors is written"
     log = pd.read_csv(course.folder / run / "log.csv")
     assert log["epoch"].tolist() == [1, 2]
     told = rehearsal.stopped_and_resumed(log, 1).alt

@@ -122,7 +122,7 @@ def test_intervals_and_stress_enter_the_report_where_they_were_measured(tmp_path
     assert "30 (robustness)" not in card
     (tmp_path / "stress.json").write_text('{"network_sha256": "one"}')
     assert len(stress_table(tmp_path, "one")) == 1
-    with pytest.raises(BoneXageError, match=r"stress\.csv: not usable \(of another network"):
+    with pytest.raises(BoneXageError, match=r"stress\.csv: .*another network"):
         stress_table(tmp_path, "other")
     (tmp_path / "stress.csv").write_text("a,b\n1,2\n")
     with pytest.raises(BoneXageError, match=r"stress\.csv") as caught:

@@ -136,7 +136,7 @@ def test_films_that_would_flatter_are_refused(change: dict, said_by: dict, cover
 
 
 def test_films_of_unknown_split_neither_calibrate_nor_measure() -> None:
-    with pytest.raises(BoneXageError, match="give the cohort's folder") as caught:
+    with pytest.raises(BoneXageError, match="cohort's folder") as caught:
         fit_calibration(films(40).assign(split=["calibration"] * 39 + [UNKNOWN_SPLIT]), SAID_BY, {"labels.csv": "a"})
     assert "\n" not in str(caught.value)
     calibration = Calibration.fit(films(300))

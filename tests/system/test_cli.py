@@ -213,7 +213,7 @@ def test_calibrate_then_predict_with_intervals(run: Path, cohort, tmp_path: Path
         done = bonexage("predict", model, cohort.root, "--split", split, "--out", tmp_path / f"{split}.csv")
         assert done.returncode == 0, done.stderr
     common = ("--calibrate", model, "--coverage", 0.5)
-    for table, labels, words in (("train", cohort.root, "of split train, from which the network learned"),
+    for table, labels, words in (("train", cohort.root, "of split train"),
                                  ("calibration", cohort.root / "boneage-training-dataset.csv", "folder")):
         refused = bonexage("evaluate", tmp_path / f"{table}.csv", labels, "--out", tmp_path / "report", *common)
         assert refused.returncode == 1
@@ -229,7 +229,8 @@ def test_calibrate_then_predict_with_intervals(run: Path, cohort, tmp_path: Path
     assert "50% interval" in one.stdout
     other = bonexage("predict", model, cohort.table["image"][0], "--sex", "F", "--tta", "--out", tmp_path / "one.csv")
     assert other.returncode == 0
-    assert "1 predictions without an interval: the checkpoint was calibrated without --tta" in other.stderr
+    assert "1 predictions without an interval" in other.stderr
+    assert "calibrated without --tta" in other.stderr
     again = bonexage("predict", model, cohort.root, "--split", "test", "--out", tmp_path / "test.csv", "--resume")
     assert again.returncode == 0, again.stderr
     judged = bonexage("evaluate", tmp_path / "test.csv", cohort.root, "--out", tmp_path / "report")

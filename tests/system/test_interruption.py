@@ -92,6 +92,7 @@ def everything_whole(out: Path) -> None:
 def same_end(whole: Path, other: Path) -> None:
     for name in ("model.safetensors", "last/state.safetensors"):
         first, second = load_file(whole / name), load_file(other / name)
+        assert first
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first), name
     columns = ["epoch", "train_loss_years", "train_mae_months", "selection_mae_months", "gem_p"]
@@ -101,6 +102,11 @@ def same_end(whole: Path, other: Path) -> None:
     for key in ("epoch", "batch", "update", "best", "scaler", "sums"):
         assert progress[0][key] == progress[1][key], key
     assert not list(other.rglob(".*")), "something half done was left behind"
+
+
+def cache_is_whole(cache: Path) -> None:
+    assert list(cache.iterdir()), "the cache lies elsewhere"
+    assert not list(cache.glob(".*.part")), "half a cache was left behind"
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +135,7 @@ def test_a_run_killed_at_any_moment_ends_the_same(whole: tuple[Path, float], pha
         process.join()
         assert process.exitcode == 0
         same_end(reference, out)
-        assert not list(cache.glob(".*.part")), "half a cache was left behind"
+        cache_is_whole(cache)
 
 
 @pytest.mark.slow
@@ -149,7 +155,7 @@ def test_a_power_cut_at_every_write_loses_nothing(whole: tuple[Path, float], pha
         assert cuts < 60
     assert cuts >= 4 + 9  # settings, model and state, three steps each, at the least
     same_end(whole[0], out)
-    assert not list(cache.glob(".*.part"))
+    cache_is_whole(cache)
 
 
 @pytest.mark.slow
@@ -302,11 +308,14 @@ def test_a_power_cut_at_every_write_of_predictions(run: Path, cohort: Cohort, tm
     films = cohort.table[["id", "image", "sex"]].head(12).assign(error="")
     predictor = Predictor(run / "model.safetensors", "cpu")
     expected = predict_to_file(predictor, films, tmp_path / "whole.csv", batch_size=4)
+    tables_left = 0
     for die_at in range(1, 50):
         out = tmp_path / f"{die_at}" / "predictions.csv"
         process, _ = child(predict_in_child, run / "model.safetensors", films, out, die_at)
         process.join()
+        assert process.exitcode in (0, 9)
         if out.exists():
+            tables_left += 1
             assert len(pd.read_csv(out)) == 12
         table = predict_to_file(predictor, films, out, batch_size=4, resume=True)
         pd.testing.assert_frame_equal(table, expected)
@@ -314,4 +323,5 @@ def test_a_power_cut_at_every_write_of_predictions(run: Path, cohort: Cohort, tm
         assert sorted(path.name for path in out.parent.iterdir()) == ["predictions.csv", "predictions.json"]
         if process.exitcode == 0:
             break
+    assert tables_left > 1, "no power cut left a table"
     assert die_at == 7  # two files with three steps each
