@@ -155,12 +155,14 @@ def test_turned_films_are_found_and_would_be_mended(thumbnails: np.ndarray, vari
     assert (called[np.setdiff1d(usual, chosen)] > 0).mean() <= 0.1
 
 
+@pytest.mark.slow
 def test_what_many_films_do_is_no_oddity(thumbnails: np.ndarray) -> None:
     mixed = thumbnails.copy()
     mixed[::2] = mixed[::2, :, ::-1]
     assert not (find_turned(mixed) == 4).any()
 
 
+@pytest.mark.slow
 def test_few_films_are_not_judged(thumbnails: np.ndarray) -> None:
     assert not find_turned(thumbnails[: FEWEST - 1, ::-1]).any()
 

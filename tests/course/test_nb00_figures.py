@@ -57,6 +57,7 @@ def test_the_cover_is_the_first_figure_of_both_hands() -> None:
     assert counts in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guess", [..., None, "girl", ("girl", ...), ("dog", 3), ("girl", -1), 12])
 def test_a_guess_that_is_none_is_not_drawn(guess: object) -> None:
     assert "guess" not in figures.draw_centres(guess).alt

@@ -33,6 +33,7 @@ def test_a_letterbox_keeps_a_bones_shape_and_squashing_multiplies_it_by_the_film
     assert measured["squashed"] == pytest.approx(measured["film"] * width / 400, rel=0.04)
 
 
+@pytest.mark.slow
 def test_only_squashed_bones_depend_on_the_film() -> None:
     """What notebook 02 says of its two panels."""
     table = pixels.bones()

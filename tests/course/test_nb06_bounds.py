@@ -91,6 +91,7 @@ def test_first_steps_are_those_of_the_course(toy_maps: Maps, monkeypatch: pytest
         torch.testing.assert_close(value, fitted[name], msg=name)
 
 
+@pytest.mark.slow
 def test_hot_starts_begin_at_the_mean(toy_maps: Maps) -> None:
     runs = bounds.hot_starts(BACKBONE, toy_maps, seeds=2)
     assert len(runs) == len(bounds.STARTS) * len(LOOK) * 2 * STEPS

@@ -66,6 +66,7 @@ def test_shares_and_their_verdicts() -> None:
     assert f"these 90% [83%, 94%], luck {table['luck from'].iloc[0]:.0%}" in uncertainty.draw_coverage(table, 0.95).alt
 
 
+@pytest.mark.slow
 def test_the_range_of_one_calibration() -> None:
     low, high = uncertainty.chance_range(9, 0.9)  # Beta(9, 1): its quantile q is q^(1/9)
     assert (low, high) == pytest.approx((0.025 ** (1 / 9), 0.975 ** (1 / 9)))

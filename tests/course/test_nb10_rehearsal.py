@@ -88,6 +88,7 @@ def test_films_that_the_learner_gave_are_used(course: Course, cohort: Cohort) ->
     assert rehearsal.own_cohort(inside)[0] == Path(cohort.root.name)
 
 
+@pytest.mark.slow
 def test_without_films_site_b_is_drawn_once(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(rehearsal.OWN_FILMS, "fast", 6)
     data, own = rehearsal.own_cohort(course)

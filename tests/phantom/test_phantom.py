@@ -320,6 +320,7 @@ def test_image_k_alone_is_the_one_on_disk(cohort):
     assert row["sex"] == child.sex
 
 
+@pytest.mark.slow
 def test_masks_lie_where_the_bones_do(tmp_path):
     folders = [write_cohort(tmp_path / name, 3, SEED, workers=w, masks=True) for name, w in (("a", 1), ("b", 2))]
     assert files(folders[0]) == files(folders[1])

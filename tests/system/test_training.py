@@ -81,6 +81,7 @@ def test_the_same_seed_gives_the_same_weights(run: Path, cohort: Cohort, tmp_pat
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", [TINY.augmentation, None])
 def test_workers_change_no_weight(cohort: Cohort, tmp_path: Path, cache_dir: Path, augmentation) -> None:
     """Fault 18: results that depend on the number of loader workers: the last state, not the best model alone."""
@@ -262,6 +263,7 @@ def test_mixed_precision_is_really_used(cohort: Cohort, tmp_path: Path, cache_di
         assert trainer.scaler.is_enabled() == (precision == "fp16")
 
 
+@pytest.mark.slow
 def test_gradients_are_unscaled_before_they_are_clipped(cohort: Cohort, tmp_path: Path, cache_dir: Path,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 6: clipping scaled gradients. The scale must not change the norm that the clip sees."""

@@ -250,8 +250,8 @@ def test_findings_come_together_and_say_what_to_do(good, tmp_path, capsys):
     nbformat.write(notebook, tmp_path / "01_tiny.ipynb")
     assert build.main(["check", "--notebooks", str(tmp_path)]) == 1
     shown = capsys.readouterr().out
-    assert "figure without alt text → show it with" in shown
-    assert "metadata.widgets → do not save it from JupyterLab" in shown
+    assert re.search(r"cell 8 .*figure without alt text → .*Picture\(", shown)
+    assert re.search(r"metadata\.widgets → .*make notebooks", shown)
 
 
 def test_missing_broken_and_orphaned_notebooks_are_findings(good, tmp_path, capsys):
