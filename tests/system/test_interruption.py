@@ -166,11 +166,11 @@ def test_a_stop_in_mid_epoch_saves_and_goes_on_the_same(whole: tuple[Path, float
     calls = [0]
     augment = training.augment
 
-    def interrupted(*arguments: object) -> torch.Tensor:
+    def interrupted(*arguments: object, **settings: object) -> torch.Tensor:
         calls[0] += 1
         if calls[0] == 10:
             os.kill(os.getpid(), number)
-        return augment(*arguments)
+        return augment(*arguments, **settings)
 
     monkeypatch.setattr(training, "augment", interrupted)
     before = signal.getsignal(number)
