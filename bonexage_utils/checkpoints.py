@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from bonexage_utils.errors import BoneXageError
@@ -37,11 +37,13 @@ def _write(path: Path, tensors: dict[str, Tensor], description: dict) -> None:
     # Two names of one tensor (shared weights) would be refused; each gets its own copy.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     description = {**description, "digest": _digest(tensors, description)}
+    # Bytes first: safetensors' own `save_file` writes under a name of its own, which nobody sweeps after a kill.
+    content = save(tensors, metadata={KEY: json.dumps(description, sort_keys=True)})
     with atomic_file(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata={KEY: json.dumps(description, sort_keys=True)})
-        except SafetensorError as error:  # what safetensors makes of a full disk
-            raise BoneXageError(f"{path}: cannot be written ({error}); free space there, then go on") from None
+            temporary.write_bytes(content)
+        except OSError as error:
+            raise BoneXageError(f"{path}: cannot be written ({error.strerror}); free space there, then go on") from None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict]:

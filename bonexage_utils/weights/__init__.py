@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bonexage_utils.errors import BoneXageError
@@ -49,7 +49,7 @@ def save_weights(name: str, state: dict[str, Tensor], record: dict, folder: Path
     half = {key: tensor.detach().to("cpu", torch.float16 if tensor.is_floating_point() else None).contiguous()
             for key, tensor in state.items()}
     with atomic_file(path) as temporary:
-        save_file(half, temporary)
+        temporary.write_bytes(save(half))  # `save_file` would write under a name of its own first
     with atomic_file(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps({**record, "sha256": file_hash(path)}, indent=1) + "\n", encoding="utf-8")
     return path
