@@ -4,12 +4,15 @@ import math
 import os
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bonexage_utils import terminal
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.files import check_outputs
 
 # Each command imports what it needs: `--help` should not wait for torch.
 app = typer.Typer(
@@ -65,9 +68,8 @@ def phantom(
 
     if faults > n // 3:  # before drawing them: the rest has to serve as copies, and some films cannot be spoiled
         raise BoneXageError(f"--faults {faults}: at most every third of the {n} films")
-    write_cohort(out, n, seed, workers, site.value, shortcut, masks)
-    if faults:
-        plant_faults(out, faults, seed)
+    spoil = partial(plant_faults, n=faults, seed=seed) if faults else None
+    write_cohort(out, n, seed, workers, site.value, shortcut, masks, finish=spoil)
     typer.echo(f"{out}: {n:,} films; what is known of each bone is in ground_truth.csv")
     typer.echo(f"noise floor {read_noise_floor(out):.2f} months: the MAE of the true bone age against the labels")
 
@@ -92,6 +94,8 @@ def check(
     except BoneXageError as error:
         typer.echo(f"bonexage: {error}", err=True)
         raise typer.Exit(2) from None
+    if out:
+        check_outputs(audit.outputs(out), cohort.files)
     typer.echo(repr(cohort))
     typer.echo(audit.balance(cohort).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     for name, digest in cohort.label_hashes.items():
@@ -214,10 +218,14 @@ def evaluate(
     from bonexage_utils import calibration as intervals
     from bonexage_utils import evaluation
     from bonexage_utils.phantom.dataset import read_noise_floor
-    from bonexage_utils.report import headline, write_report
+    from bonexage_utils.report import headline, outputs, write_report
     from bonexage_utils.statistics import SMALLEST_GROUP
 
+    tables = [table for table in (predictions, against) if table]
+    read = [*tables, *(table.with_suffix(".json") for table in tables), *([calibrate] if calibrate else [])]
+    check_outputs(outputs(out), read)
     provenance, truth = evaluation.read_provenance(predictions), evaluation.read_truth(labels)
+    check_outputs(outputs(out), truth.files)
     medians = provenance.get("training", {}).get("median_months_by_sex")
     result = evaluation.evaluate(evaluation.read_predictions(predictions), truth.table, medians,
                                  read_noise_floor(labels))
@@ -252,11 +260,13 @@ def stress(
 
     Example: bonexage stress checkpoints/tiny/model.safetensors data/rsna --out report
     """
+    from bonexage_utils.checks.stress import outputs
     from bonexage_utils.checks.stress import stress as run
     from bonexage_utils.cohort import load_cohort
     from bonexage_utils.prediction import Predictor
 
     cohort = load_cohort(data)
+    check_outputs(outputs(out), [checkpoint, *cohort.files])
     table, summary = run(Predictor(checkpoint, tta=tta), cohort, out, split.value if split else None, batch_size)
     typer.echo(table.drop(columns="unit").to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     typer.echo(f"{summary}\n{out / 'stress.png'}")
@@ -273,22 +283,38 @@ def export(
     """
     from bonexage_utils.export import export_onnx
 
+    check_outputs([out], [checkpoint])
     difference = export_onnx(checkpoint, out)
     typer.echo(f"{out}: at most {difference:.4f} months from PyTorch")
 
 
 def main() -> None:
-    """Run a command; what a user can put right ends in one line and status 1 (a wrong call: 2), never a traceback."""
+    """Run a command; what a user can put right ends in one line and status 1 (a wrong call: 2), never a traceback.
+
+    Anything else ends in one line too, and status 70 (see `terminal.unforeseen`).
+    """
+    terminal.prepare()
+    status = 0
     try:
-        app()
+        app(prog_name="bonexage")
+    except SystemExit as end:  # of a command that came to its end, well or not
+        status = end.code if isinstance(end.code, int) else 1
     except BoneXageError as error:
-        typer.echo(f"bonexage: {error}", err=True)
+        status = _complain(str(error))
     except OSError as error:  # no space, no permission, a folder where a file should be
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"bonexage: {place}{error.strerror or error}; free it or name another place", err=True)
-    else:
-        return
-    sys.exit(1)
+        status = _complain(f"{place}{error.strerror or error}; free it or name another place")
+    except Exception as error:
+        status = _complain(terminal.unforeseen(" ".join(["bonexage", *sys.argv[1:2]]), error), terminal.UNFORESEEN)
+    sys.stdout.flush()
+    if sys.stdout.lost and not status:
+        status = _complain(f"the terminal's output could not be written ({sys.stdout.failure}); files are whole")
+    sys.exit(status)
+
+
+def _complain(message: str, status: int = 1) -> int:
+    typer.echo("bonexage: " + " ".join(message.splitlines()), err=True)
+    return status
 
 
 if __name__ == "__main__":

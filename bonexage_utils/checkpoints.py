@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_file
+from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet
 
@@ -99,13 +99,15 @@ def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
 def set_calibration(path: Path | str, network_sha256: str, calibration: dict) -> None:
     """Write `calibration` into the checkpoint; weights and the rest of its description stay as they are.
 
-    Raises BoneXageError if it holds another network than `network_sha256`, or for what `load_model` refuses.
+    Raises BoneXageError if it holds another network than `network_sha256`, while a training writes it, or for what
+    `load_model` refuses.
     """
     path = Path(path)
-    tensors, description = _read(path)
-    if _network_digest(tensors, description) != network_sha256:
-        raise BoneXageError(f"{path}: another network made these predictions; predict with this one first")
-    _write(path, tensors, {**description, "calibration": calibration})
+    with only_writer(path):  # from reading to writing: else a training's better model could be lost in between
+        tensors, description = _read(path)
+        if _network_digest(tensors, description) != network_sha256:
+            raise BoneXageError(f"{path}: another network made these predictions; predict with this one first")
+        _write(path, tensors, {**description, "calibration": calibration})
 
 
 def save_state(path: Path | str, parts: dict[str, dict[str, Tensor]], progress: dict) -> None:

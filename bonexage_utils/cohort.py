@@ -50,6 +50,12 @@ class Cohort:
         """The rows of one split, in a fixed order, with a fresh index."""
         return self.table[self.table["split"] == name].reset_index(drop=True)
 
+    @property
+    def files(self) -> list[Path]:
+        """Every file it was read from: label tables and films."""
+        folder = self.root if self.root.is_dir() else self.root.parent
+        return [*(folder / name for name in self.label_hashes), *map(Path, filter(None, self.table["image"]))]
+
     def __len__(self) -> int:
         return len(self.table)
 

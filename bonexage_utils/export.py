@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bonexage_utils.checkpoints import KEY, load_model
 from bonexage_utils.devices import to_network
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_file
+from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import Preprocessing
 
 OPSET = 18
@@ -37,8 +37,8 @@ def export_onnx(checkpoint: Path | str, out: Path | str) -> float:
     1 boy. Output: `months` float32 (B,). The checkpoint's description, letterbox rule included, is in the file's
     metadata under "bonexage", as JSON.
 
-    Raises BoneXageError if the ONNX packages are absent, the checkpoint is no good, or the two differ by more than
-    `TOLERANCE_MONTHS`; then nothing is written.
+    Raises BoneXageError if the ONNX packages are absent, the checkpoint is no good, the two differ by more than
+    `TOLERANCE_MONTHS`, or another process writes `out`; then nothing is written.
     """
     try:
         import onnx
@@ -66,6 +66,6 @@ def export_onnx(checkpoint: Path | str, out: Path | str) -> float:
     difference = float(np.abs(months - expected).max())
     if not difference <= TOLERANCE_MONTHS:
         raise BoneXageError(f"{checkpoint}: onnxruntime differs from PyTorch by {difference:.3f} months; not exported")
-    with atomic_file(out) as temporary:
+    with only_writer(Path(out)), atomic_file(out) as temporary:
         temporary.write_bytes(content)
     return difference

@@ -5,9 +5,10 @@ import hashlib
 import os
 import shutil
 import signal
+import stat
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -42,14 +43,38 @@ def file_hash(path: Path | str) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def check_outputs(outputs: Iterable[Path | str], inputs: Iterable[Path | str] = ()) -> None:
+    """Raise BoneXageError if one of `outputs` may not be written: a link, a folder, a device, or one of the files
+    `inputs`, under whatever name."""
+    taken = {}
+    for path in map(Path, outputs):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode):
+                kind = "a link" if stat.S_ISLNK(about.st_mode) else "a folder" if path.is_dir() else "no regular file"
+                raise BoneXageError(f"{path}: {kind}, which is not written over; name a file of its own")
+            taken[about.st_dev, about.st_ino] = path
+    for given in inputs if taken else ():
+        with suppress(OSError, ValueError):
+            about = os.stat(given)
+            if path := taken.get((about.st_dev, about.st_ino)):
+                raise BoneXageError(f"{path}: is read here, so nothing is written over it; name another file")
+
+
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path; flush it and rename it to `path` when the block ends well, else remove it."""
+    """Yield a temporary path; flush it and rename it to `path` when the block ends well, else remove it.
+
+    A file that stood there keeps its permissions. Raises BoneXageError for what `check_outputs` refuses.
+    """
     path = Path(path)
+    check_outputs([path])
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_sibling(path)
     try:
         yield temporary
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)
         _flush_to_disk(temporary)
         _rename(temporary, path)
     finally:
@@ -80,8 +105,8 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the right to write `path`, a file or folder, and the `others` that are written with it; on entry, remove
-    what a killed writer left half done.
+    """Hold the right to write `path`, a file or folder, and the files `others`, which nobody writes without it; on
+    entry, remove what a killed writer of these left half done.
 
     The lock is the system's, on a file beside `path`, and ends with the process that holds it, however that ends.
     Raises BoneXageError at once if another process holds it, unless `wait`.
@@ -95,8 +120,7 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
     try:
         for target in (path, *others):
             # Exactly the names of `_temporary_sibling`: a neighbour's may be in the making.
-            beside = target.parent.glob(f".{glob.escape(target.name)}.????????.part")
-            for part in [*beside, *(target.glob(".*.part") if target.is_dir() else ())]:
+            for part in target.parent.glob(f".{glob.escape(target.name)}.????????.part"):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
         yield
     finally:
@@ -107,11 +131,15 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
         lock.release()
 
 
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 class StopRequest:
     """Being asked to stop: Ctrl-C, the stop button of a notebook, or a machine that is about to go down.
 
-    Inside its `with` block the first SIGINT or SIGTERM only sets `asked`; a second does what it always did. Outside the
-    main thread, where Python lets nobody catch signals, it changes nothing.
+    Inside its `with` block the first SIGINT, SIGTERM or SIGHUP (a terminal that closes) only sets `asked`; a second
+    does what it always did. One that is ignored, as under nohup, stays so. Outside the main thread, where Python lets
+    nobody catch signals, it changes nothing.
     """
 
     def __init__(self) -> None:
@@ -120,15 +148,20 @@ class StopRequest:
 
     def _ask(self, number: int, frame: object) -> None:
         self.asked = True
-        signal.signal(number, self._before[number])
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
     def __enter__(self) -> "StopRequest":
-        self.asked = False
+        self.asked, self._before = False, {}
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            for number in STOP_SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._restore()

@@ -163,7 +163,7 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
     """
     out = Path(out)
     parts = out.with_name(f".{out.name}.parts")
-    with only_writer(out, out.with_suffix(".json")), StopRequest() as stop:
+    with only_writer(out.with_suffix(".json"), out), StopRequest() as stop:
         if not resume:
             shutil.rmtree(parts, ignore_errors=True)
         done = _load_done(out, parts, predictor) if resume else {}

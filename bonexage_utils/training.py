@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration, PartialState
+from accelerate import Accelerator, DataLoaderConfiguration
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import DataLoader
@@ -37,6 +37,10 @@ from bonexage_utils.files import StopRequest, atomic_file, only_writer
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
 from bonexage_utils.settings import TrainConfig
+
+# All that a run writes. The model stands first: who holds its lock (see `only_writer`) may write it, and only a run or
+# `checkpoints.set_calibration` does.
+FILES = ("model.safetensors", "last/state.safetensors", "log.csv", "config.json", "dropped.csv")
 
 
 def lr_factor(update: int, updates: int, warmup: float) -> float:
@@ -293,7 +297,8 @@ def train(cohort: Cohort, out: Path | str, config: TrainConfig, *, resume: bool 
     and `resume` is False, when another process trains into it, and for every reason of `Trainer` and its methods.
     """
     out = Path(out)
-    with only_writer(out, out / "last") if PartialState().is_main_process else nullcontext():
+    # Accelerate's own word for which process is the first: the environment's names for it differ by launcher.
+    with only_writer(*(out / name for name in FILES)) if Accelerator().is_main_process else nullcontext():
         if (out / "config.json").exists() and not resume:
             raise BoneXageError(f"{out}: holds a run already; go on with --resume or choose another --out")
         trainer = Trainer(cohort, out, config, drop_bad, cache_dir)

@@ -15,7 +15,7 @@ from bonexage_utils.cohort import RSNA_TEST_IDS, SPLITS, Cohort
 from bonexage_utils.decoding import IMAGE_ENDINGS, PNG_SIGNATURE, read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import Picture, montage
-from bonexage_utils.files import atomic_file
+from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import letterbox, read_films
 from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS
 
@@ -241,11 +241,21 @@ def contact_sheet(findings: pd.DataFrame, each: int = 6, side: int = 160) -> Pic
                    f"Contact sheet of {len(shown)} films that the audit remarks on: {described}.", columns=8, side=1.5)
 
 
+def outputs(folder: Path | str) -> list[Path]:
+    """The files that `write_findings` writes: table and contact sheet."""
+    return [Path(folder) / "findings.csv", Path(folder) / "findings.png"]
+
+
 def write_findings(findings: pd.DataFrame, folder: Path | str) -> None:
-    """Write `findings.csv`, and the contact sheet as `findings.png` if there is anything to see."""
-    with atomic_file(Path(folder) / "findings.csv") as path:
-        findings.to_csv(path, index=False, lineterminator="\n")
-    (Path(folder) / "findings.png").unlink(missing_ok=True)  # of an earlier check
-    if len(findings):
-        with atomic_file(Path(folder) / "findings.png") as path:
-            path.write_bytes(contact_sheet(findings).png)
+    """Write `findings.csv`, and the contact sheet as `findings.png` if there is anything to see.
+
+    Raises BoneXageError while another process writes them.
+    """
+    table, sheet = outputs(folder)
+    with only_writer(table, sheet):
+        with atomic_file(table) as path:
+            findings.to_csv(path, index=False, lineterminator="\n")
+        sheet.unlink(missing_ok=True)  # of an earlier check
+        if len(findings):
+            with atomic_file(sheet) as path:
+                path.write_bytes(contact_sheet(findings).png)

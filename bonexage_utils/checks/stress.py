@@ -192,6 +192,11 @@ def labelled_split(cohort: Cohort, split: str | None = None) -> tuple[str, pd.Da
                         "name another with --split")
 
 
+def outputs(folder: Path | str) -> list[Path]:
+    """The files that `stress` writes: table, figure, description."""
+    return [Path(folder) / f"stress.{ending}" for ending in ("csv", "png", "json")]
+
+
 def stress(predictor: Predictor, cohort: Cohort, out: Path | str, split: str | None = None,
            batch_size: int = 16) -> tuple[pd.DataFrame, str]:
     """Run all tests on a split (see `labelled_split`); write `stress.csv`, `stress.png` and `stress.json` into `out`.
@@ -199,8 +204,7 @@ def stress(predictor: Predictor, cohort: Cohort, out: Path | str, split: str | N
     Returns the table of `summarise`, and a line about the films. Raises BoneXageError if none can be read.
     """
     split, films = labelled_split(cohort, split)
-    out = Path(out)
-    csv, png, facts = (out / f"stress.{ending}" for ending in ("csv", "png", "json"))
+    csv, png, facts = outputs(out)
     with only_writer(csv, png, facts):
         stressed, failures = predict_stressed(predictor, films, batch_size)
         reason = next(iter(failures.values()), "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_folder
+from bonexage_utils.files import atomic_folder, only_writer
 from bonexage_utils.phantom.labels import RATER_SD_MONTHS, read_by_rater
 from bonexage_utils.phantom.maturity import Sex
 from bonexage_utils.phantom.nuisances import SITES, Nuisances
@@ -117,9 +118,17 @@ def _write_image(k: int, seed: int, folder: Path, site: str, shortcut: bool, mas
     return row
 
 
-def _one_thread() -> None:
-    """Keep OpenCV to one core in a worker: its own threads would only fight the other workers over them."""
+def _start_worker() -> None:
+    """Keep OpenCV to one core, because its own threads would only fight the other workers over them; and end with the
+    parent, however that ends: a worker of a killed one would go on drawing."""
     cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _rows(n: int, workers: int, draw: Callable[[int], Row]) -> Iterator[Row]:
@@ -129,7 +138,7 @@ def _rows(n: int, workers: int, draw: Callable[[int], Row]) -> Iterator[Row]:
         return
     # spawn: the same behaviour on every system, and no forked copy of a parent's threads or GPU context
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         try:
             yield from pool.map(draw, range(n), chunksize=max(1, min(16, n // (4 * workers))))
         except BrokenProcessPool as error:
@@ -168,6 +177,7 @@ def write_cohort(
     site: str = "A",
     shortcut: bool = False,
     masks: bool = False,
+    finish: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write `n` phantoms under `out` and return it.
 
@@ -184,15 +194,17 @@ def write_cohort(
         site: "A", a department like those of the RSNA films, or "B", another scanner and another reader.
         shortcut: plant a strip on every film whose length tells the label.
         masks: also write `masks/ID.npz`, where every bone and centre lies (`read_masks`).
+        finish: what else to do to the folder before it appears.
 
     Raises:
-        BoneXageError: when `out` is a file or holds anything, a number is out of range, or writing fails.
+        BoneXageError: when `out` is a file or holds anything, another process writes it, a number is out of range, or
+            writing fails.
     """
     out = Path(out)
     workers = workers if workers is not None else os.cpu_count() or 1
     _check(out, n, seed, workers, site)
     try:
-        with atomic_folder(out) as folder:
+        with only_writer(out), atomic_folder(out) as folder:
             images = folder / IMAGE_FOLDER
             images.mkdir()
             if masks:
@@ -201,6 +213,8 @@ def write_cohort(
             rows = list(tqdm(_rows(n, min(workers, n), draw), total=n, desc="drawing films", unit="film",
                         leave=False, mininterval=0.5))
             _write_tables(folder, rows, {"n": n, "seed": seed, "site": site, "shortcut": shortcut})
+            if finish:
+                finish(folder)
     except OSError as error:
         raise BoneXageError(
             f"phantom: could not write {out}: {error.strerror or error}; check free space and permissions"

@@ -12,10 +12,18 @@ from bonexage_utils import __version__
 from bonexage_utils.calibration import Calibration, Coverage
 from bonexage_utils.cohort import UNKNOWN_SPLIT
 from bonexage_utils.evaluation import Comparison, Evaluation
-from bonexage_utils.files import atomic_file
+from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.labels import KNOWN_LABELS
 from bonexage_utils.report import figures, tables
 from bonexage_utils.statistics import SMALLEST_GROUP
+
+FILES = ("report.html", "model_card.md", "metrics.json", "groups.csv", "coverage.csv", "predicted_against_true.png",
+         "bland_altman.png", "error_against_age.png", "error_by_group.png", "coverage.png")
+
+
+def outputs(folder: Path | str) -> list[Path]:
+    """Every file that `write_report` may write."""
+    return [Path(folder) / name for name in FILES]
 
 
 def headline(evaluation: Evaluation) -> str:
@@ -30,9 +38,17 @@ def write_report(evaluation: Evaluation, out: Path | str, provenance: dict, cove
                  calibration: Calibration | None = None, comparison: Comparison | None = None) -> Path:
     """Write `report.html`, `model_card.md`, `metrics.json`, `groups.csv`, the figures and, given `coverage`,
     `coverage.csv` into `out`. `provenance` describes the checkpoint (`evaluation.read_provenance`), `calibration` is
-    its own, `comparison` one with another model."""
+    its own, `comparison` one with another model.
+
+    Raises BoneXageError while another process writes a report there.
+    """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    with only_writer(*outputs(out)):
+        return _write(evaluation, out, provenance, coverage, calibration, comparison)
+
+
+def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Coverage | None,
+           calibration: Calibration | None, comparison: Comparison | None) -> Path:
     stress = tables.stress_table(out, provenance.get("network_sha256"))
     pictures = {
         "predicted_against_true": figures.predicted_against_true(evaluation.films),

@@ -242,12 +242,12 @@ def test_a_disk_that_is_really_full(run: Path, cohort: Cohort, cache_dir: Path, 
 @pytest.mark.slow
 def test_a_second_run_in_the_same_place_is_refused(cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
     ready, done = PROCESSES.Event(), PROCESSES.Event()
-    holder = PROCESSES.Process(target=hold, args=(tmp_path / "run", ready, done))
+    holder = PROCESSES.Process(target=hold, args=(tmp_path / "run" / "model.safetensors", ready, done))
     holder.start()
     assert ready.wait(120)
     with pytest.raises(BoneXageError, match="in use by another run"):
         train(cohort, tmp_path / "run", TINY, cache_dir=cache_dir)
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".model.safetensors.lock"]
     done.set()
     holder.join()
     train(cohort, tmp_path / "run", replace(TINY, epochs=1), cache_dir=cache_dir)
@@ -267,11 +267,15 @@ def test_the_lock_of_a_killed_run_is_free_and_its_rests_are_swept(tmp_path: Path
     assert ready.wait(120)
     holder.kill()
     holder.join()
-    (tmp_path / "run" / "last").mkdir(parents=True)
-    (tmp_path / "run" / "last" / ".state.safetensors.12.part").write_text("half")
-    with only_writer(tmp_path / "run", tmp_path / "run" / "last"):
-        assert not list((tmp_path / "run").rglob("*.part"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / ".run.0123abcd.part").mkdir()
+    (tmp_path / "run" / ".log.csv.0123abcd.part").write_text("half")
+    another = tmp_path / "run" / ".predictions.csv.0123abcd.part"
+    another.write_text("half of what another writes at this moment")
+    with only_writer(tmp_path / "run", tmp_path / "run" / "log.csv"):
+        assert list(tmp_path.rglob("*.part")) == [another]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert list((tmp_path / "run").iterdir()) == [another]
 
 
 def test_a_neighbour_in_the_making_is_not_swept(tmp_path: Path) -> None:
