@@ -305,7 +305,7 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         status = _complain(f"{place}{error.strerror or error}; free it or name another place")
     except Exception as error:
-        status = _complain(terminal.unforeseen(" ".join(["bonexage", *sys.argv[1:2]]), error), terminal.UNFORESEEN)
+        status = _complain(terminal.unforeseen(sys.argv[1], error), terminal.UNFORESEEN)
     sys.stdout.flush()
     if sys.stdout.lost and not status:
         status = _complain(f"the terminal's output could not be written ({sys.stdout.failure}); files are whole")

@@ -89,5 +89,5 @@ def unforeseen(command: str, error: Exception) -> str:
             where = file.name
         except OSError:
             where = "what BONEXAGE_DEBUG=1 prints"
-    return (f"{command}: stopped by an error that nobody foresaw ({reason}); please report it with {where} at "
+    return (f"{command} stopped by an error that nobody foresaw ({reason}); please report it with {where} at "
             f"{REPORT_AT}")
