@@ -57,8 +57,8 @@ lint: $(STAMP)  ## ruff, who may import whom, and the rules for notebooks
 browser: $(STAMP)  ## open the built site in headless Chromium, screenshots in build/browser
 	@$(CHAIN) browser --site build/course --out build/browser
 
-audit: $(STAMP)  ## the long runs: 5,000 made-up inputs for each property, ten killed trainings
-	@BONEXAGE_CASES=5000 BONEXAGE_KILLS=10 $(PY) -m pytest -q
+audit: $(STAMP)  ## the long runs: 5,000 made-up inputs a property, 3,000 made-up calls, each command killed ten times
+	@BONEXAGE_CASES=5000 BONEXAGE_CALLS=3000 BONEXAGE_KILLS=10 $(PYTEST)
 
 clean:  ## remove what was built, and caches; data, checkpoints and the environment stay
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info

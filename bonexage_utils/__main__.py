@@ -206,7 +206,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the report; a stress.csv in it is shown.")],
     against: Annotated[Path | None, typer.Option(help="Another model's predictions.csv of the same films.")] = None,
     calibrate: Annotated[Path | None, typer.Option(help="Checkpoint to write prediction intervals into.")] = None,
-    coverage: Annotated[float, typer.Option(help="Share of new films that an interval is to hold.")] = 0.9,
+    coverage: Annotated[float, typer.Option(min=0, max=1, help="Share of new films an interval is to hold.")] = 0.9,
 ) -> None:
     """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
 
