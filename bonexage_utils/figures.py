@@ -71,5 +71,5 @@ def montage(films: list[np.ndarray], titles: list[str], alt: str, columns: int =
         ax.axis("off")
     for ax, film, title in zip(axes.flat, films, titles, strict=False):
         ax.imshow(film, cmap="gray", vmin=0, vmax=255)
-        ax.set_title(title, fontsize=9, loc="center")
+        ax.set_title(title, fontsize=9, loc="center", parse_math=False)  # a film may be named $1
     return Picture(figure, alt)
