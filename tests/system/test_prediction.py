@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from bonexage_utils.calibration import Calibration
 from bonexage_utils.checkpoints import load_model, set_calibration
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.evaluation import read_predictions
+from bonexage_utils.inputs import list_films
 from bonexage_utils.prediction import COLUMNS, VIEWS, Predictor, format_age, moved, predict_to_file, save_predictions
 
 
@@ -142,6 +145,30 @@ def test_what_said_so_stands_beside_the_table(predictor: Predictor, films: pd.Da
     told = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert told["sha256"] == hashlib.sha256(predictor.path.read_bytes()).hexdigest()
     assert pd.read_csv(tmp_path / "out" / "predictions.csv").shape == (10, len(COLUMNS))
+
+
+NAMES = [b"=1+1", b"-5", b"NA", b"nan", b"$x$", b"e\xcc\x81", b"\xff\xfe", b"a\nb", b"a\rb", b"x" * 240]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_every_name_of_a_file_has_its_row_and_comes_back(predictor: Predictor, films: pd.DataFrame,
+                                                         tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name, image in zip(NAMES, films["image"], strict=True):
+        shutil.copy(image, os.fsdecode(os.fsencode(folder) + b"/" + name + b".png"))
+    listed = list_films([str(folder)], sex="M")
+    made = predict_to_file(predictor, listed, tmp_path / "p.csv")
+    assert made["bone_age_months"].notna().all()
+    text = (tmp_path / "p.csv").read_bytes().decode()
+    assert text.count("\n") == len(NAMES) + 1
+    back = read_predictions(tmp_path / "p.csv")
+    assert set(back["id"]) == {"=1+1", "-5", "NA", "nan", "$x$", "\u00e9", r"\udcff\udcfe", r"a\nb", r"a\rb", "x" * 240}
+    assert back["id"].tolist() == listed["id"].tolist()
+    assert back["bone_age_months"].tolist() == made["bone_age_months"].tolist()
+    again = predict_to_file(predictor, listed, tmp_path / "p.csv", resume=True)
+    pd.testing.assert_frame_equal(again, made)
+    assert (tmp_path / "p.csv").read_bytes().decode() == text
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, die_at: int = 10**9) -> list[str]:
