@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort, load_cohort
-from bonexage_utils.errors import BoneXageError
+from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import file_hash
 from bonexage_utils.labels import MAX_MONTHS, in_another_spelling, label_hash, parse_sex, read_labels, read_table
 from bonexage_utils.statistics import (
@@ -131,7 +131,7 @@ def read_truth(path: Path | str) -> Cohort:
     if path.is_dir():
         return load_cohort(path)
     table = read_labels(path).assign(image="", split=UNKNOWN_SPLIT)
-    return Cohort(path, table, {path.name: label_hash(path)})
+    return Cohort(path, table, {printable(path.name): label_hash(path)})
 
 
 def read_predictions(path: Path | str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import warnings
 from contextlib import AbstractContextManager
 
 import matplotlib as mpl
@@ -42,8 +43,10 @@ class Picture:
             raise ValueError("a figure needs alt text: describe what one sees in it")
         self.figure, self.alt = figure, " ".join(alt.split())
         buffer = io.BytesIO()
-        # No metadata: the version of matplotlib would change the file without changing the picture.
-        figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # of a film's name in another script: a box
+            # No metadata: the version of matplotlib would change the file without changing the picture.
+            figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
         self.png = buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:

@@ -51,14 +51,15 @@ def film_id(name: str) -> str:
 
 def in_another_spelling(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     """The ids of `wanted` that are not `there` but stand there otherwise, and how: names are compared without folder,
-    ending, case, spaces, leading zeros and the ".0" of a spreadsheet."""
+    ending, case, spaces, leading zeros, and the commas, apostrophe or ".0" of a spreadsheet."""
     def loosely(film: str) -> str:
         name = re.split(r"[/\\]", unicodedata.normalize("NFKC", film).casefold())[-1]
-        return re.sub(r"\.0+$|[\s']+", "", _ENDINGS.sub("", name)).lstrip("0")
+        return re.sub(r"\.0+$|[\s',]+", "", _ENDINGS.sub("", name)).lstrip("0")
 
-    wanted, there = list(wanted), set(there)
-    others = {loosely(film): film for film in sorted(there.difference(wanted))}
-    return {film: others[loosely(film)] for film in wanted if film not in there and loosely(film) in others}
+    wanted, there = dict.fromkeys(wanted), set(there)
+    missing = {film: loosely(film) for film in wanted if film not in there}
+    others = {loosely(film): film for film in sorted(there.difference(wanted))} if missing else {}
+    return {film: others[name] for film, name in missing.items() if name in others}
 
 
 def label_hash(path: Path | str) -> str:

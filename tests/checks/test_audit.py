@@ -205,7 +205,7 @@ def test_tables_and_contact_sheet(few: Cohort, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "findings.png").exists()
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["$1", "$x^$", "a_{b", "^{\\foo", "=1+1", "-5", "@x", "%d", "é", "骨", "x" * 250,
                                   "<b>", "NA"])
 def test_any_name_of_a_film_can_be_shown_and_written(few: Cohort, tmp_path: Path, name: str) -> None:
