@@ -29,8 +29,9 @@ LABEL_FILES = {
 }
 IMAGE_FOLDER = re.compile(r"boneage-(training|validation|test)-dataset(?:-\d)?|(Test) Set Images")
 
-# Beside what is hidden, what systems and archives leave behind (macOS, Synology, Windows, Linux): no place of films.
-LEFT_BEHIND = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+# Beside what is hidden, what systems and archives leave behind (macOS, disk stations, Windows, Linux): no films.
+LEFT_BEHIND = {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "@Recycle", "$RECYCLE.BIN", "System Volume Information",
+               "lost+found"}
 
 # RSNA's ids: training and validation interleave here and together leave out those of the test.
 RSNA_IDS, RSNA_TEST_IDS, RSNA_VALIDATION_FILMS = range(1377, 15613), range(4360, 4560), 1425

@@ -200,7 +200,8 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
     Raises BoneXageError if no film has both, or a film has a label under another spelling of its id.
     """
     predictions = predictions.assign(id=predictions["id"].astype(str))
-    for film, other in in_another_spelling(predictions["id"], truth.loc[truth["months"].notna(), "id"]).items():
+    known_ids = truth.loc[truth["months"].notna(), "id"]
+    for film, other in in_another_spelling(predictions["id"], known_ids).items():
         raise BoneXageError(f"film {film} has no label, but {other}, in another spelling, has; name it alike in both")
     predictions = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months"])
     predictions = predictions.rename(columns={"sex": "given_sex", "bone_age_months": "predicted"})
@@ -208,6 +209,10 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
     failed = joined["predicted"].isna()
     unlabelled = joined["months"].isna() & ~failed
     films = joined[~failed & ~unlabelled].reset_index(drop=True)
+    if films.empty:
+        said, known = (next(iter(ids), "none") for ids in (joined.loc[~failed, "id"], known_ids))
+        raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "
+                            f"labelled: {known}); check that the ids agree")
     predicted, months = films["predicted"].to_numpy(), films["months"].to_numpy()
     scores = score(predicted, months)
     labelled = truth[(truth["split"] == "train") & truth["months"].notna()]

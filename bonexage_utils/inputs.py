@@ -32,14 +32,16 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
     `id` is the `labels.film_id` of the image's name, or what a table says; where two images would have the same, each
     has its path, printable, for an id. A film given twice has one row.
 
-    Raises BoneXageError for inputs without images, a folder that cannot be listed, an unusable list or cohort, or an
-    unknown `sex`.
+    Raises BoneXageError for an empty input, inputs without images, a folder that cannot be listed, an unusable list or
+    cohort, or an unknown `sex`.
     """
     default = parse_sex(sex) if sex is not None else ""
     if default is None:
         raise BoneXageError(f"--sex {sex}: unknown; give M or F")
     rows: list[dict] = []
     for given in inputs:
+        if not given:  # of a shell variable that is not set; as a path it would be the working directory
+            raise BoneXageError("an INPUT is empty; give images, a folder or a list")
         path = Path(given)
         if os.path.isdir(path):
             rows += _films_of_folder(path, default, split)

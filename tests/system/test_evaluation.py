@@ -99,8 +99,10 @@ def test_films_without_prediction_or_label_are_counted_not_lost() -> None:
     predictions.loc[5:6, "id"] = ["unknown-a", "unknown-b"]
     result = evaluate(predictions, truth)
     assert (result.failed, result.unlabelled, result.scores.n) == (5, 2, 93)
-    with pytest.raises(BoneXageError, match="ids"):
-        evaluate(predictions.assign(id="elsewhere"), truth)
+    with pytest.raises(BoneXageError, match=r"predicted: hand-105; the first labelled: 0\).*ids"):
+        evaluate(predictions.assign(id="hand-" + truth["id"].iloc[100:].to_numpy()), truth)
+    with pytest.raises(BoneXageError, match="predicted: none"):
+        evaluate(predictions.assign(bone_age_months=np.nan), truth)
 
 
 def test_labels_of_a_table_without_training_films_give_no_baseline(tmp_path: Path) -> None:

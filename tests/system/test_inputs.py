@@ -63,14 +63,16 @@ def test_a_given_sex_is_never_replaced_or_guessed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("inputs", "options", "words"), [
+    (["absent.png", None], {}, "an INPUT is empty"),
     (["empty"], {}, "no film found"), (["a.png"], {"sex": "x"}, "--sex"), (["empty"], {"split": "test"}, "cohort"),
     (["bad.csv"], {}, "image"), (["absent.csv"], {}, "absent.csv"), (["absent.txt"], {}, "absent.txt"),
 ])
-def test_inputs_that_mean_nothing_are_refused(tmp_path: Path, inputs: list[str], options: dict, words: str) -> None:
+def test_inputs_that_mean_nothing_are_refused(tmp_path: Path, inputs: list[str | None], options: dict,
+                                              words: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.csv").write_text("name,age\nx,3\n")
     with pytest.raises(BoneXageError, match=words) as caught:
-        list_films([str(tmp_path / name) for name in inputs], **options)
+        list_films([str(tmp_path / name) if name else "" for name in inputs], **options)
     assert "\n" not in str(caught.value)
 
 
