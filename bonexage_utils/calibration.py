@@ -23,12 +23,12 @@ FOLDS = 10
 
 
 def half_width(errors: np.ndarray, coverage: float) -> float:
-    """The k-th smallest |error| (n,), k = ⌈(n + 1)·coverage⌉; infinite if k > n.
+    """The k-th smallest |error| (n,), k = ⌈(n + 1)·coverage⌉, at least 1; infinite if k > n.
 
     A new film's error, exchangeable with these, is within it with a probability of at least `coverage`, whatever the
     network (Papadopoulos et al. 2002; Lei et al. 2018, J Am Stat Assoc 113:1094).
     """
-    rank = math.ceil(round((len(errors) + 1) * coverage, 9))
+    rank = max(1, math.ceil(round((len(errors) + 1) * coverage, 9)))
     return float(np.sort(np.abs(errors))[rank - 1]) if rank <= len(errors) else math.inf
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from bonexage_utils.decoding import IMAGE_ENDINGS
-from bonexage_utils.errors import BoneXageError
-from bonexage_utils.labels import label_hash, read_labels
+from bonexage_utils.errors import BoneXageError, printable
+from bonexage_utils.labels import film_id, in_another_spelling, label_hash, read_labels
 
 SPLITS = ("train", "selection", "calibration", "test")
 UNKNOWN_SPLIT = "unknown"  # of films in a label table alone: only its folder tells which official sets go with it
@@ -28,6 +28,10 @@ LABEL_FILES = {
     "test": ("boneage-test-dataset.csv", "Bone age ground truth.csv", "rsna_test.csv"),
 }
 IMAGE_FOLDER = re.compile(r"boneage-(training|validation|test)-dataset(?:-\d)?|(Test) Set Images")
+
+# Beside what is hidden, what systems and archives leave behind (macOS, disk stations, Windows, Linux): no films.
+LEFT_BEHIND = {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "@Recycle", "$RECYCLE.BIN", "System Volume Information",
+               "lost+found"}
 
 # RSNA's ids: training and validation interleave here and together leave out those of the test.
 RSNA_IDS, RSNA_TEST_IDS, RSNA_VALIDATION_FILMS = range(1377, 15613), range(4360, 4560), 1425
@@ -51,6 +55,11 @@ class Cohort:
         return self.table[self.table["split"] == name].reset_index(drop=True)
 
     @property
+    def name(self) -> str:
+        """That of its folder, printable."""
+        return printable(self.root.name)
+
+    @property
     def files(self) -> list[Path]:
         """Every file it was read from: label tables and films."""
         folder = self.root if self.root.is_dir() else self.root.parent
@@ -62,7 +71,7 @@ class Cohort:
     def __repr__(self) -> str:
         counts = self.table["split"].value_counts()
         parts = ", ".join(f"{name} {counts[name]:,}" for name in (*SPLITS, "unlabelled") if name in counts)
-        return f"Cohort of {len(self):,} films in {self.root.name}: {parts}"
+        return f"Cohort of {len(self):,} films in {self.name}: {parts}"
 
 
 def split_of(film_id: str, provided: frozenset[str] = frozenset()) -> str:
@@ -79,19 +88,34 @@ def split_of(film_id: str, provided: frozenset[str] = frozenset()) -> str:
     return "train"
 
 
-def _folders(root: Path, depth: int = 3) -> Iterator[tuple[Path, list[os.DirEntry]]]:
-    """`root` and the folders in it, each listed once; without hidden ones and those that are cohorts themselves."""
-    try:
-        with os.scandir(root) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        raise BoneXageError(f"{root}: cannot be listed ({error.strerror}); check its permissions") from None
-    yield root, entries
-    for entry in entries if depth else ():
-        if entry.is_dir() and not entry.name.startswith("."):
-            inside = list(_folders(Path(entry.path), depth - 1))
-            if not {other.name for other in inside[0][1]} & set(LABEL_FILES["training"]):
-                yield from inside
+def folders(root: Path, depth: float = float("inf")) -> Iterator[tuple[Path, list[os.DirEntry], set[str]]]:
+    """`root` and the folders in it down to `depth`: each with its films, in order, and the names of all it holds.
+
+    What is hidden or in `LEFT_BEHIND` is passed over. A folder that links lead to is visited once under each of its
+    names, so that a circle of links ends. Raises BoneXageError for a folder that cannot be listed.
+    """
+    waiting, seen = [(root, 0)], set()
+    while waiting:
+        folder, level = waiting.pop()
+        place = os.path.realpath(folder), folder.name
+        if place in seen:
+            continue
+        seen.add(place)
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted((entry for entry in listing if not entry.name.startswith(".")
+                                  and entry.name not in LEFT_BEHIND), key=lambda entry: entry.name)
+        except OSError as error:
+            raise BoneXageError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
+        inner = {entry.name for entry in entries if _is_folder(entry)}
+        films = [entry for entry in entries if entry.name.lower().endswith(IMAGE_ENDINGS) and entry.name not in inner]
+        yield folder, films, {entry.name for entry in entries}
+        if level < depth:
+            waiting += [(folder / name, level + 1) for name in sorted(inner, reverse=True)]
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()  # of a link to itself DirEntry raises
 
 
 class _Layout:
@@ -101,16 +125,19 @@ class _Layout:
         self.tables: dict[str, list[Path]] = {name: [] for name in LABEL_FILES}
         self.places: dict[str, list[Path]] = {name: [] for name in LABEL_FILES}
         self.films: dict[str, list[os.DirEntry]] = {}
-        for folder, entries in _folders(root):
-            names = {entry.name for entry in entries}
+        others: list[Path] = []  # cohorts in this one's folder
+        for folder, films, names in folders(root, depth=3):
+            if folder != root and names.intersection(LABEL_FILES["training"]):
+                others.append(folder)
+            if any(folder.is_relative_to(other) for other in others):
+                continue
             for name, files in LABEL_FILES.items():
                 self.tables[name] += [folder / file for file in files if file in names]
             if match := IMAGE_FOLDER.fullmatch(folder.name):
-                images = [entry for entry in entries if entry.name.lower().endswith(IMAGE_ENDINGS)]
                 # The folder with films comes first: Kaggle's outer folder holds none.
-                self.places[(match[1] or match[2]).lower()].insert(0 if images else 99, folder)
-                for image in images:
-                    self.films.setdefault(os.path.splitext(image.name)[0], []).append(image)
+                self.places[(match[1] or match[2]).lower()].insert(0 if films else 99, folder)
+                for film in films:
+                    self.films.setdefault(film_id(film.name), []).append(film)
 
     def image(self, film: str, folder: Path) -> str:
         """The path of a film; of a missing one, where in `folder` it should be."""
@@ -120,14 +147,14 @@ class _Layout:
         if not found:
             return str(folder / f"{film}.png")
         path = Path(found[0].path)
-        if found[0].is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+        if found[0].is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
             raise BoneXageError(f"{path}: a link out of its folder; put the film itself there")
         return str(path)
 
 
 def _is_rsna_validation(table: pd.DataFrame) -> bool:
     """Whether these are RSNA's validation labels, which some packages ship under the name of the test's."""
-    numbers = {int(film) for film in table["id"] if film.isascii() and film.isdecimal()}
+    numbers = {int(film) for film in table["id"] if re.fullmatch(r"[0-9]{4,5}", film)}
     return len(numbers) == len(table) == RSNA_VALIDATION_FILMS and numbers <= set(RSNA_IDS) - set(RSNA_TEST_IDS)
 
 
@@ -155,7 +182,8 @@ def load_cohort(root: Path | str) -> Cohort:
     Whether each image is there and can be read shows when it is read.
 
     Raises BoneXageError when the folder is absent, is not such a folder, its labels cannot be trusted, two tables
-    or two images claim the same film, or a film is a link that leaves its folder.
+    or two images claim the same film, a film is a link that leaves its folder, or one that is not there is there in
+    another spelling.
     """
     root = Path(root)
     if not root.is_dir():
@@ -175,7 +203,7 @@ def load_cohort(root: Path | str) -> Cohort:
             folder = places[0] if places else path.parent
             table.insert(1, "image", [layout.image(film, folder) for film in table["id"]])
             parts[name].append(table)
-            hashes[path.relative_to(root).as_posix()] = label_hash(path)
+            hashes[printable(path.relative_to(root).as_posix())] = label_hash(path)
     tables = {name: _merge(root, found) for name, found in parts.items() if found}
     if tables["training"]["months"].isna().all():
         raise BoneXageError(f"{layout.tables['training'][0]}: no bone age column; name it 'boneage', in months")
@@ -195,6 +223,9 @@ def load_cohort(root: Path | str) -> Cohort:
         raise BoneXageError(
             f"{root}: film {whole.loc[twice, 'id'].iloc[0]} is in two of the label files; keep each film in one"
         )
+    for film, other in in_another_spelling(whole["id"], layout.films).items():
+        raise BoneXageError(f"{root}: no image for film {film}, but {layout.films[other][0].path}, in another "
+                            "spelling; name the film alike in the label table")
     return Cohort(root=root, table=whole, label_hashes=hashes)
 
 

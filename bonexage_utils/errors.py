@@ -1,5 +1,18 @@
 """The one exception a user is meant to read."""
 
+import unicodedata
+
+
+def printable(text: str) -> str:
+    """`text` in one line: what does not print is escaped as Python does, `\\n`, `\\x1b`.
+
+    On Linux a file name is bytes; those that are not UTF-8 reach Python as lone surrogates, which nothing can print or
+    write, and are escaped as `\\udcff`.
+    """
+    return "".join(
+        sign if sign.isprintable() or unicodedata.category(sign) == "Zs" else sign.encode("unicode_escape").decode()
+        for sign in text)
+
 
 class BoneXageError(Exception):
     """Something the user can put right.
@@ -7,3 +20,6 @@ class BoneXageError(Exception):
     The message is one line: what is wrong, where, and what to do next. The command line prints it without a
     traceback and ends with a non-zero exit status.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))

@@ -1,6 +1,8 @@
 """How wrong a model is, for whom, and how sure one can be of that."""
 
 import json
+import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort, load_cohort
-from bonexage_utils.errors import BoneXageError
+from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import file_hash
-from bonexage_utils.labels import label_hash, read_labels
+from bonexage_utils.labels import MAX_MONTHS, in_another_spelling, label_hash, parse_sex, read_labels, read_table
 from bonexage_utils.statistics import (
     SMALLEST_GROUP,
     Agreement,
@@ -26,6 +28,10 @@ from bonexage_utils.statistics import (
 # Bands of five years: childhood, the years the carpals fill, puberty, closing plates. Months, right edge excluded.
 AGE_BANDS = (0, 60, 120, 180, 241)
 BAND_NAMES = tuple(f"{low // 12}–{high // 12} y" for low, high in pairwise(AGE_BANDS))
+
+
+# Months that can be a prediction: a linear output may leave 0–240, which is an error to measure; beyond, it is no age.
+LEAST_SAID, MOST_SAID = -MAX_MONTHS, 2 * MAX_MONTHS
 
 
 @dataclass(frozen=True)
@@ -125,24 +131,47 @@ def read_truth(path: Path | str) -> Cohort:
     if path.is_dir():
         return load_cohort(path)
     table = read_labels(path).assign(image="", split=UNKNOWN_SPLIT)
-    return Cohort(path, table, {path.name: label_hash(path)})
+    return Cohort(path, table, {printable(path.name): label_hash(path)})
 
 
 def read_predictions(path: Path | str) -> pd.DataFrame:
-    """A predictions.csv as written by `bonexage predict`. Raises BoneXageError if it is not one."""
+    """A predictions.csv as written by `bonexage predict`. `bone_age_months`, `low_months` and `high_months` are floats,
+    NaN where there is none, and every other cell is a str: `id` in Unicode's composed form, `sex` "M", "F" or "".
+
+    Raises BoneXageError for what `labels.read_table` refuses, a table without `id` or `bone_age_months`, a row without
+    id, an id that stands there twice, a sex that is none, a number that is none or outside `LEAST_SAID` … `MOST_SAID`,
+    and an interval that lacks a bound or has them the wrong way round.
+    """
     path = Path(path)
-    try:
-        table = pd.read_csv(path, dtype={"id": str, "image": str, "sex": str, "error": str})
-    except (OSError, ValueError) as error:
-        raise BoneXageError(f"{path}: cannot be read ({str(error).splitlines()[0]}); make it with 'bonexage predict'") \
-            from None
+    table = read_table(path, "predictions.csv")
+    table.columns = table.columns.str.replace(" ", "_")
     absent = [name for name in ("id", "bone_age_months") if name not in table.columns]
     if absent:
         raise BoneXageError(f"{path}: no column {', '.join(absent)}; make it with 'bonexage predict'")
-    if table["id"].duplicated().any():
-        twice = table.loc[table["id"].duplicated(), "id"].iloc[0]
-        raise BoneXageError(f"{path}: film {twice} stands there twice; predict each film once")
-    return table
+
+    def refuse(bad: pd.Series, column: str, remedy: str) -> None:
+        if bad.any():
+            line = bad.idxmax()
+            raise BoneXageError(f"{path}: {column} '{table.loc[line, column]}' at line {line}: {remedy}")
+
+    table["id"] = table["id"].map(lambda film: unicodedata.normalize("NFC", film))
+    refuse(table["id"] == "", "id", "no film; give every row its id")
+    refuse(table["id"].duplicated(), "id", "the film stands there twice; predict each film once")
+    for name in {"sex", "low_months", "high_months"}.difference(table.columns):
+        table[name] = ""
+    sex = table["sex"].map(parse_sex)
+    refuse((table["sex"] != "") & sex.isna(), "sex", "not M, F or nothing; predict again")
+    numbers = pd.DataFrame(index=table.index)
+    for name in ("bone_age_months", "low_months", "high_months"):
+        cells = table[name]
+        number = cells.str.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?", case=False)
+        numbers[name] = cells.where(number).astype(float)
+        refuse((cells != "") & ~numbers[name].between(LEAST_SAID, MOST_SAID), name,
+               f"not {LEAST_SAID:g} to {MOST_SAID:g} months; write a number as 126.5, with a point, or nothing (did a "
+               "spreadsheet change it?)")
+    low, high = numbers["low_months"], numbers["high_months"]
+    refuse((low.notna() | high.notna()) & ~(low <= high), "high_months", "no interval with low_months; predict again")
+    return table.assign(sex=sex.fillna(""), **numbers).reset_index(drop=True)
 
 
 def read_provenance(predictions: Path | str) -> dict:
@@ -150,14 +179,16 @@ def read_provenance(predictions: Path | str) -> dict:
 
     Raises BoneXageError if it is damaged or of another table.
     """
+    if not os.path.isfile(predictions):  # for which `read_predictions` has a line
+        return {}
     path = Path(predictions).with_suffix(".json")
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {}
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         if description["table_sha256"] != file_hash(predictions):
             raise ValueError("it describes another table, or this one was changed since")
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, OSError, KeyError, TypeError, RecursionError) as error:
         raise BoneXageError(f"{path}: not usable ({error}); predict again, or remove it") from None
     return description
 
@@ -166,14 +197,22 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
              noise_floor: float | None = None) -> Evaluation:
     """Join predictions and labels by id and measure. `medians` (months by sex) are for labels without training films.
 
-    Raises BoneXageError if no film has both.
+    Raises BoneXageError if no film has both, or a film has a label under another spelling of its id.
     """
+    predictions = predictions.assign(id=predictions["id"].astype(str))
+    known_ids = truth.loc[truth["months"].notna(), "id"]
+    for film, other in in_another_spelling(predictions["id"], known_ids).items():
+        raise BoneXageError(f"film {film} has no label, but {other}, in another spelling, has; name it alike in both")
     predictions = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months"])
     predictions = predictions.rename(columns={"sex": "given_sex", "bone_age_months": "predicted"})
     joined = predictions.merge(truth, on="id", how="left")
     failed = joined["predicted"].isna()
     unlabelled = joined["months"].isna() & ~failed
     films = joined[~failed & ~unlabelled].reset_index(drop=True)
+    if films.empty:
+        said, known = (next(iter(ids), "none") for ids in (joined.loc[~failed, "id"], known_ids))
+        raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "
+                            f"labelled: {known}); check that the ids agree")
     predicted, months = films["predicted"].to_numpy(), films["months"].to_numpy()
     scores = score(predicted, months)
     labelled = truth[(truth["split"] == "train") & truth["months"].notna()]

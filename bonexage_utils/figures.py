@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import warnings
 from contextlib import AbstractContextManager
 
 import matplotlib as mpl
@@ -42,8 +43,10 @@ class Picture:
             raise ValueError("a figure needs alt text: describe what one sees in it")
         self.figure, self.alt = figure, " ".join(alt.split())
         buffer = io.BytesIO()
-        # No metadata: the version of matplotlib would change the file without changing the picture.
-        figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # of a film's name in another script: a box
+            # No metadata: the version of matplotlib would change the file without changing the picture.
+            figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
         self.png = buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
@@ -71,5 +74,5 @@ def montage(films: list[np.ndarray], titles: list[str], alt: str, columns: int =
         ax.axis("off")
     for ax, film, title in zip(axes.flat, films, titles, strict=False):
         ax.imshow(film, cmap="gray", vmin=0, vmax=255)
-        ax.set_title(title, fontsize=9, loc="center")
+        ax.set_title(title, fontsize=9, loc="center", parse_math=False)  # a film may be named $1
     return Picture(figure, alt)

@@ -88,7 +88,7 @@ def _cache_key(paths: list[str], size: int) -> str:
             stamp = f"{stat.st_size} {stat.st_mtime_ns}"
         except OSError:
             stamp = "absent"
-        digest.update(f"{os.path.abspath(path)} {stamp}\n".encode())
+        digest.update(f"{os.path.abspath(path)} {stamp}\n".encode(errors="surrogateescape"))  # Linux: any bytes
     return digest.hexdigest()[:24]
 
 

@@ -1,13 +1,24 @@
 """What a user hands to `predict`: images, folders, cohorts and lists, all turned into one row per film."""
 
+import os
+import re
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 
-from bonexage_utils.cohort import LABEL_FILES, load_cohort
+from bonexage_utils.cohort import LABEL_FILES, folders, load_cohort
 from bonexage_utils.decoding import IMAGE_ENDINGS
-from bonexage_utils.errors import BoneXageError
-from bonexage_utils.labels import ID_COLUMNS, SEX_COLUMNS, parse_sex, read_table, read_text
+from bonexage_utils.errors import BoneXageError, printable
+from bonexage_utils.labels import (
+    ID_COLUMNS,
+    SEX_COLUMNS,
+    film_id,
+    in_another_spelling,
+    parse_sex,
+    read_table,
+    read_text,
+)
 
 
 def list_films(inputs: list[str], sex: str | None = None, split: str | None = None) -> pd.DataFrame:
@@ -15,65 +26,92 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
 
     An input is an image, a folder of images, a cohort folder (then sexes come from its labels, and `split` may pick
     one split), a text file with one path per line, or a CSV with `image` or `id`, and `sex` or `male`. `sex` is for
-    rows that bring none of their own; it never replaces one. Paths in a list are relative to the list.
+    rows that bring none of their own; it never replaces one. Paths in a list are relative to the list. Of a folder the
+    images in its folders too, without those that `cohort.folders` passes over.
 
-    Raises BoneXageError for a folder without images, an unusable list, or an unknown `sex`.
+    `id` is the `labels.film_id` of the image's name, or what a table says; where two images would have the same, each
+    has its path, printable, for an id. A film given twice has one row.
+
+    Raises BoneXageError for an empty input, inputs without images, a folder that cannot be listed, an unusable list or
+    cohort, or an unknown `sex`.
     """
     default = parse_sex(sex) if sex is not None else ""
     if default is None:
         raise BoneXageError(f"--sex {sex}: unknown; give M or F")
     rows: list[dict] = []
     for given in inputs:
+        if not given:  # of a shell variable that is not set; as a path it would be the working directory
+            raise BoneXageError("an INPUT is empty; give images, a folder or a list")
         path = Path(given)
-        if path.is_dir():
+        if os.path.isdir(path):
             rows += _films_of_folder(path, default, split)
         elif path.suffix.lower() == ".csv":
             rows += _films_of_table(path, default)
         elif path.suffix.lower() == ".txt":
-            lines = read_text(path, "list of films").splitlines()
+            lines = re.split(r"[\r\n]+", read_text(path, "list of films"))
             rows += [_film(path.parent / line.strip(), default) for line in lines if line.strip()]
         else:
             rows.append(_film(path, default))
     if not rows:
         raise BoneXageError(f"{', '.join(inputs)}: no film found; give images ({', '.join(IMAGE_ENDINGS)}) or a list")
-    return pd.DataFrame(rows, columns=["id", "image", "sex", "error"])
+    films = pd.DataFrame(rows, columns=["id", "image", "sex", "error"]).drop_duplicates()
+    alike = films["id"].duplicated(keep=False)
+    films.loc[alike, "id"] = films.loc[alike, "image"].map(lambda path: printable(normalize("NFC", path)).strip())
+    return films.reset_index(drop=True)
 
 
 def _film(path: Path, sex: str, error: str = "") -> dict:
-    return {"id": path.stem, "image": str(path), "sex": sex, "error": error}
+    if not str(path).isascii():  # Macs decompose what others compose; by Unicode's rules it is the same name
+        forms = [path, *(Path(normalize(form, str(path))) for form in ("NFC", "NFD"))]
+        path = next(filter(os.path.exists, forms), path)
+    return {"id": film_id(path.name) or printable(path.name).strip(), "image": str(path), "sex": sex, "error": error}
 
 
 def _films_of_folder(folder: Path, sex: str, split: str | None) -> list[dict]:
-    if any((folder / name).is_file() for name in LABEL_FILES["training"]):
+    if any(os.path.isfile(folder / name) for name in LABEL_FILES["training"]):
         cohort = load_cohort(folder)
         table = cohort.split(split) if split else cohort.table
         return table[["id", "image", "sex"]].assign(error="").to_dict("records")
     if split:
         raise BoneXageError(f"{folder}: --split {split} needs a cohort folder; this holds no label table")
-    images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
-    return [_film(image, sex) for image in images]
+    images: dict[tuple[str, str], Path] = {}  # once, however many links lead to its folder
+    for place, films, _ in folders(folder):
+        for film in films:
+            images.setdefault((os.path.realpath(place), film.name), Path(film.path))
+    return [_film(image, sex) for image in sorted(images.values())]
 
 
 def _films_of_table(path: Path, default: str) -> list[dict]:
-    table = read_table(path)
+    table = read_table(path, "list of films")
     sex_column = next((name for name in SEX_COLUMNS if name in table.columns), None)
     id_column = next((name for name in ID_COLUMNS if name in table.columns), None)
     if "image" not in table.columns and id_column is None:
         raise BoneXageError(f"{path}: needs a column 'image' (a path) or 'id' (a file name without ending)")
+    beside: dict[str, list[Path]] = {}  # where a table without paths has its films
+    bare = table.get("image", pd.Series("", table.index)) == ""
+    for folder in filter(os.path.isdir, (path.parent, path.with_suffix("")) if bare.any() else ()):
+        inside: dict[str, list[Path]] = {}
+        for film in next(folders(folder))[1]:
+            inside.setdefault(film_id(film.name), []).append(Path(film.path))
+        beside |= inside
+    otherwise = in_another_spelling(table[id_column].map(film_id), beside) if id_column else {}
     rows = []
-    for row in table.to_dict("records"):
+    for line, row in zip(table.index, table.to_dict("records"), strict=True):
         text = row[sex_column] if sex_column else ""
-        # A sex that is given but not understood must not be taken for the default.
+        name = film_id(row.get(id_column, ""))
+        image, found = row.get("image"), beside.get(name, [])
+        # What is given but not understood must not be taken for something else.
         sex, error = (parse_sex(text) or "", "") if text else (default, "")
         if text and not sex:
             error = f"{path}: sex '{text}' is not M or F"
-        if row.get("image"):
-            film = _film(path.parent / row["image"], sex, error)
-            film["id"] = row[id_column] if id_column else film["id"]
-        else:
-            name = row[id_column]
-            places = [folder / f"{name}{ending}" for folder in (path.parent / path.stem, path.parent)
-                      for ending in (*IMAGE_ENDINGS, *map(str.upper, IMAGE_ENDINGS))]
-            film = _film(next((p for p in places if p.is_file()), places[0]), sex, error)
-        rows.append(film)
+        elif not image and not name:
+            error = f"{path}: line {line} names no film; give it an image or an id"
+        elif not image and len(found) > 1:
+            error = f"{found[0]}: film {name} is also in {found[1]}; keep one of them"
+        elif not image and name in otherwise:
+            other = beside[otherwise[name]][0]
+            error = f"{path}: no image for film {name}, but {other}, in another spelling; name it alike"
+        place = path.parent / image if image else found[0] if found else path.parent / f"{name}{IMAGE_ENDINGS[0]}"
+        film = _film(place, sex, printable(error))
+        rows.append(film | {"id": name or film["id"]})
     return rows

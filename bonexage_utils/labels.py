@@ -1,15 +1,18 @@
-"""Label tables: from the spellings in circulation to ids, ages in months and sexes, or one line with the reason."""
+"""Tables: label tables in the spellings in circulation, ids, ages in months and sexes, or one line with the reason."""
 
 import csv
 import hashlib
 import io
+import os
 import re
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from bonexage_utils.decoding import IMAGE_ENDINGS
-from bonexage_utils.errors import BoneXageError
+from bonexage_utils.errors import BoneXageError, printable
 
 MAX_MONTHS = 240.0
 
@@ -29,6 +32,10 @@ KNOWN_LABELS = {
 }
 
 MAX_BYTES = 2**26  # a table of a million films; more is something else
+_ENDINGS = re.compile(rf"(?:{'|'.join(re.escape(ending) for ending in IMAGE_ENDINGS)})+$", re.IGNORECASE)
+# A spreadsheet computes a cell that begins so, and what it computes may call other programs; an apostrophe before it
+# makes it text (OWASP, CSV injection).
+_FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 
 
 def parse_sex(value: object) -> str | None:
@@ -36,13 +43,42 @@ def parse_sex(value: object) -> str | None:
     return SEX_VALUES.get(str(value).strip().lower())
 
 
+def film_id(name: str) -> str:
+    """The id of a film by its file name or its cell in a table: without image endings, composed (Unicode's NFC; a Mac's
+    file names are decomposed), printable."""
+    return printable(unicodedata.normalize("NFC", _ENDINGS.sub("", name).strip()))
+
+
+def in_another_spelling(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
+    """The ids of `wanted` that are not `there` but stand there otherwise, and how: names are compared without folder,
+    ending, case, spaces, leading zeros, and the commas, apostrophe or ".0" of a spreadsheet."""
+    def loosely(film: str) -> str:
+        name = re.split(r"[/\\]", unicodedata.normalize("NFKC", film).casefold())[-1]
+        return re.sub(r"\.0+$|[\s',]+", "", _ENDINGS.sub("", name)).lstrip("0")
+
+    wanted, there = dict.fromkeys(wanted), set(there)
+    missing = {film: loosely(film) for film in wanted if film not in there}
+    others = {loosely(film): film for film in sorted(there.difference(wanted))} if missing else {}
+    return {film: others[name] for film, name in missing.items() if name in others}
+
+
 def label_hash(path: Path | str) -> str:
     """SHA-256 of a label file's text with LF line ends, so that a copy made on Windows has the same."""
     return hashlib.sha256(Path(path).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
-def read_table(path: Path | str) -> pd.DataFrame:
-    """Read a delimited text file as it stands: every cell a stripped str, the index each row's line in the file.
+def write_table(table: pd.DataFrame, path: Path | str) -> None:
+    """Write a table for people and for `read_table`: CSV in UTF-8, its text printable, no formula for a spreadsheet."""
+    def cell(value: object) -> object:
+        text = printable(value) if isinstance(value, str) else ""
+        return f"'{text}" if _FORMULA.match(text) else text or value
+
+    table.map(cell).to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def read_table(path: Path | str, what: str = "label table") -> pd.DataFrame:
+    """Read a delimited text file as it stands: every cell a stripped str, the index each row's line in the file. Only
+    the apostrophe by which `write_table` marks what is no formula is taken off.
 
     UTF-8 with or without a byte order mark; any line ends; the separator is the one of comma, semicolon and tab that
     the header holds most of, outside quotes. Column names come in lower case, with single spaces for spaces and
@@ -52,13 +88,13 @@ def read_table(path: Path | str) -> pd.DataFrame:
     fewer fields than the header, or two columns of the same name.
     """
     path = Path(path)
-    text = read_text(path)
+    text = read_text(path, what)
     header = next((line for line in re.split(r"[\r\n]+", text) if line.strip(" ,;\t")), "")
     separator = max(",;\t", key=re.sub(r'"[^"]*"', "", header).count)
 
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
-        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+        lines = [(reader.line_num, [_cell(text) for text in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise BoneXageError(f"{path}: not a readable table ({error}); save it as CSV in UTF-8") from None
     if not lines:
@@ -78,9 +114,14 @@ def read_table(path: Path | str) -> pd.DataFrame:
     return pd.DataFrame(cells, index=[line for line, _ in rows], columns=names, dtype=str)
 
 
+def _cell(text: str) -> str:
+    text = text.strip()
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
 def read_text(path: Path, what: str = "label table") -> str:
     """A text file in UTF-8, without its byte order mark. Raises BoneXageError if it is absent, too large or no text."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
         raise BoneXageError(f"{path}: no such file; give a {what}")
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -98,7 +139,7 @@ def read_text(path: Path, what: str = "label table") -> str:
 def read_labels(path: Path | str) -> pd.DataFrame:
     """Read a label table: columns `id` (str), `months` (float 0–240, all NaN without an age column), `sex` ("M"/"F").
 
-    The id may be a file name: an image's ending is taken off. A row equal to an earlier one is kept
+    The id may be a file name, see `film_id`. A row equal to an earlier one is kept
     once. Otherwise nothing is mended and nothing guessed; columns of other names are passed over.
 
     Raises BoneXageError for what `read_table` refuses; for a table without rows; an absent or ambiguous column; an id
@@ -128,9 +169,10 @@ def read_labels(path: Path | str) -> pd.DataFrame:
     months_name = column("bone age", MONTHS_COLUMNS, required=False)
     if raw.empty:
         raise BoneXageError(f"{path}: no rows; give one row per film")
-    ending = "|".join(re.escape(ending) for ending in IMAGE_ENDINGS)
-    ids = raw[id_name].str.replace(rf"(?:{ending})$", "", case=False, regex=True)
+    ids = raw[id_name].map(film_id)
     refuse(ids == "", "no film id", "give every row the name of its image without ending")
+    refuse(raw[id_name] != raw[id_name].map(printable), "a film id with a sign that does not print",
+           "write it anew, and name the image so")
     refuse(~ids.map(_is_a_name), "a film id that is no file name", "give the name of the image, without folders")
 
     sex = raw[sex_name].map(parse_sex)
@@ -155,4 +197,4 @@ def read_labels(path: Path | str) -> pd.DataFrame:
 
 
 def _is_a_name(film: str) -> bool:
-    return film not in (".", "..") and film.isprintable() and not set(film) & set('/\\:')
+    return film not in (".", "..") and not set(film) & set('/\\:')

@@ -17,9 +17,11 @@ from bonexage_utils.batches import SEX_CODE
 from bonexage_utils.calibration import Calibration
 from bonexage_utils.checkpoints import load_model
 from bonexage_utils.devices import memory_advice, to_network
-from bonexage_utils.errors import BoneXageError
+from bonexage_utils.errors import BoneXageError, printable
+from bonexage_utils.evaluation import read_predictions
 from bonexage_utils.files import StopRequest, atomic_file, file_hash, only_writer
 from bonexage_utils.images import letterbox, read_films
+from bonexage_utils.labels import write_table
 
 PART = 512  # films put aside at a time
 # Test-time augmentation: the film as it is and moved by this share of its side each way. A network whose map is coarse
@@ -210,8 +212,7 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> dict[tuple[str, 
             stored = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
             wanted = {**_identity(predictor), "table_sha256": file_hash(out)}  # else changed since: not ours
             if all(stored.get(name) == value for name, value in wanted.items()):
-                table = pd.read_csv(out, dtype={"id": str, "image": str, "sex": str, "error": str})
-                rows += table.fillna({"sex": "", "error": "", "image": ""}).to_dict("records")
+                rows += read_predictions(out).to_dict("records")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BoneXageError(f"{out}: cannot be gone on with ({error}); start over without --resume") from None
     return {(row["image"], row["sex"]): row for row in rows if not row["error"]}
@@ -221,8 +222,8 @@ def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path 
     """Write the table, and beside it, under the same name with `.json`, a description of the checkpoint."""
     out = Path(out)
     with atomic_file(out) as temporary:
-        predictions.to_csv(temporary, index=False)
+        write_table(predictions, temporary)
     with atomic_file(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(
-            {"checkpoint": predictor.path.name, "sha256": file_hash(predictor.path), **_identity(predictor),
+            {"checkpoint": printable(predictor.path.name), "sha256": file_hash(predictor.path), **_identity(predictor),
              "table_sha256": file_hash(out), **predictor.description}, indent=2))

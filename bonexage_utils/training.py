@@ -35,6 +35,7 @@ from bonexage_utils.devices import autocast, choose_precision, fit_in_memory, me
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import StopRequest, atomic_file, only_writer
 from bonexage_utils.images import Preprocessing, measure_intensity
+from bonexage_utils.labels import write_table
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
 from bonexage_utils.settings import TrainConfig
 
@@ -136,7 +137,7 @@ class Trainer:
         # An explicit disable=False would override the user's TQDM_DISABLE.
         self.hidden = {} if self.accelerator.is_main_process else {"disable": True}
         medians = parts["train"].groupby("sex")["months"].median().to_dict()
-        self.labels = {"cohort": cohort.root.name, "label_hashes": cohort.label_hashes, "films": len(parts["train"]),
+        self.labels = {"cohort": cohort.name, "label_hashes": cohort.label_hashes, "films": len(parts["train"]),
                        "median_months_by_sex": medians}
 
     @property
@@ -313,8 +314,8 @@ def _write_settings(trainer: Trainer, cohort: Cohort) -> None:
     with atomic_file(trainer.out / "config.json") as temporary:
         temporary.write_text(json.dumps(
             {**asdict(trainer.config), "precision_used": trainer.precision,
-             "device": trainer.accelerator.device.type, "cohort": cohort.root.name,
+             "device": trainer.accelerator.device.type, "cohort": cohort.name,
              "label_hashes": cohort.label_hashes}, indent=2))
     if trainer.dropped:
         with atomic_file(trainer.out / "dropped.csv") as temporary:
-            pd.DataFrame(trainer.dropped.items(), columns=["id", "reason"]).to_csv(temporary, index=False)
+            write_table(pd.DataFrame(trainer.dropped.items(), columns=["id", "reason"]), temporary)

@@ -1,6 +1,7 @@
 """What is wrong with a cohort's films: each is read once, then compared with all others. Nothing is changed."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from bonexage_utils.checks.orientation import describe, find_turned
-from bonexage_utils.cohort import RSNA_TEST_IDS, SPLITS, Cohort
+from bonexage_utils.cohort import RSNA_TEST_IDS, SPLITS, Cohort, folders
 from bonexage_utils.decoding import IMAGE_ENDINGS, PNG_SIGNATURE, read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import Picture, montage
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import letterbox, read_films
-from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS
+from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS, film_id, write_table
 
 # A fault stops a run or makes its result wrong; a note is worth checking, and may be right as it is.
 FAULT, NOTE = "fault", "note"
@@ -41,6 +42,7 @@ COARSE_SIGMA = 2.0  # px of a thumbnail
 # Odd size or aspect: so many robust standard deviations from the cohort's median, on a log scale, which are never taken
 # smaller than 5 %: six of them are at least a factor of 1.35.
 ODD_Z, ODD_LEAST_SD = 6.0, 0.05
+MOST_SIGNS = 24  # of an id on the contact sheet
 RARE = 0.1  # a format is odd where at most this share of the films has it
 RSNA_TRAINING_FILMS = 12_611  # Halabi et al., Radiology 2019;290:498
 
@@ -66,7 +68,7 @@ def _thumbnail(film: np.ndarray, path: str) -> Thumbnail:
 
 
 def _unread(path: str, reason: str) -> Thumbnail:
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         return Thumbnail("missing", "no such file")
     return Thumbnail("truncated" if "truncated" in reason else "unreadable", reason.removeprefix(f"{path}: "))
 
@@ -194,10 +196,10 @@ def _sizes(films: pd.DataFrame, thumbnails: list[Thumbnail]) -> Iterator[Row]:
 
 def _unlabelled(table: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
     named = set(table["image"])
-    for folder in sorted({Path(image).parent for image in named}):
-        for path in sorted(folder.glob("[!.]*")):
-            if path.suffix.lower() in IMAGE_ENDINGS and str(path) not in named:
-                yield path.stem, str(path), "no label", "no row of the label table names it"
+    for folder in sorted(filter(os.path.isdir, {Path(image).parent for image in named})):
+        for film in next(folders(folder))[1]:
+            if str(path := Path(film.path)) not in named:
+                yield film_id(path.name), str(path), "no label", "no row of the label table names it"
 
 
 def _label_files(cohort: Cohort) -> Iterator[tuple[str, str, str, str]]:
@@ -237,7 +239,8 @@ def contact_sheet(findings: pd.DataFrame, each: int = 6, side: int = 160) -> Pic
         except BoneXageError:
             films.append(np.full((side, side), 255, np.uint8))
     described = "; ".join(f"{row.id} {row.finding}" for row in shown.itertuples())
-    return montage(films, [f"{row.id}\n{row.finding}" for row in shown.itertuples()],
+    names = shown["id"].where(shown["id"].str.len() <= MOST_SIGNS, shown["id"].str[:MOST_SIGNS] + "…")
+    return montage(films, [f"{name}\n{finding}" for name, finding in zip(names, shown["finding"], strict=True)],
                    f"Contact sheet of {len(shown)} films that the audit remarks on: {described}.", columns=8, side=1.5)
 
 
@@ -254,7 +257,7 @@ def write_findings(findings: pd.DataFrame, folder: Path | str) -> None:
     table, sheet = outputs(folder)
     with only_writer(table, sheet):
         with atomic_file(table) as path:
-            findings.to_csv(path, index=False, lineterminator="\n")
+            write_table(findings, path)
         sheet.unlink(missing_ok=True)  # of an earlier check
         if len(findings):
             with atomic_file(sheet) as path:

@@ -107,7 +107,7 @@ def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:
                     raise
         cohort, embedded = load_cohort(phantoms), True
     if len(cohort) > profile.most_films:
-        print(f"Profile {profile.name}: {profile.most_films:,} of the {len(cohort):,} films in {cohort.root.name}.")
+        print(f"Profile {profile.name}: {profile.most_films:,} of the {len(cohort):,} films in {cohort.name}.")
         cohort = sample_cohort(cohort, profile.most_films)
     return cohort, embedded
 

@@ -1,5 +1,6 @@
 """The audit: each fault is found where it was planted, a clean cohort has none, other children are no duplicates."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from bonexage_utils.checks.orientation import FEWEST, VARIANTS, describe, find_t
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.labels import read_table
 from bonexage_utils.phantom import child_and_film, write_cohort
 from bonexage_utils.phantom.faults import KINDS, PLANTED_FILE, plant_faults, unusual_films
 
@@ -201,6 +203,33 @@ def test_tables_and_contact_sheet(few: Cohort, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "findings.png").is_file()
     write_findings(findings.head(0), tmp_path / "out")
     assert not (tmp_path / "out" / "findings.png").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["$1", "$x^$", "a_{b", "^{\\foo", "=1+1", "-5", "@x", "%d", "é", "骨", "x" * 250,
+                                  "<b>", "NA"])
+def test_any_name_of_a_film_can_be_shown_and_written(few: Cohort, tmp_path: Path, name: str) -> None:
+    """matplotlib sets what stands between dollars as a formula, and a spreadsheet computes what begins with "="."""
+    few.table.loc[few.table.index[:2], "id"] = [name, f"{name}$"]
+    for image in few.table["image"].head(2):
+        Path(image).unlink()
+    write_findings(audit(few), tmp_path / "out")
+    assert read_table(tmp_path / "out" / "findings.csv")["id"].tolist() == [name, f"{name}$"]
+    assert not re.search(r'^"?[=+@-]', (tmp_path / "out" / "findings.csv").read_text(encoding="utf-8"), re.MULTILINE)
+    sheet = cv2.imread(str(tmp_path / "out" / "findings.png"))
+    assert sheet.shape[1] < 4000, "a long name does not stretch the sheet"
+
+
+def test_what_systems_leave_behind_is_no_unlabelled_image(few: Cohort) -> None:
+    for name in ("._a.png", ".hidden.png", "Thumbs.db"):
+        (few.root / name).write_bytes(b"no film")
+    (few.root / "folder.png").mkdir()
+    assert found(few) == set()
+
+
+def test_a_path_that_is_too_long_is_a_missing_film(few: Cohort) -> None:
+    few.table.loc[few.table.index[3], "image"] = str(few.root / ("x" * 300 + ".png"))
+    assert (few.table.iloc[3]["id"], "missing") in found(few)
 
 
 # --- planted faults ---

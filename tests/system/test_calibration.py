@@ -40,7 +40,7 @@ def films(n: int, seed: int = 0, spread: float | None = None) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("errors", "coverage", "expected"), [
     (range(1, 10), 0.9, 9), (range(1, 9), 0.9, math.inf), (range(-19, 0), 0.9, 18), (range(1, 20), 0.95, 19),
-    (range(1, 100), 0.5, 50), ([], 0.5, math.inf),
+    (range(1, 100), 0.5, 50), ([], 0.5, math.inf), (range(1, 10), 1e-12, 1), ([], 1e-12, math.inf),
 ])
 def test_half_widths_by_hand(errors: list[int], coverage: float, expected: float) -> None:
     assert half_width(np.array(errors, float), coverage) == expected
@@ -125,6 +125,7 @@ def test_a_calibration_survives_its_file() -> None:
     ({"given_sex": "F"}, SAID_BY, 0.9, "another sex"), ({"given_sex": None}, SAID_BY, 0.9, "another sex"),
     ({"split": UNKNOWN_SPLIT}, SAID_BY, 0.9, "cohort's folder"),
     ({}, {}, 0.9, "predictions.json"), ({}, SAID_BY, 0.99, "takes 99"), ({}, SAID_BY, 1.0, "--coverage"),
+    *(({}, SAID_BY, coverage, "--coverage") for coverage in (0.0, -1.0, 2.0, float("nan"), float("inf"))),
     ({}, {**SAID_BY, "training": {"label_hashes": {"labels.csv": "a", "validation.csv": "b"}}}, 0.9, "as it was"),
 ])
 def test_films_that_would_flatter_are_refused(change: dict, said_by: dict, coverage: float, words: str) -> None:

@@ -1,18 +1,27 @@
 """Layouts, label tables, sexes and splits."""
 
+import json
+import os
+import shutil
+import sys
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bonexage_utils.checkpoints import load_model
 from bonexage_utils.checks.audit import balance
-from bonexage_utils.cohort import SPLITS, load_cohort, split_of
+from bonexage_utils.cohort import SPLITS, Cohort, load_cohort, split_of
 from bonexage_utils.course.start import sample_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.labels import KNOWN_LABELS
+from bonexage_utils.training import train
 
 
 def write_folder(root: Path, rows: list[str], header: str = "id,boneage,male", name: str = "training",
@@ -232,6 +241,75 @@ def test_films_are_found_or_named(tmp_path_factory: pytest.TempPathFactory, film
     images = load_cohort(root).table.set_index("id")["image"]
     assert {int(film) for film, image in images.items() if Path(image).is_file()} == {
         film for film, ending in films.items() if ending}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_composed_and_decomposed_names_are_the_same_film(tmp_path: Path, form: str) -> None:
+    stored, other = (unicodedata.normalize(name, "Zoé") for name in (form, {"NFC": "NFD", "NFD": "NFC"}[form]))
+    write(tmp_path, {"boneage-training-dataset.csv": "", f"boneage-training-dataset/{stored}.png": "a film"})
+    (tmp_path / "boneage-training-dataset.csv").write_text(f"id,boneage,male\n{other},50,True\n", encoding="utf-8")
+    table = load_cohort(tmp_path).table
+    assert table["id"].tolist() == ["Zo\u00e9"]
+    assert Path(table["image"][0]).is_file()
+
+
+@pytest.mark.parametrize(("labelled", "stored"), [
+    ("1377.0", "1377"), ("7", "007"), ("007", "7"), ("A7", "a7"), ("７", "7"), ("a b", "ab")])
+def test_a_film_in_another_spelling_is_said_and_not_guessed(tmp_path: Path, labelled: str, stored: str) -> None:
+    root = write(tmp_path, {"boneage-training-dataset.csv": "", "boneage-training-dataset": [9999],
+                            f"boneage-training-dataset/{stored}.png": "a film"})
+    table = root / "boneage-training-dataset.csv"
+    table.write_text(f"id,boneage,male\n9999,40,True\n{labelled},50,True\n", encoding="utf-8")
+    with pytest.raises(BoneXageError, match=rf"no image for film {labelled}, but .*{stored}\.png, in another spelling"):
+        load_cohort(root)
+    table.write_text(f"id,boneage,male\n9999,40,True\n{labelled},50,True\n{stored},60,True\n", encoding="utf-8")
+    missing = load_cohort(root).table.set_index("id")["image"].map(os.path.isfile)
+    assert missing.to_dict() == {"9999": True, labelled: False, stored: True}, "the file is the other film's"
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    root = write(tmp_path, LAYOUTS["flat"][0])
+    films = root / "boneage-training-dataset"
+    (films / "1377.png").unlink()
+    try:
+        for link, target in ((films / "1377.png", "1377.png"), (films / "boneage-training-dataset", "."),
+                             (films / "up", ".."), (root / "self", "self"), (root / "a", "b"), (root / "b", "a")):
+            link.symlink_to(target)
+    except OSError:
+        pytest.skip("no links here")
+    there = load_cohort(root).table.set_index("id")["image"].map(os.path.isfile)
+    assert len(there) == len(TRAIN) + len(TEST)
+    assert there.index[~there].tolist() == ["1377"]
+
+
+def test_a_name_that_is_too_long_costs_no_other_film_its_place(tmp_path: Path) -> None:
+    write(tmp_path, {"boneage-training-dataset.csv": f"id,boneage,male\n1,50,True\n{'x' * 300},60,True\n"
+                     f"{'9' * 5000},70,False\n", "boneage-training-dataset": [1],
+                     "boneage-test-dataset.csv": f"id,boneage,male\n{'8' * 5000},50,True\n",
+                     "boneage-test-dataset": []})
+    table = load_cohort(tmp_path).table
+    assert table["image"].map(os.path.isfile).tolist() == [True, False, False, False]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_a_folder_whose_name_is_no_text_has_a_printable_one(tmp_path: Path) -> None:
+    root = write(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xffnda\n")), LAYOUTS["RSNA's archives"][0])
+    (root / "Bone Age Test Set").rename(os.fsdecode(os.fsencode(root) + b"/\xfe"))
+    cohort = load_cohort(root)
+    assert cohort.name == r"\udcffnda\n"
+    assert repr(cohort).isprintable()
+    assert r"\udcfe/Bone age ground truth.csv" in cohort.label_hashes
+    assert cohort.table["image"].map(os.path.isfile).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_a_folder_whose_name_is_no_text_can_be_trained_on(cohort: Cohort, tmp_path: Path) -> None:
+    root = shutil.copytree(cohort.root, os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    train(load_cohort(root), tmp_path / "run", replace(TINY, epochs=1), cache_dir=tmp_path / "cache")
+    for told in (json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8")),
+                 load_model(tmp_path / "run" / "model.safetensors")[2]["training"]):
+        assert told["cohort"] == r"\udcff"
 
 
 def test_official_sets_fill_their_splits(tmp_path: Path) -> None:

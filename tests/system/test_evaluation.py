@@ -1,5 +1,7 @@
 """Predictions against labels: hand-worked scores, groups, the baseline, and comparisons film by film."""
 
+import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,16 @@ from made_up import tables
 
 from bonexage_utils.cohort import SPLITS, UNKNOWN_SPLIT, Cohort
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.evaluation import by_group, compare, evaluate, median_by_sex, read_predictions, read_truth, score
+from bonexage_utils.evaluation import (
+    by_group,
+    compare,
+    evaluate,
+    median_by_sex,
+    read_predictions,
+    read_provenance,
+    read_truth,
+    score,
+)
 from bonexage_utils.statistics import SMALLEST_GROUP, Interval
 
 months = st.lists(st.floats(0, 240), min_size=2, max_size=40)
@@ -88,8 +99,10 @@ def test_films_without_prediction_or_label_are_counted_not_lost() -> None:
     predictions.loc[5:6, "id"] = ["unknown-a", "unknown-b"]
     result = evaluate(predictions, truth)
     assert (result.failed, result.unlabelled, result.scores.n) == (5, 2, 93)
-    with pytest.raises(BoneXageError, match="ids"):
-        evaluate(predictions.assign(id="elsewhere"), truth)
+    with pytest.raises(BoneXageError, match=r"predicted: hand-105; the first labelled: 0\).*ids"):
+        evaluate(predictions.assign(id="hand-" + truth["id"].iloc[100:].to_numpy()), truth)
+    with pytest.raises(BoneXageError, match="predicted: none"):
+        evaluate(predictions.assign(bone_age_months=np.nan), truth)
 
 
 def test_labels_of_a_table_without_training_films_give_no_baseline(tmp_path: Path) -> None:
@@ -122,7 +135,155 @@ def test_the_median_by_sex_of_the_real_labels(radiographs: Path) -> None:
     assert 29 < result.baseline.mae.value < 35
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "predict"), ("id\n1\n", "bone_age_months"),
+HEADER = "id,image,sex,bone_age_months,bone_age,low_months,high_months,error"
+
+
+@pytest.mark.parametrize("value", ["0", "64", "126.5", "126.50", "1.265e2", "5.", "-0.3", "244.1", " 64 "])
+def test_a_number_of_months_is_read_as_it_is_written(tmp_path: Path, value: str) -> None:
+    """A linear output may leave 0 to 240 by a little: an error to measure."""
+    (tmp_path / "p.csv").write_text(f"{HEADER}\n1,1.png,M,{value},,,,\n2,2.png,F,,,,,unreadable\n")
+    table = read_predictions(tmp_path / "p.csv")
+    assert table["bone_age_months"][0] == float(value)
+    assert np.isnan(table["bone_age_months"][1])
+    assert table["error"].tolist() == ["", "unreadable"]
+
+
+NO_NUMBERS = ["abc", "inf", "-inf", "Infinity", "nan", "NaN", "NA", "None", "1e400", "9999", "-999", "1,5", "64 months",
+              "1 000", "1_0", "0x10", "１２", "٣", "−5", "--5", "1/2", "TRUE", "#VALUE!", "1.2.3", ".", "e5", "°"]
+
+
+@pytest.mark.parametrize("column", ["bone_age_months", "low_months", "high_months"])
+@pytest.mark.parametrize("value", NO_NUMBERS)
+def test_what_is_no_number_of_months_is_refused(tmp_path: Path, column: str, value: str) -> None:
+    row = {"id": "2", "image": "2.png", "sex": "F", "bone_age_months": "70", "low_months": "60", "high_months": "80"}
+    names = HEADER.split(",")
+    cells = ['"' + (row | {column: value}).get(name, "") + '"' for name in names]
+    (tmp_path / "p.csv").write_text(f"{HEADER}\n1,1.png,M,64,,,,\n{','.join(cells)}\n", encoding="utf-8")
+    with pytest.raises(BoneXageError, match=f"p.csv: {column} '{re.escape(value)}' at line 3: .*; write") as caught:
+        read_predictions(tmp_path / "p.csv")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("low", "high"), [("80", "60"), ("", "80"), ("60", "")])
+def test_what_is_no_interval_is_refused(tmp_path: Path, low: str, high: str) -> None:
+    (tmp_path / "p.csv").write_text(f"{HEADER}\n1,1.png,M,70,,{low},{high},\n")
+    with pytest.raises(BoneXageError, match=r"high_months .* at line 2: .*low_months; predict"):
+        read_predictions(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize(("cell", "sex"), [("M", "M"), ("f", "F"), ("", ""), ("Male", "M"), ("x", None), ("2", None),
+                                           ("nan", None)])
+def test_the_sex_of_a_prediction_is_one_or_none_or_refused(tmp_path: Path, cell: str, sex: str | None) -> None:
+    (tmp_path / "p.csv").write_text(f"{HEADER}\n1,1.png,{cell},70,,,,\n")
+    if sex is None:
+        with pytest.raises(BoneXageError, match=f"sex '{cell}' at line 2"):
+            read_predictions(tmp_path / "p.csv")
+    else:
+        assert read_predictions(tmp_path / "p.csv")["sex"].tolist() == [sex]
+
+
+def test_words_that_mean_nothing_elsewhere_are_films(tmp_path: Path) -> None:
+    """pandas takes them for missing values by itself: films vanish, and two of them "stand there twice"."""
+    ids = ["NA", "null", "nan", "None", "N/A", "NaN", "#N/A", "NULL", "n/a", "<NA>", "-nan", "1e5", "007", "True"]
+    labels = [film for film in ids if "/" not in film]
+    (tmp_path / "p.csv").write_text(f"{HEADER}\n" + "".join(f"{film},a.png,M,{60 + i},,,,\n"
+                                                            for i, film in enumerate(ids)))
+    (tmp_path / "l.csv").write_text("id,boneage,male\n" + "".join(f"{film},60,True\n" for film in labels))
+    predictions = read_predictions(tmp_path / "p.csv")
+    assert predictions["id"].tolist() == ids
+    result = evaluate(predictions, read_truth(tmp_path / "l.csv").table)
+    assert (result.scores.n, result.failed, result.unlabelled) == (len(labels), 0, len(ids) - len(labels))
+    assert result.films["id"].tolist() == labels
+
+
+def test_a_row_without_a_film_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(f"{HEADER}\n1,1.png,M,70,,,,\n ,2.png,M,70,,,,\n")
+    with pytest.raises(BoneXageError, match=r"id '' at line 3: no film; give"):
+        read_predictions(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize(("predicted", "labelled"), [("1377.0", "1377"), ("777", "00777"), ("A7", "a7"),
+                                                     ("films/777.png", "777"), ("777.png", "777")])
+def test_a_film_with_a_label_in_another_spelling_says_so(tmp_path: Path, predicted: str, labelled: str) -> None:
+    predictions, truth = tables()
+    truth.loc[150, "id"] = labelled
+    predictions.loc[50, "id"] = predicted
+    with pytest.raises(BoneXageError, match=f"film {predicted} has no label, but {labelled}, in another spelling"):
+        evaluate(predictions, truth)
+    truth.loc[150, "months"] = np.nan
+    assert evaluate(predictions, truth).unlabelled == 1, "there the label is missing too"
+
+
+def test_numbers_for_ids_are_their_digits() -> None:
+    predictions, truth = tables()
+    assert evaluate(predictions.assign(id=predictions["id"].astype(int)), truth).scores.n == 100
+    with pytest.raises(BoneXageError, match=r"film 100\.0 has no label, but 100, in another"):
+        evaluate(predictions.assign(id=predictions["id"].astype(float)), truth)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_composed_and_decomposed_names_meet(tmp_path: Path, form: str) -> None:
+    names = [unicodedata.normalize(name, "Zoé") for name in (form, {"NFC": "NFD", "NFD": "NFC"}[form])]
+    (tmp_path / "p.csv").write_text(f"{HEADER}\n{names[0]},1.png,M,70,,,,\n", encoding="utf-8")
+    (tmp_path / "l.csv").write_text(f"id,boneage,male\n{names[1]},60,True\n", encoding="utf-8")
+    assert evaluate(read_predictions(tmp_path / "p.csv"), read_truth(tmp_path / "l.csv").table).scores.n == 1
+
+
+@pytest.mark.parametrize(("encoding", "separator", "line_end", "comma", "words"), [
+    ("utf-8", ",", "\n", False, None), ("utf-8-sig", ",", "\r\n", False, None), ("utf-8-sig", ";", "\r\n", False, None),
+    ("utf-8", "\t", "\r", False, None), ("utf-8-sig", ";", "\r\n", True, "bone_age_months '70,5' at line 2"),
+    ("utf-16", "\t", "\r\n", False, "UTF-8"), ("latin-1", ";", "\r\n", False, "UTF-8"),
+])
+def test_a_table_that_a_spreadsheet_saved_means_the_same_or_says_why_not(
+        tmp_path: Path, encoding: str, separator: str, line_end: str, comma: bool, words: str | None) -> None:
+    text = line_end.join([HEADER, "é,1.png,M,70.5,5 years 10 months,60.25,80,", "2,2.png,F,,,,,unreadable", ""])
+    text = text.replace(",", separator)
+    (tmp_path / "p.csv").write_bytes((text.replace(".5", ",5").replace(".25", ",25") if comma else text)
+                                     .encode(encoding))
+    if words:
+        with pytest.raises(BoneXageError, match=words):
+            read_predictions(tmp_path / "p.csv")
+    else:
+        table = read_predictions(tmp_path / "p.csv")
+        assert table["id"].tolist() == ["é", "2"]
+        assert table.loc[0, ["bone_age_months", "low_months", "high_months"]].tolist() == [70.5, 60.25, 80.0]
+
+
+@pytest.mark.parametrize("name", [".", "", "absent.csv", "x" * 300, "folder"])
+def test_predictions_that_are_no_file_are_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert read_provenance(name) == {}
+    with pytest.raises(BoneXageError, match=r"no such file; give a predictions\.csv"):
+        read_predictions(name)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, '{"table_sha256": NaN}', "\0"])
+def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.csv").write_text(f"{HEADER}\n")
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(BoneXageError, match=r"p.json: not usable .*; predict again"):
+        read_provenance(tmp_path / "p.csv")
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_anything_at_all_is_a_table_of_predictions_or_a_line(tmp_path_factory: pytest.TempPathFactory,
+                                                             data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "anything.csv"
+    path.write_bytes(b"id,sex,bone_age_months,low_months,high_months\n" + data)
+    try:
+        table = read_predictions(path)
+    except BoneXageError as error:
+        line = str(error)
+    else:
+        line = ""
+        assert table["id"].is_unique
+        assert (table["id"] != "").all()
+        assert np.isfinite(table["bone_age_months"].dropna()).all()
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "empty"), ("id\n1\n", "bone_age_months"),
                                              ("id,bone_age_months\n1,5\n1,6\n", "twice")])
 def test_tables_that_are_no_predictions_are_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "predictions.csv"

@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.labels import KNOWN_LABELS, label_hash, parse_sex, read_labels, read_table
+from bonexage_utils.labels import (
+    KNOWN_LABELS,
+    film_id,
+    in_another_spelling,
+    label_hash,
+    parse_sex,
+    read_labels,
+    read_table,
+    write_table,
+)
 
 SPELLINGS = {"M": ["m", "M", "Male", "male", "MALE", "1", "True", "TRUE", " true "],
              "F": ["f", "F", "Female", "female", "0", "False", "FALSE", " F"]}
@@ -141,11 +150,11 @@ def cut_off(table: Table, row: int) -> bytes:
 
 FAULTS: dict[str, Fault] = {
     **{f"id {value!r}": cell(0, value) for value in (
-        "", " ", "../x", "..", ".", "/etc/passwd", "a/b", "a\\b", "C:x", "C:\\x.png", "~/x", ".png", "a\nb", "a\u200bb",
-        "../1.png")},
+        "", " ", "../x", "..", ".", "/etc/passwd", "a/b", "a\\b", "C:x", "C:\\x.png", "~/x", ".png", "a\nb", "a\rb",
+        "a\tb", "a\x1bb", "a\u200bb", "a\u202eb", "../1.png")},
     **{f"age {value!r}": cell(1, value) for value in (
         "", "abc", "-3", "240.01", "300", "1e2", "nan", "inf", "12,5", "10 years 6 months", "1/2", "0x10", "1_0",
-        "１２", "None")},
+        "１２", "None", "1e400", "NA", "+5", "−5", "60 months")},
     **{f"sex {value!r}": cell(2, value) for value in ("", "x", "2", "nan", "maybe", "T", "MF", "M.", "1.0", "None")},
     "no id column": header(0, "film"), "no sex column": header(2, "gender?"),
     "years in the name": header(1, "Bone Age (years)"), "boneage_years": header(1, "boneage_years"),
@@ -242,6 +251,77 @@ def test_an_error_names_the_lines_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text('\nid,boneage,male,remark\n\n1,50,True,"two\nlines"\n2,oops,True,\n3,400,True,\n')
     refused(path, "line 6, line 7;")
+
+
+# Whatever a cell may hold: signs that spreadsheets compute, separators, line ends, what does not print.
+cells = st.text("=+-@'＝\"ab é1.,;\t\r\n\x1b\u2028\u202e\udcff\\", max_size=12)
+
+
+@given(st.lists(st.tuples(cells, cells), min_size=1, max_size=6))
+def test_a_table_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory,
+                                           rows: list[tuple[str, str]]) -> None:
+    """Cells come back, printable and without spaces around; none computes in a spreadsheet; a row is a line."""
+    path = tmp_path_factory.getbasetemp() / "written.csv"
+    table = pd.DataFrame(rows, columns=["id", "error"]).assign(months=[-0.5 - i for i in range(len(rows))])
+    write_table(table, path)
+    lines = path.read_bytes().decode().split("\n")
+    assert len(lines) == len(rows) + 2
+    assert all(line.isprintable() for line in lines)
+    for written in list(csv.reader(lines[1:-1])):
+        assert not any(cell.startswith(tuple("=+-@＝＋－＠")) for cell in written[:2])
+        assert float(written[2]) < 0, "a number below zero is no text"
+    back = read_table(path)
+    expected = [[escape(cell).strip() for cell in row] for row in rows]
+    assert back[["id", "error"]].to_numpy().tolist() == expected
+
+
+def escape(text: str) -> str:
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+@pytest.mark.parametrize(("written", "cell"), [
+    ("=1+1", "'=1+1"), ("'=1+1", "''=1+1"), ("'a", "'a"), ("@x", "'@x"), ("a=1", "a=1"), ("-", "'-"), ("", "")])
+def test_a_formula_is_written_as_text(tmp_path: Path, written: str, cell: str) -> None:
+    write_table(pd.DataFrame({"id": [written], "n": 1}), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == f"id,n\n{cell},1\n"
+    assert read_table(tmp_path / "t.csv")["id"].tolist() == [written]
+
+
+@pytest.mark.parametrize(("name", "film"), [
+    ("1377.png", "1377"), ("1377.PNG", "1377"), ("1377", "1377"), ("a.b.jpeg", "a.b"), ("a.dcm.png", "a"),
+    (" 1377 .png", "1377"), ("e\u0301.png", "\u00e9"), ("\u00e9", "\u00e9"), ("a\nb.png", "a\\nb"),
+    ("\udcff.png", "\\udcff"), ("a\u202fb.png", "a\u202fb"), ("NA", "NA"), (".png", "")])
+def test_the_id_of_a_film(name: str, film: str) -> None:
+    assert film_id(name) == film
+    assert film_id(film) == film
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "nan", "None", "NaN", "-inf", "true", "=1+1", "1e3", "$x$"])
+def test_a_word_that_means_nothing_elsewhere_is_a_film(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"id,boneage,male\n{name},50,True\n")
+    assert read_labels(path)["id"].tolist() == [name]
+
+
+def test_a_film_in_two_forms_of_unicode_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("id,boneage,male\ne\u0301,50,True\n\u00e9,50,True\n", encoding="utf-8")
+    assert read_labels(path)["id"].tolist() == ["\u00e9"]
+    path.write_text("id,boneage,male\ne\u0301,50,True\n\u00e9,60,True\n", encoding="utf-8")
+    refused(path, "line 2, line 3")
+
+
+@pytest.mark.parametrize(("wanted", "there", "found"), [
+    (["1377.0"], ["1377"], {"1377.0": "1377"}), (["1377"], ["1377.00"], {"1377": "1377.00"}),
+    (["7"], ["007"], {"7": "007"}), (["A7"], ["a7"], {"A7": "a7"}), (["７"], ["7"], {"７": "7"}),
+    (["sub/a.png"], ["a"], {"sub/a.png": "a"}), (["C:\\x\\a.png"], ["a"], {"C:\\x\\a.png": "a"}),
+    (["a b"], ["a  b"], {"a b": "a  b"}), (["'7"], ["7"], {"'7": "7"}), (["0"], ["00"], {"0": "00"}),
+    (["1,377"], ["1377"], {"1,377": "1377"}), (["7", "007"], ["7", "007"], {}), (["7", "007"], ["007"], {}),
+    (["7"], ["8", "70", "7.5", "17"], {}),
+])
+def test_other_spellings_are_found_and_only_those(wanted: list[str], there: list[str], found: dict[str, str]) -> None:
+    """What is wanted under its own name is no other spelling of something else."""
+    assert in_another_spelling(wanted, there) == found
 
 
 def test_a_table_without_ages_is_unlabelled(tmp_path: Path) -> None:
