@@ -178,7 +178,8 @@ def predict(
 
     predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
     films = list_films(inputs, sex, split.value if split else None)
-    predictions = predict_to_file(predictor, films, out, batch_size, resume)
+    predictions = predict_to_file(predictor, films, out, batch_size, resume,
+                                  tell=lambda line: typer.echo(f"bonexage: {line}", err=True))
     good = predictions[predictions["error"] == ""]
     if len(predictions) <= 20:
         for row in good.itertuples():
