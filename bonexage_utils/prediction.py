@@ -215,8 +215,8 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
         replaced = [row["image"] for row in rows
                     if not row["error"] and row["image"] in paths and (row["image"], row["sha256"]) not in had]
         if replaced and tell:
-            tell(f"films replaced under their old path: {len(replaced):,}, e.g. {replaced[0]}; the ages given are those "
-                 "of what lies there now")
+            tell(f"films replaced under their old path: {len(replaced):,}, e.g. {replaced[0]}; the ages given are of "
+                 "what lies there now")
         table = predictor.with_intervals(rows)
         save_predictions(table, predictor, out, [row["sha256"] for row in rows])
         shutil.rmtree(parts, ignore_errors=True)
