@@ -178,11 +178,17 @@ def predict(
     Example: bonexage predict checkpoints/tiny/model.safetensors hand.png --sex F
     """
     from bonexage_utils.inputs import list_films
-    from bonexage_utils.prediction import Predictor, predict_to_file
+    from bonexage_utils.prediction import Predictor, outputs, predict_to_file
 
+    table, description = outputs(out)
+    check_outputs([table, description], [checkpoint, *inputs])
+    folders = [Path(given).resolve() for given in inputs if os.path.isdir(given)]
+    if table.is_file() and not description.is_file() and any(map(table.resolve().is_relative_to, folders)):
+        raise BoneXageError(f"{table}: lies in a folder that is read here, and is no earlier prediction; name another")
     predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
     films = list_films(inputs, sex, split.value if split else None)
-    predictions = predict_to_file(predictor, films, out, batch_size, resume)
+    predictions = predict_to_file(predictor, films, out, batch_size, resume,
+                                  tell=lambda line: typer.echo(f"bonexage: {line}", err=True))
     good = predictions[predictions["error"] == ""]
     if len(predictions) <= 20:
         for row in good.itertuples():

@@ -78,6 +78,28 @@ def film_sets(
     return sets, parts, dropped
 
 
+def film_table(sets: dict[str, FilmDataset], parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """What a network gets to know of the films of `film_sets`, in their order: `id`, `split`, `months`, `sex`, and
+    `pixels`, the SHA-256 of the letterboxed film. All of it text, so that a CSV gives it back as it is."""
+    return pd.concat([
+        part[["id", "split", "months", "sex"]].assign(
+            months=part["months"].map(repr),
+            pixels=[hashlib.sha256(sets[split].films[row]).hexdigest() for row in sets[split].rows])
+        for split, part in parts.items()
+    ], ignore_index=True)
+
+
+def film_changes(before: pd.DataFrame, after: pd.DataFrame) -> str:
+    """How two tables of `film_table` differ, in words: how many films in which way, and one of each for an example."""
+    old, new = before.set_index("id"), after.set_index("id")
+    both = old.index.intersection(new.index)
+    ways = {"new": new.index.difference(old.index), "gone": old.index.difference(new.index)}
+    for column, name in (("months", "age"), ("sex", "sex"), ("split", "split"), ("pixels", "pixels")):
+        ways[f"changed in {name}"] = both[old.loc[both, column] != new.loc[both, column]]
+    return ", ".join(f"{len(films):,} {way} (e.g. {films[0]})" for way, films in ways.items() if len(films)) or (
+        "the same in another order")
+
+
 class EpochSampler(Sampler[int]):
     """A new order every epoch, decided by (seed, epoch) alone; set `epoch` before iterating.
 

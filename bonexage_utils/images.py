@@ -1,8 +1,12 @@
 """From a grey film to a square: letterboxing, and the cache that reads and letterboxes only once."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
+import stat
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +19,13 @@ import numpy as np
 from platformdirs import user_cache_dir
 from tqdm import tqdm
 
-from bonexage_utils.decoding import read_gray
+from bonexage_utils.decoding import MAX_BYTES, read_gray
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_folder, only_writer
+from bonexage_utils.files import StopRequest, atomic_file, atomic_folder, file_hash, only_writer
 
 CACHE_VERSION = 2
-AHEAD = 64  # films read before they are needed
+AHEAD, AHEAD_BYTES = 64, 2**28  # films, and bytes of letterboxed films, read before they are needed
+TICK = 0.02  # seconds; file systems stamp by a clock that ticks every 4 to 10 ms, so a change after this shows
 T = TypeVar("T")
 
 
@@ -41,16 +46,17 @@ def letterbox(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def read_films(paths: Sequence[str], make: Callable[[np.ndarray, int], T], workers: int | None = None,
-               ahead: int | None = None) -> Iterator[T | str]:
+               ahead: int | None = None, known: Callable[[int], T | None] = lambda place: None) -> Iterator[T | str]:
     """In order, what `make` makes of each film, uint8 (height, width), and its place in `paths`; for a film that cannot
-    be read, the one-line reason.
+    be read, the one-line reason. What `known` gives for a place, unless None, stands there, and the film is not read.
 
     `workers` threads read (OpenCV releases the interpreter's lock), None takes one per core; at most `ahead` films, or
     `AHEAD`, are read before they are taken.
     """
     def read(place: int) -> T | str:
         try:
-            return make(read_gray(paths[place]), place)
+            have = known(place)
+            return make(read_gray(paths[place]), place) if have is None else have
         except BoneXageError as error:
             return str(error)
 
@@ -66,6 +72,35 @@ def read_films(paths: Sequence[str], make: Callable[[np.ndarray, int], T], worke
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def films_ahead(size: int) -> int:
+    """How many films, letterboxed to (size, size), may wait in memory: `AHEAD`, or as many as `AHEAD_BYTES` hold."""
+    return max(1, min(AHEAD, AHEAD_BYTES // size**2))
+
+
+def film_hash(path: Path | str) -> str | None:
+    """SHA-256 of a film's bytes, as hexadecimal digits; None for what cannot be read, or is too large for a film."""
+    try:
+        about = os.stat(path)
+        return file_hash(path) if stat.S_ISREG(about.st_mode) and about.st_size <= MAX_BYTES else None
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return None
+
+
+def film_stamp(path: Path | str) -> tuple[int | str | None, ...]:
+    """What changes whenever a film does: its length, the times of its last change, and its inode; () if it is absent.
+
+    The third is the system's own time, which no copying and no `touch` sets; on Windows, where that field says when
+    the file was made, it is a hash of the content. The inode tells files apart that one moment made; some network
+    mounts number anew at will, so it does not tell whether a file changed.
+    """
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    last = film_hash(path) if os.name == "nt" else about.st_ctime_ns
+    return about.st_size, about.st_mtime_ns, last, about.st_ino
+
+
 @dataclass(frozen=True)
 class CachedImages:
     """Letterboxed films on disk: `array` is uint8 (n, size, size), memory-mapped, row i for path i.
@@ -79,17 +114,48 @@ class CachedImages:
     path: Path
 
 
-def _cache_key(paths: list[str], size: int) -> str:
-    """Changes with the files (path, length, time of last change), their order, the size and the rules here."""
-    digest = hashlib.sha256(f"{CACHE_VERSION} {size}\n".encode())
-    for path in paths:
-        try:
-            stat = os.stat(path)
-            stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-        except OSError:
-            stamp = "absent"
-        digest.update(f"{os.path.abspath(path)} {stamp}\n".encode(errors="surrogateescape"))  # Linux: any bytes
-    return digest.hexdigest()[:24]
+class _Films:
+    """The films of one cache as they are now: their paths, and stamps that tell whether one has changed since."""
+
+    def __init__(self, paths: Sequence[str], size: int, workers: int | None) -> None:
+        self.paths, self.size, self.workers = paths, size, workers
+        self.stamps = self._stamps()
+
+    def _stamps(self) -> list[tuple]:
+        with ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
+            return list(pool.map(film_stamp, self.paths))
+
+    def key(self) -> str:
+        """Changes with the files (path and stamp), their order, the size and the rules here."""
+        digest = hashlib.sha256(f"{CACHE_VERSION} {self.size}\n".encode())
+        for path, stamp in zip(self.paths, self.stamps, strict=True):
+            digest.update(os.fsencode(os.path.abspath(path)) + f" {stamp}\n".encode())
+        return digest.hexdigest()[:24]
+
+    def read(self, rows: Sequence[int], put: Callable[[int, np.ndarray], None]) -> dict[int, str]:
+        """Hand each of the `rows` and its letterboxed film to `put`; returns the rows that cannot be read, and why.
+
+        Raises BoneXageError when a film changed meanwhile, or when asked to stop by Ctrl-C or SIGTERM.
+        """
+        time.sleep(TICK)
+        films = read_films([self.paths[row] for row in rows], lambda film, _: letterbox(film, self.size), self.workers,
+                           films_ahead(self.size))
+        bar = tqdm(films, total=len(rows), desc="reading films", unit="film", leave=False, mininterval=0.5)
+        failures: dict[int, str] = {}
+        with StopRequest() as stop:
+            for row, film in zip(rows, bar, strict=True):
+                if stop.asked:
+                    raise BoneXageError("stopped while the films were read for the first time; start again")
+                if isinstance(film, str):
+                    failures[row] = film
+                else:
+                    put(row, film)
+        pairs = zip(self.stamps, self._stamps(), strict=True)
+        changed = [path for path, (old, new) in zip(self.paths, pairs, strict=True) if old[:3] != new[:3]]
+        if changed:
+            raise BoneXageError(f"{changed[0]}: changed while it was read ({len(changed):,} films did); start again "
+                                "when nothing writes there")
+        return failures
 
 
 def cached_images(
@@ -97,46 +163,76 @@ def cached_images(
 ) -> CachedImages:
     """Every film letterboxed to (size, size), decoded once and kept as one array of bytes.
 
-    The cache lives in `cache_dir` (the user's cache folder if None) under a name made from the files and the
-    settings, so a changed film or another size makes a new one. It appears whole or not at all. `workers` as for
+    The cache lives in `cache_dir` (if None, in BONEXAGE_CACHE, else in the user's cache folder) under a name made from
+    the files and the settings, so a changed film or another size makes a new one. It appears whole or not at all, and
+    one that cannot be loaded is made again. A film that could not be read is tried again each time. `workers` as for
     `read_films`.
 
-    Raises BoneXageError if the cache cannot be written.
+    Raises BoneXageError if the cache cannot be written, if a film changes while it is read, or when stopped.
     """
-    folder = Path(cache_dir or user_cache_dir("bonexage", appauthor=False)) / _cache_key(paths, size)
+    place = Path(cache_dir or os.environ.get("BONEXAGE_CACHE") or user_cache_dir("bonexage", appauthor=False))
+    if str(place).startswith("~"):
+        raise BoneXageError("no home folder for the image cache; set BONEXAGE_CACHE to a folder")
+    films = _Films(paths, size, workers)
+    folder = place / films.key()
     try:
-        if not folder.is_dir():
-            with only_writer(folder, wait=True):
-                if not folder.is_dir():  # else another process made it while this one waited
-                    with atomic_folder(folder) as temporary:
-                        _write_cache(temporary, paths, size, workers)
+        cache = _load(folder, films)
+        if cache is not None:
+            return _read_failed_again(cache, films) if cache.failures else cache
+        with only_writer(folder, wait=True):
+            if _load(folder, films) is None:  # else another process made it while this one waited
+                shutil.rmtree(folder, ignore_errors=True)
+                with atomic_folder(folder) as temporary:
+                    _write_cache(temporary, films)
+        cache = _load(folder, films)
+        if cache is None:
+            raise OSError(errno.ENOENT, "removed while it was made")
+        return cache
     except OSError as error:
         need = len(paths) * size * size / 2**30
-        raise BoneXageError(
-            f"{folder.parent}: cannot write the image cache ({error.strerror}); it needs {need:.1f} GiB"
-        ) from None
-    array = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    failures = json.loads((folder / "failures.json").read_text())
-    return CachedImages(array, {int(row): reason for row, reason in failures.items()}, folder)
+        raise BoneXageError(f"{place}: cannot write the image cache ({error.strerror or error}); it needs {need:.1f} "
+                            "GiB: free them, or set BONEXAGE_CACHE to another folder") from None
 
 
-def _write_cache(folder: Path, paths: list[str], size: int, workers: int | None) -> None:
-    array = np.lib.format.open_memmap(
-        folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(paths), size, size)
-    )
+def _load(folder: Path, films: _Films) -> CachedImages | None:
+    """The cache in `folder`; None if there is none, or not a whole one."""
+    try:
+        array = np.lib.format.open_memmap(folder / "images.npy", mode="r")
+        text = (folder / "failures.json").read_text(encoding="utf-8")
+        failures = {int(row): str(reason) for row, reason in json.loads(text).items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    count = len(films.paths)
+    whole = array.shape == (count, films.size, films.size) and array.dtype == np.uint8 and array.flags.c_contiguous
+    return CachedImages(array, failures, folder) if whole and failures.keys() <= set(range(count)) else None
+
+
+def _write_cache(folder: Path, films: _Films) -> None:
+    shape = (len(films.paths), films.size, films.size)
+    array = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):  # a full disk is an error here; at a write to mapped memory it kills Python
         with open(folder / "images.npy", "rb+") as handle:
-            os.posix_fallocate(handle.fileno(), 0, max(1, array.nbytes))
-    films = read_films(paths, lambda film, _: letterbox(film, size), workers)
-    failures: dict[int, str] = {}
-    for row, film in enumerate(tqdm(films, total=len(paths), desc="reading films", unit="film", leave=False,
-                                    mininterval=0.5)):
-        if isinstance(film, str):
-            failures[row] = film
-        else:
-            array[row] = film
+            os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size)
+    failures = films.read(range(len(films.paths)), array.__setitem__)
     array.flush()
-    (folder / "failures.json").write_text(json.dumps(failures))
+    (folder / "failures.json").write_text(json.dumps(failures), encoding="utf-8")
+
+
+def _read_failed_again(cache: CachedImages, films: _Films) -> CachedImages:
+    """A failure never lasts: a share comes back, or a decoder is installed, and no file has changed by that.
+
+    Several processes may do this at once: they write the same bytes, to rows that nobody uses yet.
+    """
+    def put(row: int, film: np.ndarray) -> None:
+        array = np.lib.format.open_memmap(cache.path / "images.npy", mode="r+")
+        array[row] = film
+        array.flush()
+
+    failures = films.read(sorted(cache.failures), put)
+    if failures.keys() != cache.failures.keys():
+        with atomic_file(cache.path / "failures.json") as temporary:  # last: killed in between, they are read again
+            temporary.write_text(json.dumps(failures), encoding="utf-8")
+    return CachedImages(cache.array, failures, cache.path)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Predictions for many images: one model, one row each, and no film costs another its row."""
 
 import json
+import math
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice, product
 from pathlib import Path
 
@@ -19,8 +21,8 @@ from bonexage_utils.checkpoints import load_model
 from bonexage_utils.devices import memory_advice, to_network
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.evaluation import read_predictions
-from bonexage_utils.files import StopRequest, atomic_file, file_hash, only_writer
-from bonexage_utils.images import letterbox, read_films
+from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer
+from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
 from bonexage_utils.labels import write_table
 
 PART = 512  # films put aside at a time
@@ -32,9 +34,14 @@ COLUMNS = ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "h
 
 
 def format_age(months: float) -> str:
-    """126.5 → "10 years 6 months". Rounded to whole months first (half to even), so 119.99 is 10 years."""
-    years, rest = divmod(round(months), 12)
-    return f"{years} year{'' if years == 1 else 's'} {rest} month{'' if rest == 1 else 's'}"
+    """126.5 → "10 years 6 months", −5 → "minus 0 years 5 months". Rounded to whole months first (half to even), so
+    119.99 is 10 years. Raises BoneXageError for what is no number."""
+    if not math.isfinite(months):
+        raise BoneXageError(f"an age of {months} months: give a number")
+    whole = round(months)
+    years, rest = divmod(abs(whole), 12)
+    sign = "minus " if whole < 0 else ""
+    return f"{sign}{years} year{'' if years == 1 else 's'} {rest} month{'' if rest == 1 else 's'}"
 
 
 class Predictor:
@@ -52,6 +59,7 @@ class Predictor:
             raise BoneXageError(f"unknown_sex '{unknown_sex}': use error or mean")
         self.path = Path(checkpoint)
         model, self.preprocessing, self.description = load_model(self.path)
+        self.sha256 = file_hash(self.path)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.uses_sex = model.settings["use_sex"]
@@ -85,17 +93,22 @@ class Predictor:
             months = torch.where(unknown, self.model.mean_over_sexes(images), months)
         return months
 
-    def stream(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None) -> Iterator[list[dict]]:
+    def stream(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None,
+               done: dict[tuple[str | None, str], dict] | None = None) -> Iterator[list[dict]]:
         """Batch by batch, one row for each of `films` (columns `id`, `image`, `sex`, and `error` for rows that cannot
-        be used), in order, with the columns of `COLUMNS`. A film that cannot be read, or whose sex is unknown, keeps
-        its row, with the reason in `error`. `workers` threads read ahead of the network (see `images.read_films`).
+        be used), in order, with the columns of `COLUMNS` and `sha256`, of the film's bytes (None if it was not read). A
+        film that cannot be read, or whose sex is unknown, keeps its row, with the reason in `error`; one whose hash and
+        sex are in `done` gets the age from there. `workers` threads read ahead of the network (see
+        `images.read_films`).
 
-        Raises BoneXageError when memory runs out.
+        Raises BoneXageError when memory runs out, and for a batch of no film.
         """
+        if batch_size < 1:
+            raise BoneXageError(f"--batch-size {batch_size}: give a whole number from 1")
         rows = films.to_dict("records")
         hidden = {"disable": True} if len(rows) < 20 else {}
         with tqdm(total=len(rows), desc="predicting", unit="film", leave=False, mininterval=0.5, **hidden) as bar:
-            for batch in batched(self._with_films(rows, workers), batch_size):
+            for batch in batched(self._with_films(rows, workers, done or {}), min(batch_size, max(1, len(rows)))):
                 with memory_advice(self.path, batch_size, f"try --batch-size {max(1, batch_size // 2)}"):
                     predicted = self._predict_batch(batch)
                 yield predicted
@@ -114,28 +127,48 @@ class Predictor:
             ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))
         return table.assign(**ends)
 
-    def _with_films(self, rows: list[dict], workers: int | None) -> Iterator[tuple[dict, np.ndarray | str]]:
-        """Each row with its letterboxed film, or with the reason why there is none; rows in error are not read."""
+    def _with_films(self, rows: list[dict], workers: int | None,
+                    done: dict[tuple[str | None, str], dict]) -> Iterator[tuple[dict, np.ndarray | str | dict]]:
+        """Each row with its letterboxed film, with the reason why there is none, or with the row that `done` has for
+        it; rows in error are not read."""
         needs_sex = self.uses_sex and self.unknown_sex == "error"
         errors = [row.get("error") or (SEX_UNKNOWN if needs_sex and row["sex"] not in SEX_CODE else "") for row in rows]
-        paths = [row["image"] for row, error in zip(rows, errors, strict=True) if not error]
-        films = read_films(paths, lambda film, _: letterbox(film, self.preprocessing.image_size), workers)
+        wanted = [row for row, error in zip(rows, errors, strict=True) if not error]
+        stamps: dict[int, tuple] = {}
+
+        def known(place: int) -> dict | None:
+            row = wanted[place]
+            stamps[place], row["sha256"] = film_stamp(row["image"])[:3], film_hash(row["image"])
+            return done.get((row["sha256"], row["sex"]))
+
+        def make(film: np.ndarray, place: int) -> np.ndarray:
+            path = wanted[place]["image"]
+            if film_stamp(path)[:3] != stamps[place]:
+                raise BoneXageError(f"{path}: changed while it was read; go on with --resume when nothing writes there")
+            return letterbox(film, self.preprocessing.image_size)
+
+        films = read_films([row["image"] for row in wanted], make, workers,
+                           films_ahead(self.preprocessing.image_size), known)
         for row, error in zip(rows, errors, strict=True):
             yield row, error or next(films)
 
-    def _predict_batch(self, batch: list[tuple[dict, np.ndarray | str]]) -> list[dict]:
-        good = [(row, film) for row, film in batch if not isinstance(film, str)]
+    def _predict_batch(self, batch: list[tuple[dict, np.ndarray | str | dict]]) -> list[dict]:
+        good = [(row, film) for row, film in batch if isinstance(film, np.ndarray)]
         months = iter(())
         if good:
             months = iter(self.months(np.stack([film for _, film in good]), [row["sex"] for row, _ in good]))
         out = []
         for row, film in batch:
-            answer = {"id": row["id"], "image": row["image"], "sex": row["sex"], "error": ""}
+            answer = {"id": row["id"], "image": row["image"], "sex": row["sex"], "error": "",
+                      "sha256": row.get("sha256")}
             if isinstance(film, str):
                 answer["error"] = film
-            else:
-                value = float(next(months))
+            elif isinstance(film, dict):
+                answer |= {name: film[name] for name in ("bone_age_months", "bone_age")}
+            elif math.isfinite(value := float(next(months))):
                 answer |= {"bone_age_months": round(value, 2), "bone_age": format_age(value)}
+            else:
+                answer["error"] = f"{row['image']}: the network gives {value}, no age; use another checkpoint"
             out.append(answer)
         return out
 
@@ -153,36 +186,65 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
         yield batch
 
 
+def outputs(out: Path | str) -> tuple[Path, Path]:
+    """The files that `predict_to_file` writes: the table `out`, and its description, of the same name with `.json`.
+
+    Raises BoneXageError where both would be one file, or the description would replace a file that is none.
+    """
+    out = Path(out)
+    if not out.name or out.suffix.lower() == ".json":
+        raise BoneXageError(f"{out}: the description of the table goes there; name the table itself, as in ages.csv")
+    description = out.with_suffix(".json")
+    if description.is_file() and not _describes_a_table(description):
+        raise BoneXageError(f"{description}: the description of {out.name} would be written over it; name another "
+                            "table")
+    return out, description
+
+
+def _describes_a_table(path: Path) -> bool:
+    try:
+        return "table_sha256" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
 def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, batch_size: int = 16,
-                    resume: bool = False) -> pd.DataFrame:
+                    resume: bool = False, tell: Callable[[str], None] | None = None) -> pd.DataFrame:
     """Predict `films`; write `out`, a CSV, and beside it a JSON file that describes the checkpoint; return the table.
 
     What is done is put aside every `PART` films, so that `resume` goes on after whatever stopped it; films that an
-    earlier `out` by the same checkpoint has a prediction for are not done again either. A film that failed is.
+    earlier `out` by the same checkpoint has a prediction for are not done again either. A film that failed is. A film
+    is known by its bytes, wherever it lies now; `tell` gets one line if films were replaced under their old paths.
 
-    Raises BoneXageError when another process writes `out`, when stopped by Ctrl-C or SIGTERM (what is done is kept), or
-    when there is nothing to resume by this checkpoint.
+    Raises BoneXageError when `outputs` and `files.check_outputs` refuse `out`, when another process writes it, when
+    stopped by Ctrl-C or SIGTERM (what is done is kept), or when there is nothing to resume by this checkpoint.
     """
-    out = Path(out)
+    out, description = outputs(out)
+    check_outputs([out, description], [predictor.path, *films["image"]])
     parts = out.with_name(f".{out.name}.parts")
-    with only_writer(out.with_suffix(".json"), out), StopRequest() as stop:
+    with only_writer(description, out), StopRequest() as stop:
         if not resume:
             shutil.rmtree(parts, ignore_errors=True)
-        done = _load_done(out, parts, predictor) if resume else {}
-        keys = list(zip(films["image"], films["sex"], strict=True))
+        before = _load_done(out, parts, predictor) if resume else []
+        done = {(row["sha256"], row["sex"]): row for row in before}
+        rows: list[dict] = []
         waiting: list[dict] = []
-        for rows in predictor.stream(films[[key not in done for key in keys]], batch_size):
-            waiting += rows
+        for batch in predictor.stream(films, batch_size, done=done):
+            rows += batch
+            waiting += [row for row in batch if (row["sha256"], row["sex"]) not in done]
             if stop.asked or len(waiting) >= PART:
                 _put_aside(parts, waiting, predictor)
-                done |= {(row["image"], row["sex"]): row for row in waiting}
                 waiting = []
             if stop.asked:
-                raise BoneXageError(f"{out}: stopped after {len(done):,} of {len(films):,} films; go on with --resume")
-        done |= {(row["image"], row["sex"]): row for row in waiting}
-        rows = [{**done[key], "id": film} for key, film in zip(keys, films["id"], strict=True)]
+                raise BoneXageError(f"{out}: stopped after {len(rows):,} of {len(films):,} films; go on with --resume")
+        had, paths = {(row["image"], row["sha256"]) for row in before}, {row["image"] for row in before}
+        replaced = [row["image"] for row in rows
+                    if not row["error"] and row["image"] in paths and (row["image"], row["sha256"]) not in had]
+        if replaced and tell:
+            tell(f"films replaced under their old path: {len(replaced):,}, e.g. {replaced[0]}; the ages given are of "
+                 "what lies there now")
         table = predictor.with_intervals(rows)
-        save_predictions(table, predictor, out)
+        save_predictions(table, predictor, out, [row["sha256"] for row in rows])
         shutil.rmtree(parts, ignore_errors=True)
     return table
 
@@ -199,8 +261,8 @@ def _put_aside(parts: Path, rows: list[dict], predictor: Predictor) -> None:
         temporary.write_text(json.dumps({**_identity(predictor), "rows": rows}), encoding="utf-8")
 
 
-def _load_done(out: Path, parts: Path, predictor: Predictor) -> dict[tuple[str, str], dict]:
-    """Rows with a prediction that need not be made again, by image and sex."""
+def _load_done(out: Path, parts: Path, predictor: Predictor) -> list[dict]:
+    """Rows with a prediction that need not be made again: `sha256` of the film, `sex`, its `image` then, its age."""
     rows: list[dict] = []
     try:
         for part in sorted(parts.glob("*.json")):
@@ -211,19 +273,26 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> dict[tuple[str, 
         if out.is_file() and out.with_suffix(".json").is_file():
             stored = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
             wanted = {**_identity(predictor), "table_sha256": file_hash(out)}  # else changed since: not ours
-            if all(stored.get(name) == value for name, value in wanted.items()):
-                rows += read_predictions(out).to_dict("records")
+            if "films_sha256" in stored and all(stored.get(name) == value for name, value in wanted.items()):
+                with suppress(BoneXageError):  # one film twice: a table nobody evaluates, so all are predicted again
+                    rows += read_predictions(out).assign(sha256=stored["films_sha256"]).to_dict("records")
+        return [{name: row[name] for name in ("sha256", "sex", "image", "bone_age_months", "bone_age")}
+                for row in rows if not row["error"] and row["sha256"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BoneXageError(f"{out}: cannot be gone on with ({error}); start over without --resume") from None
-    return {(row["image"], row["sex"]): row for row in rows if not row["error"]}
 
 
-def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path | str) -> None:
-    """Write the table, and beside it, under the same name with `.json`, a description of the checkpoint."""
+def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path | str,
+                     hashes: Sequence[str | None] | None = None) -> None:
+    """Write the table, and beside it, under the same name with `.json`, a description of the checkpoint.
+
+    `hashes` are the SHA-256 of the films' bytes, in the order of the rows; a later `predict_to_file` goes on from them.
+    """
     out = Path(out)
     with atomic_file(out) as temporary:
         write_table(predictions, temporary)
+    known = {} if hashes is None else {"films_sha256": list(hashes)}
     with atomic_file(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(
-            {"checkpoint": printable(predictor.path.name), "sha256": file_hash(predictor.path), **_identity(predictor),
-             "table_sha256": file_hash(out), **predictor.description}, indent=2))
+            {**predictor.description, "checkpoint": printable(predictor.path.name), "sha256": predictor.sha256,
+             **_identity(predictor), "table_sha256": file_hash(out), **known}, indent=2))

@@ -3,6 +3,35 @@
 import json
 from dataclasses import asdict, dataclass, field
 
+from bonexage_utils.errors import BoneXageError
+
+# From, to, by the name of the option, or of the field where there is none. Whole numbers have whole limits.
+LIMITS = {
+    "--image-size": (32, 16_000), "--epochs": (1, 100_000), "--batch-size": (1, 10**6), "--grad-accum": (1, 10**6),
+    "--lr": (0.0, 1e38), "weight_decay": (0.0, 1e38), "warmup": (0.0, 1.0), "clip": (0.0, 1e38),
+    "ema_decay": (0.0, 1.0), "--max-age": (1.0, 1200.0), "--seed": (0, 2**63 - 1), "--workers": (0, 256),
+}
+CHOICES = {
+    "--precision": ("auto", "fp32", "bf16", "fp16"), "--weights": ("imagenet", "phantom", "none"),
+    "--pooling": ("gem", "avg", "max"), "--output": ("bounded", "linear"), "--loss": ("smoothl1", "l1", "mse"),
+}
+AUGMENTATION_LIMITS = {
+    "rotation": (0.0, 180.0), "shift": (0.0, 1.0), "scale": (0.0, 3.0), "flip": (0.0, 1.0), "brightness": (0.0, 1.0),
+    "contrast": (0.0, 3.0), "gamma": (0.0, 3.0), "noise": (0.0, 1.0), "occlusion": (0.0, 1.0),
+}
+
+
+def _check_numbers(settings: object, limits: dict[str, tuple[float, float]]) -> None:
+    for name, (low, high) in limits.items():
+        value, whole = getattr(settings, _field(name)), isinstance(low, int)
+        if not isinstance(value, int if whole else (int, float)) or not low <= value <= high:  # False for NaN
+            kind = "whole number" if whole else "number"
+            raise BoneXageError(f"{name} {value}: give a {kind} from {low:,} to {high:,}")
+
+
+def _field(name: str) -> str:
+    return name.removeprefix("--").replace("-", "_")
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -24,11 +53,16 @@ class Augmentation:
     noise: float = 0.02
     occlusion: float = 0.1
 
+    def __post_init__(self) -> None:
+        _check_numbers(self, AUGMENTATION_LIMITS)
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one run, as in `bonexage train --help`. `lr` is the peak; `batch_size` films per step and
-    `grad_accum` steps per update make batch_size × grad_accum films per update over all processes together."""
+    `grad_accum` steps per update make batch_size × grad_accum films per update over all processes together.
+
+    Raises BoneXageError for a value outside `LIMITS` or `CHOICES`, as `Augmentation` for one outside its own limits."""
 
     backbone: str = "convnext_tiny"
     image_size: int = 512
@@ -50,6 +84,12 @@ class TrainConfig:
     loss: str = "smoothl1"
     workers: int = 0
     augmentation: Augmentation | None = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        _check_numbers(self, LIMITS)
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, _field(name))) not in choices:
+                raise BoneXageError(f"{name} {value}: unknown; give {', '.join(choices)}")
 
     def fixed(self) -> dict:
         """The settings a resumed run must share, as JSON gives them back; `workers` changes no result."""

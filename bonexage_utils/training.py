@@ -1,12 +1,15 @@
 """Training: one readable loop, and resuming it."""
 
+import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import eval_loader, film_sets, train_loader
+from bonexage_utils.batches import eval_loader, film_changes, film_sets, film_table, train_loader
 from bonexage_utils.checkpoints import (
     count_parameters,
     load_state,
@@ -33,7 +36,7 @@ from bonexage_utils.checkpoints import (
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.devices import autocast, choose_precision, fit_in_memory, memory_advice, to_network
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import StopRequest, atomic_file, only_writer
+from bonexage_utils.files import StopRequest, atomic_file, file_hash, only_writer
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.labels import write_table
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
@@ -41,7 +44,7 @@ from bonexage_utils.settings import TrainConfig
 
 # All that a run writes. The model stands first: who holds its lock (see `only_writer`) may write it, and only a run or
 # `checkpoints.set_calibration` does.
-FILES = ("model.safetensors", "last/state.safetensors", "log.csv", "config.json", "dropped.csv")
+FILES = ("model.safetensors", "last/state.safetensors", "last/films.csv", "log.csv", "config.json", "dropped.csv")
 
 
 def lr_factor(update: int, updates: int, warmup: float) -> float:
@@ -115,7 +118,11 @@ class Trainer:
             )
         mean, std = measure_intensity(sets["train"].films, sets["train"].rows)
         self.preprocessing = Preprocessing(config.image_size, mean, std)
+        self.films = film_table(sets, parts).to_csv(index=False, lineterminator="\n")
         months = sets["train"].months
+        if config.output == "linear" and np.ptp(months) == 0:
+            raise BoneXageError(f"{cohort.root}: all {len(months)} films to train on have the same age, and a linear "
+                                "output is scaled by how ages differ; check the labels, or use --output bounded")
         torch.manual_seed(config.seed)
         model = BoneAgeNet(config.backbone, config.pooling, config.sex, config.output, config.max_age,
                            float(months.mean()), float(months.std()), config.weights)
@@ -151,8 +158,8 @@ class Trainer:
         After each epoch the log, the resumable state and, if it is the best so far, the model are written, and
         `on_epoch` gets the log's row. Ctrl-C and SIGTERM write the state after the update at hand.
 
-        Raises BoneXageError when so stopped, when memory runs out, or when the loss stops being a number; in each case
-        the last good state stays and can be resumed.
+        Raises BoneXageError when so stopped, when memory runs out, or when loss or weights stop being numbers; in each
+        case the last good state stays and can be resumed. Also when the best model was removed meanwhile.
         """
         best_path = self.out / "model.safetensors"
         with self.stop:
@@ -173,11 +180,13 @@ class Trainer:
                 self.accelerator.wait_for_everyone()
                 if on_epoch and self.accelerator.is_main_process:
                     on_epoch(row)
+        self._require_model()
         return best_path
 
     def _finish_epoch(self, row: dict, best_path: Path) -> None:
         """The model first, then the state that knows of it: killed in between, the epoch is done again, the same."""
         mae = row["selection_mae_months"]
+        self._require_numbers(row["train_loss_years"], row["train_mae_months"], mae)
         self.log.append(row)
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, [0.0, 0.0, 0.0]
         if mae < self.best and self.accelerator.is_main_process:
@@ -205,10 +214,7 @@ class Trainer:
                     months = self.model(images, batch["sex"])
                 loss = age_loss(months, batch["months"], config.loss)
                 if not torch.isfinite(loss):
-                    raise BoneXageError(
-                        f"{self.out}: the loss became {loss.item()} in epoch {self.epoch + 1}; the state of the "
-                        "epoch before is kept: lower --lr or train with --precision fp32"
-                    )
+                    raise self._no_number(f"loss became {loss.item()}")
                 self.accelerator.backward(self.scaler.scale(loss))
                 if self.accelerator.sync_gradients:
                     self._step(updates)
@@ -228,11 +234,27 @@ class Trainer:
         self.update += 1
         self.ema.update(self.network, step=self.update)
 
+    def _no_number(self, what: str) -> BoneXageError:
+        return BoneXageError(f"{self.out}: the {what} in epoch {self.epoch + 1}; the state before it is kept: lower "
+                             "--lr or train with --precision fp32")
+
+    def _require_numbers(self, *scores: float) -> None:
+        """Before anything is saved: no loss shows yet what the last update did to the weights."""
+        weights = [*self.network.state_dict().values(), *self.ema.module.state_dict().values()]
+        if not np.isfinite(scores).all() or not all(torch.isfinite(weight).all() for weight in weights):
+            raise self._no_number("weights stopped being numbers")
+
+    def _require_model(self) -> None:
+        path = self.out / "model.safetensors"
+        if self.accelerator.is_main_process and not path.is_file():
+            raise BoneXageError(f"{path}: removed since it was written; put it back, or train into another folder")
+
     def _stop_if_asked(self) -> None:
         if self.stop.asked:
             self.accelerator.set_trigger()
         if self.accelerator.check_trigger():  # one process was asked: all of them stop at the same update
             self.sums = self._over_processes(self.sums)
+            self._require_numbers(*self.sums)
             self._save()
             self.accelerator.wait_for_everyone()
             raise BoneXageError(f"{self.out}: stopped in epoch {self.epoch + 1} and saved; go on with --resume")
@@ -255,7 +277,8 @@ class Trainer:
             {"model": self.network.state_dict(), "ema": self.ema.module.state_dict(),
              "optimizer": optimizer_tensors(self.optimizer.optimizer), "random": random_state(self.accelerator.device)},
             {"epoch": self.epoch, "batch": self.batch, "sums": self.sums, "update": self.update, "best": self.best,
-             "log": self.log, "scaler": self.scaler.state_dict(), "config": self.config.fixed()},
+             "log": self.log, "scaler": self.scaler.state_dict(), "config": self.config.fixed(),
+             "films_sha256": hashlib.sha256(self.films.encode()).hexdigest()},
         )
         self._write_log()
 
@@ -267,7 +290,8 @@ class Trainer:
     def restore(self) -> None:
         """Go on from RUN/last: weights (raw and averaged), optimizer, scaler, random stream, counts, best so far.
 
-        Raises BoneXageError if there is no state or it belongs to other settings.
+        Raises BoneXageError if there is no state, if it belongs to other settings, films or labels, or if the best
+        model so far is gone.
         """
         parts, progress = load_state(self.out / "last" / "state.safetensors")
         current = self.config.fixed()
@@ -277,6 +301,9 @@ class Trainer:
                 f"{self.out}: begun with other settings ({', '.join(changed)}); resume with the same, "
                 "or train into another folder"
             )
+        self._require_same_films(progress.get("films_sha256"))
+        if progress["epoch"]:
+            self._require_model()
         self.network.load_state_dict(parts["model"])
         self.ema.module.load_state_dict(parts["ema"])
         restore_optimizer(self.optimizer.optimizer, parts["optimizer"])
@@ -288,20 +315,39 @@ class Trainer:
             self.sums = progress["sums"]  # they are of all processes
             self._write_log()  # a run killed between state and log had not written its last row
 
+    def _require_same_films(self, begun_with: str | None) -> None:
+        if begun_with == hashlib.sha256(self.films.encode()).hexdigest():
+            return
+        path = self.out / "last" / "films.csv"
+        if begun_with is None:
+            how = "by a version that did not record its films"
+        elif not path.is_file() or file_hash(path) != begun_with:
+            how = "with other films or labels; which, last/films.csv no longer tells"
+        else:
+            before, now = (pd.read_csv(table, dtype=str, keep_default_na=False)
+                           for table in (path, StringIO(self.films)))
+            how = f"with other films or labels: {film_changes(before, now)}"
+        raise BoneXageError(f"{self.out}: begun {how}; resume with the same, or train into another folder")
+
 
 def train(cohort: Cohort, out: Path | str, config: TrainConfig, *, resume: bool = False, drop_bad: bool = False,
           cache_dir: Path | str | None = None, on_epoch: Callable[[dict], None] | None = None) -> Path:
     """Train on a cohort's train split, select on its selection split; returns RUN/model.safetensors.
 
-    Writes `model.safetensors` (averaged weights, best by selection MAE), `last/` (resumable), `log.csv`,
-    `config.json`, and `dropped.csv` if films were left out. Raises BoneXageError when `out` already holds a run
-    and `resume` is False, when another process trains into it, and for every reason of `Trainer` and its methods.
+    Writes `model.safetensors` (averaged weights, best by selection MAE), `last/` (resumable; with `films.csv`, see
+    `batches.film_table`), `log.csv`, `config.json`, and `dropped.csv` if films were left out.
+
+    Raises BoneXageError when `out` already holds a run and `resume` is False, when another process trains into it, and
+    for every reason of `Trainer` and its methods.
     """
     out = Path(out)
     # Accelerate's own word for which process is the first: the environment's names for it differ by launcher.
     with only_writer(*(out / name for name in FILES)) if Accelerator().is_main_process else nullcontext():
-        if (out / "config.json").exists() and not resume:
-            raise BoneXageError(f"{out}: holds a run already; go on with --resume or choose another --out")
+        there = [name for name in FILES if os.path.lexists(out / name)]
+        if there and not resume:
+            raise BoneXageError(f"{out}: holds a run already ({there[0]}); go on with --resume or choose another --out")
+        if there and "config.json" not in there:  # settings come first, so this is no run that was stopped
+            raise BoneXageError(f"{out}: holds {there[0]} but no run to go on with; choose another --out")
         trainer = Trainer(cohort, out, config, drop_bad, cache_dir)
         if resume and (out / "last" / "state.safetensors").exists():
             trainer.restore()
@@ -311,11 +357,13 @@ def train(cohort: Cohort, out: Path | str, config: TrainConfig, *, resume: bool 
 
 
 def _write_settings(trainer: Trainer, cohort: Cohort) -> None:
-    with atomic_file(trainer.out / "config.json") as temporary:
+    with atomic_file(trainer.out / "config.json") as temporary:  # first: by it `train` knows a run
         temporary.write_text(json.dumps(
             {**asdict(trainer.config), "precision_used": trainer.precision,
              "device": trainer.accelerator.device.type, "cohort": cohort.name,
              "label_hashes": cohort.label_hashes}, indent=2))
+    with atomic_file(trainer.out / "last" / "films.csv") as temporary:
+        temporary.write_bytes(trainer.films.encode())
     if trainer.dropped:
         with atomic_file(trainer.out / "dropped.csv") as temporary:
             write_table(pd.DataFrame(trainer.dropped.items(), columns=["id", "reason"]), temporary)

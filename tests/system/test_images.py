@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from bonexage_utils import images
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.images import cached_images, letterbox, measure_intensity, read_films
+from bonexage_utils.images import cached_images, film_hash, films_ahead, letterbox, measure_intensity, read_films
 
 
 def ramp(height: int = 40, width: int = 30) -> np.ndarray:
@@ -128,6 +129,202 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     blocked.write_text("in the way")
     with pytest.raises(BoneXageError, match="cannot write the image cache"):
         cached_images(films(tmp_path / "films"), 32, blocked)
+
+
+def replace_in_silence(path: str, film: np.ndarray, in_place: bool) -> None:
+    """Another film at equal length and time of change, as a restored backup or a careful script leaves it."""
+    before = os.stat(path)
+    other = Path(f"{path}.png")
+    cv2.imwrite(str(other), film)
+    other.write_bytes(other.read_bytes().ljust(before.st_size, b"\0"))  # a decoder stops at the end of the picture
+    assert other.stat().st_size == before.st_size
+    if in_place:
+        Path(path).write_bytes(other.read_bytes())
+        other.unlink()
+    else:
+        os.replace(other, path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("windows", [True, False])
+def test_a_film_replaced_at_equal_size_and_time_is_read_anew(tmp_path: Path, in_place: bool, windows: bool,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    if windows:  # where no file system says when a file last changed
+        monkeypatch.setattr(images, "film_stamp", lambda path: (images.film_hash(path),))
+    paths = films(tmp_path / "films")
+    cached_images(paths, 32, tmp_path / "cache")
+    replace_in_silence(paths[3], np.full((40, 30), 7, np.uint8), in_place)
+    assert cached_images(paths, 32, tmp_path / "cache").array[3].max() == 7
+
+
+def test_two_films_that_change_places_are_read_anew(tmp_path: Path) -> None:
+    """Files of one length, made at one moment: only their inodes differ."""
+    for name, level in (("a", 10), ("b", 20)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "film.png"), np.full((40, 30), level, np.uint8))
+        os.utime(tmp_path / name / "film.png", ns=(1, 1))
+    path = str(tmp_path / "site" / "film.png")
+    for name, level in (("a", 10), ("b", 20), ("a", 10)):
+        (tmp_path / "site").unlink(missing_ok=True)
+        (tmp_path / "site").symlink_to(tmp_path / name)
+        assert cached_images([path], 32, tmp_path / "cache").array.max() == level
+
+
+def test_a_film_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = films(tmp_path / "films")
+    read = images.read_gray
+
+    def racing(path: str) -> np.ndarray:
+        film = read(path)
+        if path == paths[5]:  # replaced just after it was read
+            replace_in_silence(paths[5], np.full((40, 30), 7, np.uint8), in_place=True)
+        return film
+
+    monkeypatch.setattr(images, "read_gray", racing)
+    with pytest.raises(BoneXageError, match="changed while it was read") as caught:
+        cached_images(paths, 32, tmp_path / "cache", workers=1)
+    assert paths[5] in str(caught.value)
+    monkeypatch.setattr(images, "read_gray", read)
+    assert cached_images(paths, 32, tmp_path / "cache").array[5].max() == 7
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, refused: set[str]) -> None:
+    """From now on these paths cannot be read, whatever is in them: a share that is away, a decoder not installed."""
+    read = read_gray
+
+    def refuse(path: str) -> np.ndarray:
+        if path in refused:
+            raise BoneXageError(f"{path}: refused; wait")
+        return read(path)
+
+    monkeypatch.setattr(images, "read_gray", refuse)
+
+
+@given(st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
+@settings(max_examples=25)
+def test_a_failure_lasts_no_longer_than_its_cause(tmp_path_factory: pytest.TempPathFactory, first: set[int],
+                                                  second: set[int], third: set[int]) -> None:
+    """What could be read once is kept; what could not is read as soon as it can be, and no file has changed."""
+    folder = tmp_path_factory.mktemp("failures")
+    paths = films(folder / "films", 6)
+    ever_read: set[int] = set()
+    for refused in (first, second, third):
+        with pytest.MonkeyPatch.context() as patch:
+            refusing(patch, {paths[row] for row in refused})
+            cache = cached_images(paths, 32, folder / "cache")
+        ever_read |= set(range(6)) - refused
+        assert set(cache.failures) == set(range(6)) - ever_read
+        for row in ever_read:
+            np.testing.assert_array_equal(cache.array[row], letterbox(read_gray(paths[row]), 32))
+
+
+def test_the_reason_of_a_failure_is_todays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = films(tmp_path / "films", 3)
+    refusing(monkeypatch, {paths[1]})
+    cached_images(paths, 32, tmp_path / "cache")
+    monkeypatch.setattr(images, "read_gray", lambda path: (_ for _ in ()).throw(BoneXageError("another reason")))
+    assert cached_images(paths, 32, tmp_path / "cache").failures == {1: "another reason"}
+
+
+DAMAGE = {
+    "images.npy cut": lambda folder: os.truncate(folder / "images.npy", 5000),
+    "images.npy empty": lambda folder: os.truncate(folder / "images.npy", 0),
+    "images.npy gone": lambda folder: (folder / "images.npy").unlink(),
+    "images.npy junk": lambda folder: (folder / "images.npy").write_bytes(b"junk" * 5000),
+    "images.npy a folder": lambda folder: ((folder / "images.npy").unlink(), (folder / "images.npy").mkdir()),
+    "images.npy of another shape": lambda folder: np.save(folder / "images.npy", np.zeros((12, 16, 16), np.uint8)),
+    "images.npy of another kind": lambda folder: np.save(folder / "images.npy", np.zeros((12, 32, 32))),
+    "images.npy of objects": lambda folder: np.save(folder / "images.npy", np.full((12, 32, 32), None)),
+    "images.npy in another order": lambda folder: np.save(folder / "images.npy", np.asfortranarray(
+        np.zeros((12, 32, 32), np.uint8))),
+    "failures.json gone": lambda folder: (folder / "failures.json").unlink(),
+    **{f"failures.json {text!r}": lambda folder, text=text: (folder / "failures.json").write_bytes(text)
+       for text in (b"", b"{", b"null", b"[]", b'"x"', b'{"a": "x"}', b'{"99": "x"}', b'{"-1": "x"}', b"\xff\xfe",
+                    b"[" * 100_000)},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_cache_that_cannot_be_loaded_is_made_again(tmp_path: Path, damage: str) -> None:
+    paths = films(tmp_path / "films")
+    whole = cached_images(paths, 32, tmp_path / "cache")
+    expected = np.array(whole.array)
+    DAMAGE[damage](whole.path)
+    again = cached_images(paths, 32, tmp_path / "cache")
+    np.testing.assert_array_equal(again.array, expected)
+    assert again.failures == {}
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [whole.path.name]
+
+
+def test_a_whole_cache_serves_from_a_disk_that_cannot_be_written(tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = films(tmp_path / "films")
+    Path(paths[2]).write_bytes(b"junk")
+    first = cached_images(paths, 32, tmp_path / "cache")
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for name in ("only_writer", "atomic_folder", "atomic_file"):
+        monkeypatch.setattr(images, name, read_only)
+    assert cached_images(paths, 32, tmp_path / "cache").failures == first.failures
+    with pytest.raises(BoneXageError, match=r"Read-only file system.*BONEXAGE_CACHE"):
+        cached_images(paths, 48, tmp_path / "cache")
+
+
+def test_where_the_cache_lies_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BONEXAGE_CACHE", str(tmp_path / "chosen"))
+    assert cached_images(films(tmp_path / "films"), 32).path.parent == tmp_path / "chosen"
+
+
+def test_without_a_home_the_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(images, "user_cache_dir", lambda *_, **__: "~/.cache/bonexage")  # as without HOME and account
+    with pytest.raises(BoneXageError, match="BONEXAGE_CACHE"):
+        cached_images(films(tmp_path / "films"), 32)
+    assert [path.name for path in tmp_path.iterdir()] == ["films"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_the_cache_is_made_leaves_nothing(tmp_path: Path, number: int,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = films(tmp_path / "films")
+    read, before = images.read_gray, signal.getsignal(number)
+
+    def stopping(path: str) -> np.ndarray:
+        if path == paths[5]:
+            os.kill(os.getpid(), number)
+        return read(path)
+
+    monkeypatch.setattr(images, "read_gray", stopping)
+    monkeypatch.setattr(images, "AHEAD", 1)
+    with pytest.raises(BoneXageError, match="stopped"):
+        cached_images(paths, 32, tmp_path / "cache", workers=1)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("size", "ahead"), [(64, 64), (512, 64), (2048, 64), (4096, 16), (16_000, 1), (10**6, 1)])
+def test_films_that_wait_take_a_quarter_of_a_gibibyte_at_most(size: int, ahead: int) -> None:
+    assert films_ahead(size) == ahead
+
+
+def test_a_film_that_is_known_is_not_read(tmp_path: Path) -> None:
+    paths = films(tmp_path / "films", 4)
+    Path(paths[2]).unlink()
+    known = {0: "first", 2: "third"}
+    assert list(read_films(paths, lambda film, place: place, known=known.get)) == ["first", 1, "third", 3]
+
+
+@pytest.mark.parametrize("kind", ["absent", "folder", "pipe", "nul"])
+def test_what_is_no_film_has_no_hash(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "film.png"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)  # would be waited for, for ever
+    assert film_hash(f"{path}\0" if kind == "nul" else path) is None
 
 
 def test_the_cache_is_no_pickle(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bonexage_utils import images, prediction
@@ -51,6 +51,40 @@ def test_a_written_age_is_at_most_half_a_month_off(months: float) -> None:
     years, _, rest, _ = format_age(months).split()
     assert abs(int(years) * 12 + int(rest) - months) <= 0.5
     assert int(rest) < 12
+
+
+@pytest.mark.parametrize(("months", "text"), [
+    (-5, "minus 0 years 5 months"), (-17, "minus 1 year 5 months"), (-0.4, "0 years 0 months"),
+    (-12, "minus 1 year 0 months"),
+])
+def test_an_age_below_zero_is_written_as_one(months: float, text: str) -> None:
+    assert format_age(months) == text
+
+
+@pytest.mark.parametrize("months", [float("nan"), float("inf"), -float("inf")])
+def test_an_age_that_is_no_number_is_refused(months: float) -> None:
+    with pytest.raises(BoneXageError, match="give a number"):
+        format_age(months)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_network_that_gives_no_number_gives_no_age(predictor: Predictor, films: pd.DataFrame, value: float,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Predictor, "months", lambda self, films, sexes: np.array([100.0, value])[: len(films)])
+    table = predictor.predict(films.head(2))
+    assert table["bone_age"].tolist()[0] == "8 years 4 months"
+    assert table["bone_age"].isna().tolist() == table["error"].ne("").tolist() == [False, True]
+
+
+@pytest.mark.parametrize("batch_size", [10, 11, 10**30])
+def test_a_batch_may_be_larger_than_all_films(predictor: Predictor, films: pd.DataFrame, batch_size: int) -> None:
+    assert predictor.predict(films, batch_size)["bone_age_months"].notna().all()
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_no_film_is_refused(predictor: Predictor, films: pd.DataFrame, batch_size: int) -> None:
+    with pytest.raises(BoneXageError, match="--batch-size"):
+        predictor.predict(films, batch_size)
 
 
 def test_every_film_has_its_row_in_order(predictor: Predictor, films: pd.DataFrame) -> None:
@@ -220,6 +254,138 @@ def test_a_stop_keeps_what_is_done(predictor: Predictor, films: pd.DataFrame, tm
     table = predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2, resume=True)
     assert len(seen) - before <= 6
     pd.testing.assert_frame_equal(table, whole, atol=0.02)
+
+
+@given(st.lists(st.integers(0, 5), min_size=4, max_size=4), st.lists(st.integers(0, 5), min_size=4, max_size=4),
+       st.permutations(range(4)), st.lists(st.sampled_from("MF"), min_size=4, max_size=4), st.booleans())
+@settings(max_examples=20)
+def test_resuming_gives_what_predicting_anew_gives(
+        predictor: Predictor, cohort: Cohort, tmp_path_factory: pytest.TempPathFactory, before: list[int],
+        after: list[int], order: list[int], sexes: list[str], whole: bool) -> None:
+    """Whatever lies under a path now, whatever lay there before: finished or stopped, in any order, with any sex."""
+    folder = tmp_path_factory.mktemp("films")
+    paths = [folder / f"{number}.png" for number in range(4)]
+    listed = pd.DataFrame({"id": list("abcd"), "image": list(map(str, paths)), "sex": "F", "error": ""})
+    for contents, path in zip(before, paths, strict=True):
+        shutil.copy(cohort.table["image"][contents], path)
+    if whole:
+        predict_to_file(predictor, listed, folder / "p.csv", batch_size=2)
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            counted(patch, die_at=3)
+            with pytest.raises(BoneXageError, match="--resume"):
+                predict_to_file(predictor, listed, folder / "p.csv", batch_size=2)
+    for contents, path in zip(after, paths, strict=True):
+        shutil.copy(cohort.table["image"][contents], path)
+        os.utime(path, ns=(1, 1))
+    listed = listed.iloc[order].reset_index(drop=True).assign(sex=sexes)
+    table = predict_to_file(predictor, listed, folder / "p.csv", batch_size=2, resume=True)
+    pd.testing.assert_frame_equal(table, predict_to_file(predictor, listed, folder / "anew.csv"), atol=0.02)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_film_replaced_since_is_predicted_anew_and_named(predictor: Predictor, cohort: Cohort, films: pd.DataFrame,
+                                                           tmp_path: Path, stopped: bool,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (0, 1, 2):
+        films.loc[number, "image"] = str(shutil.copy(films["image"][number], tmp_path / f"{number}.png"))
+    out, told = tmp_path / "p.csv", []
+    if stopped:
+        counted(monkeypatch, die_at=5)
+        with pytest.raises(BoneXageError, match="--resume"):
+            predict_to_file(predictor, films, out, batch_size=2)
+    else:
+        predict_to_file(predictor, films, out)
+    shutil.copy(cohort.table["image"][20], films["image"][1])
+    seen = counted(monkeypatch)
+    table = predict_to_file(predictor, films, out, resume=True, tell=told.append)
+    assert films["image"][1] in seen
+    assert not {films["image"][0], films["image"][2]} & set(seen)
+    expected = predictor.predict(films.loc[[1]])["bone_age_months"][0]
+    assert table["bone_age_months"][1] == pytest.approx(expected, abs=0.02)
+    assert len(told) == 1
+    assert "films replaced under their old path: 1," in told[0]
+    assert films["image"][1] in told[0]
+
+
+def test_one_path_in_two_places_is_two_films(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    ages = []
+    for number, site in enumerate(("a", "b")):
+        (tmp_path / site).mkdir()
+        shutil.copy(films["image"][number], tmp_path / site / "hand.png")
+        monkeypatch.chdir(tmp_path / site)
+        listed = list_films(["hand.png"], sex="F")
+        ages.append(predict_to_file(predictor, listed, tmp_path / "p.csv", resume=True)["bone_age_months"][0])
+        expected = predictor.predict(films.loc[[number]].assign(sex="F"))["bone_age_months"][0]
+        assert ages[-1] == pytest.approx(expected, abs=0.02)
+    assert ages[0] != ages[1]
+
+
+def test_films_that_moved_are_not_read_again(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    first = predict_to_file(predictor, films, tmp_path / "p.csv")
+    moved_films = films.assign(id=[f"new {film}" for film in films["id"]], image=[
+        str(shutil.copy(path, tmp_path / f"{number}.png")) for number, path in enumerate(films["image"])])
+    seen, told = counted(monkeypatch), []
+    table = predict_to_file(predictor, moved_films, tmp_path / "p.csv", resume=True, tell=told.append)
+    assert seen == told == []
+    assert table["id"].tolist() == moved_films["id"].tolist()
+    assert table["image"].tolist() == moved_films["image"].tolist()
+    pd.testing.assert_series_equal(table["bone_age_months"], first["bone_age_months"])
+
+
+def test_a_film_that_changes_while_it_is_read_gets_no_age(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    films.loc[3, "image"] = str(shutil.copy(films["image"][3], tmp_path / "racing.png"))
+    read, other = images.read_gray, films["image"][7]
+
+    def racing(path: str) -> np.ndarray:
+        film = read(path)
+        if path == films["image"][3]:
+            shutil.copy(other, path)
+        return film
+
+    monkeypatch.setattr(images, "read_gray", racing)
+    first = predict_to_file(predictor, films, tmp_path / "p.csv")
+    assert first["error"].str.contains("changed while it was read").tolist() == [row == 3 for row in range(10)]
+    monkeypatch.setattr(images, "read_gray", read)
+    table = predict_to_file(predictor, films, tmp_path / "p.csv", resume=True)
+    assert table["bone_age_months"][3] == pytest.approx(predictor.predict(
+        films.loc[[7]].assign(sex=films["sex"][3]))["bone_age_months"][0], abs=0.02)
+
+
+def test_hashes_stand_beside_the_table_in_the_order_of_its_rows(predictor: Predictor, films: pd.DataFrame,
+                                                                tmp_path: Path) -> None:
+    films.loc[3, "image"] = str(tmp_path / "absent.png")
+    predict_to_file(predictor, films, tmp_path / "p.csv")
+    hashes = json.loads((tmp_path / "p.json").read_text())["films_sha256"]
+    assert hashes == [None if row == 3 else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                      for row, path in enumerate(films["image"])]
+
+
+def test_a_table_without_hashes_is_not_gone_on_with(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier version wrote none: which films its rows are of, nobody knows."""
+    save_predictions(predictor.predict(films), predictor, tmp_path / "p.csv")
+    seen = counted(monkeypatch)
+    predict_to_file(predictor, films, tmp_path / "p.csv", resume=True)
+    assert seen == films["image"].tolist()
+
+
+def test_a_checkpoint_that_goes_in_between_costs_no_table(run: Path, films: pd.DataFrame, tmp_path: Path) -> None:
+    shutil.copy(run / "model.safetensors", tmp_path)
+    own = Predictor(tmp_path / "model.safetensors", "cpu")
+    (tmp_path / "model.safetensors").unlink()
+    assert len(predict_to_file(own, films, tmp_path / "p.csv")) == 10
+    told = json.loads((tmp_path / "p.json").read_text())
+    assert told["sha256"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_pipe_among_the_films_is_not_waited_for(predictor: Predictor, films: pd.DataFrame, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    films.loc[3, "image"] = str(tmp_path / "pipe.png")
+    assert predictor.predict(films)["error"].ne("").tolist() == [row == 3 for row in range(10)]
 
 
 @pytest.mark.parametrize("options", [{"unknown_sex": "mean"}, {"tta": True}])

@@ -2,24 +2,33 @@
 
 import csv
 import json
+import os
 import pickle
+import re
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import TINY
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from bonexage_utils import training
-from bonexage_utils.checkpoints import load_model, load_state
+from bonexage_utils.batches import film_changes
+from bonexage_utils.checkpoints import load_model, load_state, save_state
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.devices import DTYPES, choose_precision, standardise, to_unit
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import median_by_sex
 from bonexage_utils.images import letterbox
+from bonexage_utils.settings import AUGMENTATION_LIMITS, CHOICES, LIMITS, Augmentation
 from bonexage_utils.training import Trainer, lr_factor, train
 
 
@@ -142,6 +151,178 @@ def test_resuming_a_finished_run_changes_nothing(run: Path, cohort: Cohort, cach
     assert (run / "model.safetensors").read_bytes() == before
 
 
+def with_table(cohort: Cohort, change) -> Cohort:
+    """The cohort with its table changed, here and on no disk."""
+    return replace(cohort, table=change(cohort.table.copy()).reset_index(drop=True))
+
+
+def only_in(column: str, split: str, value) -> callable:
+    """A change of one column in the films of one split; `value` makes the new from the old."""
+    def change(table):
+        table.loc[table["split"] == split, column] = value(table.loc[table["split"] == split, column])
+        return table
+    return change
+
+
+CHANGES = {  # of a cohort of 80 films: 60 train, 7 select
+    "ages inverted": (only_in("months", "train", lambda months: 239 - months), "60 changed in age"),
+    "ages moved by a hair": (only_in("months", "selection", lambda months: months + 1e-9), "7 changed in age"),
+    "sexes swapped": (only_in("sex", "train", lambda sex: sex.map({"F": "M", "M": "F"})), "60 changed in sex"),
+    "films gone": (lambda table: table[(table["split"] != "train") | (table.index % 3 > 0)], "gone"),
+    "films added": (only_in("split", "test", lambda split: "train"), "new"),
+    "films moved to another split": (only_in("split", "selection", lambda split: ["train"] * 3 + ["selection"] * 4),
+                                     "3 changed in split"),
+    "films exchanged": (only_in("image", "selection", lambda image: image.to_numpy()[::-1]), "6 changed in pixels"),
+    "another order": (lambda table: table.iloc[::-1], "the same in another order"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_run_does_not_go_on_with_other_films_or_labels(run: Path, cohort: Cohort, cache_dir: Path, kind: str) -> None:
+    change, words = CHANGES[kind]
+    other = with_table(cohort, change)
+    with pytest.raises(BoneXageError, match="begun with other films or labels") as caught:
+        train(other, run, TINY, resume=True, cache_dir=cache_dir)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.data())
+def test_what_changed_is_counted(data: st.DataObject) -> None:
+    ids = [str(number) for number in range(8)]
+    before = pd.DataFrame({"id": ids, "split": "train", "months": "12.0", "sex": "F", "pixels": "a"})
+    touched = {way: data.draw(st.sets(st.sampled_from(ids[:6]))) for way in ("split", "months", "sex", "pixels")}
+    gone = data.draw(st.sets(st.sampled_from(ids[6:])))
+    new = data.draw(st.sets(st.sampled_from(["NA", "9"])))
+    after = before.copy()
+    for column, films in touched.items():
+        after.loc[after["id"].isin(films), column] = "changed"
+    added = [{"id": film, "split": "train", "months": "1.0", "sex": "M", "pixels": "b"} for film in new]
+    after = pd.concat([after[~after["id"].isin(gone)], pd.DataFrame(added, columns=before.columns)])
+    words = {"new": new, "gone": gone, **{f"changed in {column.replace('months', 'age')}": films
+                                          for column, films in touched.items()}}
+    said = film_changes(before, after)
+    for way, films in words.items():
+        found = re.search(rf"(\d+) {way} \(e\.g\. (\w+)\)", said)
+        assert (int(found[1]), found[2] in films) == (len(films), True) if films else found is None
+
+
+def test_a_cohort_that_moved_is_the_same(run: Path, phantom_folder: Path, cache_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(phantom_folder, tmp_path / "elsewhere")
+    before = (run / "last" / "state.safetensors").read_bytes()
+    train(load_cohort(tmp_path / "elsewhere"), run, TINY, resume=True, cache_dir=cache_dir)
+    assert (run / "last" / "state.safetensors").read_bytes() == before
+
+
+@pytest.fixture
+def own_run(run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to spoil."""
+    return shutil.copytree(run, tmp_path / "own")
+
+
+def test_a_record_that_is_lost_lets_no_other_films_in(own_run: Path, cohort: Cohort, cache_dir: Path) -> None:
+    other = with_table(cohort, CHANGES["ages inverted"][0])
+    (own_run / "last" / "films.csv").write_text("id,split,months,sex,pixels\n")
+    with pytest.raises(BoneXageError, match="begun with other films or labels"):
+        train(other, own_run, TINY, resume=True, cache_dir=cache_dir)
+    train(cohort, own_run, TINY, resume=True, cache_dir=cache_dir)
+    with pytest.raises(BoneXageError, match="60 changed in age"):  # the record is whole again
+        train(other, own_run, TINY, resume=True, cache_dir=cache_dir)
+
+
+def test_a_state_that_knows_no_films_is_refused(own_run: Path, cohort: Cohort, cache_dir: Path) -> None:
+    state = own_run / "last" / "state.safetensors"
+    parts, progress = load_state(state)
+    del progress["films_sha256"]
+    save_state(state, parts, progress)
+    with pytest.raises(BoneXageError, match="did not record its films"):
+        train(cohort, own_run, TINY, resume=True, cache_dir=cache_dir)
+
+
+def test_a_run_without_its_model_does_not_end_well(own_run: Path, cohort: Cohort, cache_dir: Path,
+                                                   tmp_path: Path) -> None:
+    (own_run / "model.safetensors").unlink()
+    with pytest.raises(BoneXageError, match="removed since it was written"):
+        train(cohort, own_run, TINY, resume=True, cache_dir=cache_dir)
+
+    def remove(row: dict) -> None:
+        (tmp_path / "run" / "model.safetensors").unlink()
+
+    with pytest.raises(BoneXageError, match="removed since it was written"):
+        train(cohort, tmp_path / "run", replace(TINY, epochs=1), cache_dir=cache_dir, on_epoch=remove)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_weights_broken_by_the_last_update_are_not_saved(cohort: Cohort, tmp_path: Path, cache_dir: Path, value: float,
+                                                         stopped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No loss is computed after the last update of all, or of a run that is asked to stop."""
+    usual, calls = training.update_weights, [0]
+    last = 2 * (len(cohort.split("train")) // TINY.batch_size)
+
+    def breaking(network: torch.nn.Module, *arguments: object) -> None:
+        usual(network, *arguments)
+        calls[0] += 1
+        if calls[0] == last - stopped:
+            next(network.parameters()).data.view(-1)[0] = value
+            if stopped:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(training, "update_weights", breaking)
+    with pytest.raises(BoneXageError, match=r"weights stopped being numbers in epoch 2.*--lr"):
+        train(cohort, tmp_path / "run", TINY, cache_dir=cache_dir)
+    parts, progress = load_state(tmp_path / "run" / "last" / "state.safetensors")
+    assert progress["epoch"] == 1
+    assert all(torch.isfinite(tensor).all() for group in ("model", "ema") for tensor in parts[group].values())
+    load_model(tmp_path / "run" / "model.safetensors")
+    monkeypatch.setattr(training, "update_weights", usual)
+    train(cohort, tmp_path / "run", TINY, resume=True, cache_dir=cache_dir)
+    assert len(read_log(tmp_path / "run")) == 2
+
+
+def test_ages_that_do_not_differ_scale_no_output(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
+    same = with_table(cohort, lambda table: table.assign(months=100.1))
+    with pytest.raises(BoneXageError, match="--output bounded"):
+        train(same, tmp_path / "run", replace(TINY, output="linear"), cache_dir=cache_dir)
+
+
+WRONG = [float("nan"), float("inf"), -float("inf"), -1, 10**400, "3", None]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("value", WRONG)
+def test_settings_that_are_no_numbers_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(BoneXageError, match=f"^{name} .*give a") as caught:
+        replace(TINY, **{name.removeprefix("--").replace("-", "_"): value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", AUGMENTATION_LIMITS)
+@pytest.mark.parametrize("value", WRONG)
+def test_augmentation_that_is_no_number_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(BoneXageError, match=f"^{name} .*give a"):
+        Augmentation(**{name: value})
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_unknown_settings_are_refused_by_name(name: str) -> None:
+    with pytest.raises(BoneXageError, match=f"^{name} fp8: unknown"):
+        replace(TINY, **{name.removeprefix("--"): "fp8"})
+
+
+@pytest.mark.parametrize(("name", "value"), [("epochs", 2.5), ("seed", 2**63), ("seed", 2**64), ("image_size", 10**6),
+                                             ("image_size", 0), ("epochs", 0), ("epochs", 10**9), ("max_age", 0.5)])
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(BoneXageError, match=f"^--{name.replace('_', '-')} {value}: give a"):
+        replace(TINY, **{name: value})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 2**32, 2**63 - 1])
+def test_every_seed_that_is_taken_trains(cohort: Cohort, tmp_path: Path, cache_dir: Path, seed: int) -> None:
+    assert train(cohort, tmp_path / "run", replace(TINY, epochs=1, seed=seed), cache_dir=cache_dir).is_file()
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
         cohort: Cohort, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = training.age_loss
@@ -167,8 +348,6 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
 @pytest.fixture
 def damaged(phantom_folder: Path, tmp_path: Path) -> tuple[Path, list[str]]:
     """A copy of the cohort with two films that cannot be read in its train split."""
-    import shutil
-
     root = tmp_path / "damaged"
     shutil.copytree(phantom_folder, root)
     films = load_cohort(root).split("train")["id"].tolist()[:2]
