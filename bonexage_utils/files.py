@@ -111,6 +111,7 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
     The lock is the system's, on a file beside `path`, and ends with the process that holds it, however that ends.
     Raises BoneXageError at once if another process holds it, unless `wait`.
     """
+    missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=-1 if wait else 0)
     try:
@@ -129,6 +130,9 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
         with suppress(OSError):
             os.unlink(lock.lock_file)
         lock.release()
+        with suppress(OSError):  # folders that nothing was written into
+            for folder in missing:
+                folder.rmdir()
 
 
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
