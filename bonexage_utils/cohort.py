@@ -186,7 +186,7 @@ def load_cohort(root: Path | str) -> Cohort:
     another spelling.
     """
     root = Path(root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise BoneXageError(f"{root}: no such folder; give the folder that holds boneage-training-dataset.csv")
     layout = _Layout(root)
     if not layout.tables["training"] or not layout.places["training"]:

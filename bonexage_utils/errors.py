@@ -9,7 +9,7 @@ def printable(text: str) -> str:
     On Linux a file name is bytes; those that are not UTF-8 reach Python as lone surrogates, which nothing can print or
     write, and are escaped as `\\udcff`.
     """
-    return "".join(
+    return text if text.isprintable() else "".join(
         sign if sign.isprintable() or unicodedata.category(sign) == "Zs" else sign.encode("unicode_escape").decode()
         for sign in text)
 
@@ -17,8 +17,8 @@ def printable(text: str) -> str:
 class BoneXageError(Exception):
     """Something the user can put right.
 
-    The message is one line: what is wrong, where, and what to do next. The command line prints it without a
-    traceback and ends with a non-zero exit status.
+    The message is one line, made `printable`: what is wrong, where, and what to do next. The command line prints it
+    without a traceback and ends with a non-zero exit status.
     """
 
     def __init__(self, message: str) -> None:

@@ -128,7 +128,7 @@ class Evaluation:
 def read_truth(path: Path | str) -> Cohort:
     """The labels to compare with: of a cohort's folder, or of one label table, whose films have `UNKNOWN_SPLIT`."""
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return load_cohort(path)
     table = read_labels(path).assign(image="", split=UNKNOWN_SPLIT)
     return Cohort(path, table, {printable(path.name): label_hash(path)})

@@ -139,8 +139,8 @@ def read_text(path: Path, what: str = "label table") -> str:
 def read_labels(path: Path | str) -> pd.DataFrame:
     """Read a label table: columns `id` (str), `months` (float 0–240, all NaN without an age column), `sex` ("M"/"F").
 
-    The id may be a file name, see `film_id`. A row equal to an earlier one is kept
-    once. Otherwise nothing is mended and nothing guessed; columns of other names are passed over.
+    The id may be a file name, see `film_id`. A row equal to an earlier one is kept once. Otherwise nothing is mended
+    and nothing guessed; columns of other names are passed over.
 
     Raises BoneXageError for what `read_table` refuses; for a table without rows; an absent or ambiguous column; an id
     that is empty, holds a path or a character that does not print; one id with two different labels; an age that is not

@@ -289,6 +289,8 @@ def test_a_name_that_is_too_long_costs_no_other_film_its_place(tmp_path: Path) -
                      "boneage-test-dataset": []})
     table = load_cohort(tmp_path).table
     assert table["image"].map(os.path.isfile).tolist() == [True, False, False, False]
+    with pytest.raises(BoneXageError, match="no such folder"):
+        load_cohort(tmp_path / ("x" * 300))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")

@@ -138,7 +138,7 @@ def test_the_median_by_sex_of_the_real_labels(radiographs: Path) -> None:
 HEADER = "id,image,sex,bone_age_months,bone_age,low_months,high_months,error"
 
 
-@pytest.mark.parametrize("value", ["0", "64", "126.5", "126.50", "1.265e2", "5.", "-0.3", "244.1", " 64 "])
+@pytest.mark.parametrize("value", ["0", "64", "126.5", "126.50", "1.265e2", "5.", "-0.3", "-5", "244.1", " 64 "])
 def test_a_number_of_months_is_read_as_it_is_written(tmp_path: Path, value: str) -> None:
     """A linear output may leave 0 to 240 by a little: an error to measure."""
     (tmp_path / "p.csv").write_text(f"{HEADER}\n1,1.png,M,{value},,,,\n2,2.png,F,,,,,unreadable\n")
@@ -256,6 +256,8 @@ def test_predictions_that_are_no_file_are_a_line(tmp_path: Path, monkeypatch: py
     assert read_provenance(name) == {}
     with pytest.raises(BoneXageError, match=r"no such file; give a predictions\.csv"):
         read_predictions(name)
+    with pytest.raises(BoneXageError, match="no such f"):
+        read_truth("x" * 300)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, '{"table_sha256": NaN}', "\0"])
