@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from bonexage_utils import terminal
-from bonexage_utils.errors import BoneXageError
+from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import check_outputs
 
 # Each command imports what it needs: `--help` should not wait for torch.
@@ -194,7 +194,7 @@ def predict(
         for row in good.itertuples():
             interval = "" if math.isnan(row.low_months) else (
                 f", {predictor.calibration.coverage:.0%} interval {row.low_months:.0f}–{row.high_months:.0f}")
-            typer.echo(f"{row.image}: {row.bone_age} ({row.bone_age_months:.1f} months){interval}")
+            typer.echo(f"{printable(row.image)}: {row.bone_age} ({row.bone_age_months:.1f} months){interval}")
     typer.echo(f"{out}: {len(good):,} of {len(predictions):,} films", err=True)
     bare = int(good["low_months"].isna().sum())
     if bare and predictor.description["calibration"]:
@@ -212,7 +212,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the report; a stress.csv in it is shown.")],
     against: Annotated[Path | None, typer.Option(help="Another model's predictions.csv of the same films.")] = None,
     calibrate: Annotated[Path | None, typer.Option(help="Checkpoint to write prediction intervals into.")] = None,
-    coverage: Annotated[float, typer.Option(min=0, max=1, help="Share of new films an interval is to hold.")] = 0.9,
+    coverage: Annotated[float, typer.Option(help="Share of new films that an interval is to hold.")] = 0.9,
 ) -> None:
     """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
 
@@ -227,6 +227,7 @@ def evaluate(
     from bonexage_utils.report import headline, outputs, write_report
     from bonexage_utils.statistics import SMALLEST_GROUP
 
+    intervals.check_coverage(coverage)
     tables = [table for table in (predictions, against) if table]
     read = [*tables, *(table.with_suffix(".json") for table in tables), *([calibrate] if calibrate else [])]
     check_outputs(outputs(out), read)

@@ -32,6 +32,12 @@ def half_width(errors: np.ndarray, coverage: float) -> float:
     return float(np.sort(np.abs(errors))[rank - 1]) if rank <= len(errors) else math.inf
 
 
+def check_coverage(coverage: float) -> None:
+    """Raise BoneXageError for a coverage that is no share between 0 and 1."""
+    if not 0 < coverage < 1:
+        raise BoneXageError(f"--coverage {coverage}: give a share between 0 and 1, such as 0.9")
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Half-widths of prediction intervals, months, learned from `films` films of known sex of the `splits` (counts).
@@ -57,8 +63,7 @@ class Calibration:
 
         Raises BoneXageError for a coverage that is no share, or one that takes more films.
         """
-        if not 0 < coverage < 1:
-            raise BoneXageError(f"--coverage {coverage}: give a share between 0 and 1, such as 0.9")
+        check_coverage(coverage)
         errors = (films["predicted"] - films["months"]).to_numpy()
         overall = half_width(errors, coverage)
         if math.isinf(overall):

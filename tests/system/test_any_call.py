@@ -83,7 +83,7 @@ COMMANDS = {
         "p.json", "p.JSON", "folder", "link.csv", "/dev/null", "film.png/x", "cohort.csv"])}),
     "evaluate": Command(8, [
         (["calibration.csv", "test.csv"],
-         ["letters.csv", "infinite.csv", "comma.csv", "negative.csv", "twice.csv", "film.png", "list.txt", *NOWHERE]),
+         ["letters.csv", "infinite.csv", "comma.csv", "absurd.csv", "twice.csv", "film.png", "list.txt", *NOWHERE]),
         (["data", "data/boneage-training-dataset.csv"], [*COHORTS, "years.csv"])], {
         "--against": (["test.csv", "calibration.csv"], ["letters.csv", *NOWHERE]),
         "--coverage": (["0.5", "0.8"], ["0", "1", "2", "-1", "nan", "inf", "x"]),
@@ -140,7 +140,7 @@ def sandbox(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert status == 0
     table = (folder / "calibration.csv").read_text().splitlines()
     first = table[1].split(",")
-    for name, word in (("letters", "abc"), ("infinite", "inf"), ("comma", '"1,5"'), ("negative", "-7")):
+    for name, word in (("letters", "abc"), ("infinite", "inf"), ("comma", '"1,5"'), ("absurd", "-700")):
         row = ",".join([*first[:3], word, *first[4:]])
         (folder / f"{name}.csv").write_text("\n".join([table[0], row, *table[2:]]) + "\n")
     (folder / "twice.csv").write_text("\n".join([*table, table[1]]) + "\n")
