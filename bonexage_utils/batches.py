@@ -96,7 +96,7 @@ def film_changes(before: pd.DataFrame, after: pd.DataFrame) -> str:
     ways = {"new": new.index.difference(old.index), "gone": old.index.difference(new.index)}
     for column, name in (("months", "age"), ("sex", "sex"), ("split", "split"), ("pixels", "pixels")):
         ways[f"changed in {name}"] = both[old.loc[both, column] != new.loc[both, column]]
-    return ", ".join(f"{len(films):,} {way} (e.g. {films[0]})" for way, films in ways.items() if len(films)) or (
+    return ", ".join(f"{len(films):,} {way} (e.g. {films[0]!r})" for way, films in ways.items() if len(films)) or (
         "the same in another order")
 
 

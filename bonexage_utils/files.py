@@ -77,6 +77,9 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
             shutil.copymode(path, temporary)
         _flush_to_disk(temporary)
         _rename(temporary, path)
+    except OSError as error:  # a full disk names no file
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

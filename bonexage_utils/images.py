@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -189,9 +190,9 @@ def cached_images(
             raise OSError(errno.ENOENT, "removed while it was made")
         return cache
     except OSError as error:
-        need = len(paths) * size * size / 2**30
-        raise BoneXageError(f"{place}: cannot write the image cache ({error.strerror or error}); it needs {need:.1f} "
-                            "GiB: free them, or set BONEXAGE_CACHE to another folder") from None
+        need = math.ceil(len(paths) * size * size / 2**20)
+        raise BoneXageError(f"{place}: cannot write the image cache ({error.strerror or error}); it needs {need:,} "
+                            "MiB: free them, or set BONEXAGE_CACHE to another folder") from None
 
 
 def _load(folder: Path, films: _Films) -> CachedImages | None:

@@ -1,5 +1,6 @@
 """Training: one readable loop, and resuming it."""
 
+import csv
 import hashlib
 import json
 import math
@@ -118,7 +119,7 @@ class Trainer:
             )
         mean, std = measure_intensity(sets["train"].films, sets["train"].rows)
         self.preprocessing = Preprocessing(config.image_size, mean, std)
-        self.films = film_table(sets, parts).to_csv(index=False, lineterminator="\n")
+        self.films = film_table(sets, parts).to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
         months = sets["train"].months
         if config.output == "linear" and np.ptp(months) == 0:
             raise BoneXageError(f"{cohort.root}: all {len(months)} films to train on have the same age, and a linear "

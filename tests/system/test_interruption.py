@@ -21,7 +21,7 @@ import torch
 from conftest import TINY
 from safetensors.torch import load_file
 
-from bonexage_utils import files, training
+from bonexage_utils import files, prediction, training
 from bonexage_utils.checkpoints import load_model, load_state
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.errors import BoneXageError
@@ -237,6 +237,32 @@ def test_a_disk_that_is_really_full(run: Path, cohort: Cohort, cache_dir: Path, 
         assert not list(disk.rglob("*.part"))
     finally:
         subprocess.run(["umount", disk], check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("part", "name"), [(4, "000003.json"), (512, "p.json")])  # a part; the description
+def test_a_disk_that_fills_while_predicting(run: Path, cohort: Cohort, tmp_path: Path, part: int, name: str,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the file; nothing half is left; with room again, the rest is done and the table is the same."""
+    monkeypatch.setattr(prediction, "PART", part)
+    films = cohort.table[["id", "image", "sex"]].assign(error="")
+    predictor = Predictor(run / "model.safetensors", "cpu")
+    whole = predict_to_file(predictor, films, tmp_path / "whole.csv", batch_size=4)
+    small_disk(tmp_path / "disk", "40k")
+    try:
+        out, filler = tmp_path / "disk" / "p.csv", tmp_path / "disk" / "filler"
+        filler.write_bytes(b"0" * 28 * 1024)
+        with pytest.raises(OSError, match="No space left") as caught:
+            predict_to_file(predictor, films, out, batch_size=4)
+        assert Path(caught.value.filename).name == name
+        assert not list(out.parent.rglob("*.part"))
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=1m", tmp_path / "disk"], check=True)
+        table = predict_to_file(predictor, films, out, batch_size=4, resume=True)
+        pd.testing.assert_frame_equal(table, whole, atol=0.02)
+        assert sorted(path.name for path in out.parent.iterdir()) == ["p.csv", "p.json"]
+    finally:
+        subprocess.run(["umount", tmp_path / "disk"], check=False)
 
 
 @pytest.mark.slow

@@ -187,6 +187,24 @@ def test_a_run_does_not_go_on_with_other_films_or_labels(run: Path, cohort: Coho
     assert "\n" not in str(caught.value)
 
 
+def test_ids_may_hold_what_tables_are_made_of(cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
+    names = ["NA", "null", "a\rb", "a\nb", 'a"b', "a,b", "=1", " 1 ", "1.0", "é"]
+
+    def named(table: pd.DataFrame) -> pd.DataFrame:
+        rows = table.index[table["split"] == "train"][: len(names)]
+        table.loc[rows, "id"] = names
+        return table
+
+    odd = with_table(cohort, named)
+    config = replace(TINY, epochs=1)
+    train(odd, tmp_path / "run", config, cache_dir=cache_dir)
+    train(odd, tmp_path / "run", config, resume=True, cache_dir=cache_dir)
+    for name in names:
+        gone = with_table(odd, lambda table, name=name: table[table["id"] != name])
+        with pytest.raises(BoneXageError, match=re.escape(f": 1 gone (e.g. {name!r})")):
+            train(gone, tmp_path / "run", config, resume=True, cache_dir=cache_dir)
+
+
 @given(st.data())
 def test_what_changed_is_counted(data: st.DataObject) -> None:
     ids = [str(number) for number in range(8)]
@@ -203,7 +221,7 @@ def test_what_changed_is_counted(data: st.DataObject) -> None:
                                           for column, films in touched.items()}}
     said = film_changes(before, after)
     for way, films in words.items():
-        found = re.search(rf"(\d+) {way} \(e\.g\. (\w+)\)", said)
+        found = re.search(rf"(\d+) {way} \(e\.g\. '(\w+)'\)", said)
         assert (int(found[1]), found[2] in films) == (len(films), True) if films else found is None
 
 
