@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort, load_cohort
+from bonexage_utils.description import PROVENANCE, check_description
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import file_hash
 from bonexage_utils.labels import label_hash, read_labels
@@ -157,7 +158,8 @@ def read_provenance(predictions: Path | str) -> dict:
         description = json.loads(path.read_text(encoding="utf-8"))
         if description["table_sha256"] != file_hash(predictions):
             raise ValueError("it describes another table, or this one was changed since")
-    except (ValueError, OSError, KeyError, TypeError) as error:
+        check_description(description, PROVENANCE)
+    except (ValueError, OSError, KeyError, TypeError, BoneXageError) as error:
         raise BoneXageError(f"{path}: not usable ({error}); predict again, or remove it") from None
     return description
 

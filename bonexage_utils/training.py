@@ -25,6 +25,7 @@ from bonexage_utils.checkpoints import (
     load_state,
     optimizer_tensors,
     random_state,
+    restore_network,
     restore_optimizer,
     restore_random,
     save_model,
@@ -113,7 +114,7 @@ class Trainer:
         months = sets["train"].months
         torch.manual_seed(config.seed)
         model = BoneAgeNet(config.backbone, config.pooling, config.sex, config.output, config.max_age,
-                           float(months.mean()), float(months.std()), config.weights)
+                           float(months.mean()), float(months.std()), config.weights, config.image_size)
         model = model.to(self.accelerator.device, memory_format=torch.channels_last)
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
         fused = self.accelerator.device.type in ("cpu", "cuda")  # one pass over the weights instead of ten
@@ -272,8 +273,8 @@ class Trainer:
                 f"{self.out}: begun with other settings ({', '.join(changed)}); resume with the same, "
                 "or train into another folder"
             )
-        self.network.load_state_dict(parts["model"])
-        self.ema.module.load_state_dict(parts["ema"])
+        restore_network(self.network, parts["model"])
+        restore_network(self.ema.module, parts["ema"])
         restore_optimizer(self.optimizer.optimizer, parts["optimizer"])
         self.scaler.load_state_dict(progress["scaler"])
         restore_random(parts["random"], self.accelerator.device)
