@@ -72,7 +72,7 @@ class Features(nn.Module):
     def __init__(self, name: str, weights: str = "none", image_size: int = SMALL) -> None:
         super().__init__()
         self.body = create_backbone(name, weights, image_size)
-        self.channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
+        self.layout = str(getattr(self.body, "output_fmt", "NCHW"))  # timm's word for the order of its axes
         self.non_negative: nn.Module = nn.Identity()
         probe = self._probe(name, image_size)
         self.channels = probe.shape[1]
@@ -99,7 +99,7 @@ class Features(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.body(x)
-        return self.non_negative(maps.permute(0, 3, 1, 2) if self.channels_last else maps)
+        return self.non_negative(maps.permute(0, 3, 1, 2) if self.layout == "NHWC" else maps)
 
 
 def _first_line(error: Exception) -> str:
