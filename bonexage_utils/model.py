@@ -1,5 +1,7 @@
 """The network: a timm backbone, one pooling, the child's sex, and an age in months."""
 
+import copy
+
 import timm
 import torch
 import torch.nn.functional as F
@@ -73,33 +75,37 @@ class Features(nn.Module):
         super().__init__()
         self.body = create_backbone(name, weights, image_size)
         self.layout = str(getattr(self.body, "output_fmt", "NCHW"))  # timm's word for the order of its axes
-        self.non_negative: nn.Module = nn.Identity()
         probe = self._probe(name, image_size)
         self.channels = probe.shape[1]
-        if (probe < 0).any():
-            self.non_negative = nn.Softplus()
+        self.non_negative = nn.Softplus() if (probe < 0).any() else nn.Identity()
 
     @torch.no_grad()
     def _probe(self, name: str, size: int) -> Tensor:
-        """The map of one noise film: how many channels it has, and whether it can be negative."""
-        noise = torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(0))
-        self.body.eval()
+        """The maps of noise: how many channels they have, and whether they can be negative.
+
+        BatchNorm goes by the noise, as in training: by its statistics at the start, a deep network's map may vanish or
+        overflow. A copy is tried, so that the network's own stay as they are.
+        """
+        body = copy.deepcopy(self.body).eval()
+        norms = [module.train() for module in body.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        noise = torch.randn(2 if norms else 1, 1, size, size, generator=torch.Generator().manual_seed(0))
         try:
-            probe = self(noise)
+            probe = self._in_order(body(noise))
         except Exception as error:  # timm's networks check their input in many ways
             raise BoneXageError(f"backbone '{name}': takes no films of {size} px ({_first_line(error)}); "
                                 "choose a larger image size, or another backbone") from None
-        self.body.train()
-        widths = (self.body.num_features, getattr(self.body, "head_hidden_size", None))
+        widths = (body.num_features, getattr(body, "head_hidden_size", None))
         if not isinstance(probe, Tensor) or probe.ndim != 4 or probe.shape[1] not in widths:
             raise BoneXageError(f"backbone '{name}': gives no feature map to pool; choose a convolutional one")
         if not probe.isfinite().all():
-            raise BoneXageError(f"backbone '{name}': without trained weights its map is no number; choose another")
+            raise BoneXageError(f"backbone '{name}': its map of noise is not all numbers; choose another")
         return probe
 
+    def _in_order(self, maps: Tensor) -> Tensor:
+        return maps.permute(0, 3, 1, 2) if self.layout == "NHWC" else maps
+
     def forward(self, x: Tensor) -> Tensor:
-        maps = self.body(x)
-        return self.non_negative(maps.permute(0, 3, 1, 2) if self.layout == "NHWC" else maps)
+        return self.non_negative(self._in_order(self.body(x)))
 
 
 def _first_line(error: Exception) -> str:
