@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -72,7 +72,7 @@ MODEL = Section({
 # The rules that this version goes by are the only ones it can repeat.
 PREPROCESSING = Section({
     "image_size": integer(1, LARGEST_IMAGE), "mean": number(0, 1), "std": number(0.001, 1),
-    **{field.name: one_of(field.default) for field in fields(Preprocessing) if isinstance(field.default, int | str)}})
+    **{field.name: one_of(field.default) for field in fields(Preprocessing) if field.default is not MISSING}})
 # Nothing here changes a prediction; a report tells it.
 TRAINING = Section({
     "cohort": TEXT, "label_hashes": each(TEXT), "films": integer(0, COUNT), "parameters": integer(0, COUNT),

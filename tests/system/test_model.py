@@ -267,6 +267,16 @@ def test_places_are_pooled_and_not_channels_whatever_the_layout(name: str) -> No
             torch.testing.assert_close(net.pool(maps), own, atol=1e-4, rtol=1e-3)
 
 
+def test_a_map_that_turns_negative_in_training_loses_nothing() -> None:
+    """ConvMixer ends in a BatchNorm after a GELU: with the statistics it starts from, its map has no negative value."""
+    features = Features("convmixer_768_32")
+    for name, tensor in features.named_buffers():  # trying it left no trace
+        assert (tensor == (1 if name.endswith("running_var") else 0)).all()
+    assert features.training
+    assert (features.body(torch.randn(2, 1, 64, 64)) < 0).any()
+    assert (features(torch.randn(2, 1, 64, 64)) > 0).all()
+
+
 def test_a_backbone_is_tried_at_the_size_of_the_run() -> None:
     with pytest.raises(BoneXageError, match=r"64 px.*larger image size"):
         Features("inception_v3", image_size=64)
