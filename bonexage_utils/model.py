@@ -90,16 +90,16 @@ class Features(nn.Module):
         norms = [module.train() for module in body.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         noise = torch.randn(2 if norms else 1, 1, size, size, generator=torch.Generator().manual_seed(0))
         try:
-            probe = self._in_order(body(noise))
+            probe = body(noise)
         except Exception as error:  # timm's networks check their input in many ways
             raise BoneXageError(f"backbone '{name}': takes no films of {size} px ({_first_line(error)}); "
-                                "choose a larger image size, or another backbone") from None
+                                "choose a larger image size, a multiple of 32, or another backbone") from None
         widths = (body.num_features, getattr(body, "head_hidden_size", None))
-        if not isinstance(probe, Tensor) or probe.ndim != 4 or probe.shape[1] not in widths:
+        if not isinstance(probe, Tensor) or probe.ndim != 4 or self._in_order(probe).shape[1] not in widths:
             raise BoneXageError(f"backbone '{name}': gives no feature map to pool; choose a convolutional one")
         if not probe.isfinite().all():
             raise BoneXageError(f"backbone '{name}': its map of noise is not all numbers; choose another")
-        return probe
+        return self._in_order(probe)
 
     def _in_order(self, maps: Tensor) -> Tensor:
         return maps.permute(0, 3, 1, 2) if self.layout == "NHWC" else maps

@@ -202,7 +202,7 @@ TRANSFORMERS = ["vit_tiny_patch16_224", "test_vit", "pit_ti_224", "levit_128s",
                 "gmlp_ti16_224", "xcit_nano_12_p8_224", "naflexvit_base_patch16_gap"]
 OWN_POOLING = ["coat_tiny", "crossvit_tiny_240", "deit_tiny_distilled_patch16_224", "efficientvit_b0",
                "inception_next_atto"]
-TOO_SMALL = ["inception_v3", "inception_v4", "halonet_h1", "efficientformer_l1", "csatv2"]
+TOO_SMALL = ["inception_v4", "halonet_h1", "efficientformer_l1", "csatv2"]
 
 
 @pytest.mark.parametrize("name", ["no_such_net", *TRANSFORMERS, *OWN_POOLING, *TOO_SMALL])
@@ -277,12 +277,34 @@ def test_a_map_that_turns_negative_in_training_loses_nothing() -> None:
     assert (features(torch.randn(2, 1, 64, 64)) > 0).all()
 
 
-def test_a_backbone_is_tried_at_the_size_of_the_run() -> None:
-    with pytest.raises(BoneXageError, match=r"64 px.*larger image size"):
-        Features("inception_v3", image_size=64)
-    assert Features("inception_v3", image_size=96).channels == 2048
-    with pytest.raises(BoneXageError, match="16 px"):
-        BoneAgeNet("inception_v3", image_size=16)
+@pytest.mark.parametrize(("name", "size", "good"), [
+    ("inception_v3", 64, 96), ("hrnet_w18_small", 100, 96), ("dla46x_c", 100, 96), ("test_coatnet", 100, 96),
+    ("efficientformerv2_s0", 75, 64), ("test_convnext", 16, 32),
+])
+def test_a_backbone_is_tried_at_the_size_of_the_run(name: str, size: int, good: int) -> None:
+    with pytest.raises(BoneXageError, match=rf"'{name}'.* {size} px.*image size"):
+        BoneAgeNet(name, image_size=size)
+    net = BoneAgeNet(name, image_size=good).eval()
+    assert net(torch.randn(1, 1, good, good), torch.tensor([0])).shape == (1,)
+
+
+@pytest.mark.slow
+@given(st.sampled_from(["test_convnext", "test_resnet", "test_mambaout", "test_coatnet", "test_efficientnet",
+                        "dla46x_c", "hrnet_w18_small", "efficientvit_m0", "visformer_tiny", "gcvit_xxtiny",
+                        "inception_v3"]), st.integers(1, 140))
+@settings(max_examples=40, deadline=None)
+def test_a_backbone_is_refused_at_a_size_or_trains_and_predicts_at_it(name: str, size: int) -> None:
+    refusal = ""
+    try:
+        net = BoneAgeNet(name, image_size=size)
+    except BoneXageError as error:
+        refusal = str(error)
+    if refusal:
+        assert "\n" not in refusal
+        assert f"{size} px" in refusal
+        return
+    net(torch.randn(2, 1, size, size), torch.tensor([0, 1])).sum().backward()
+    assert net.eval()(torch.randn(1, 1, size, size), torch.tensor([0])).isfinite().all()
 
 
 @pytest.mark.parametrize("settings", [

@@ -97,15 +97,13 @@ def main() -> None:
     for family in args.families:
         if not timm.list_models(module=family) or table.rows(family=family):
             continue
-        started = time.perf_counter()
         name, millions = smallest(family)
         row = {"result": "not tried: too large"} if millions > args.millions else tried(name, args.sizes)
         table.add({"family": family, "backbone": name, "millions": millions, **row,
-                   "seconds": time.perf_counter() - started, "hardware": hardware(), "commit": commit(),
                    "command": " ".join(["python -m tools.benchmarks.backbones", *sys.argv[1:]]),
-                   "date": time.strftime("%Y-%m-%d")})
+                   "hardware": hardware(), "commit": commit(), "date": time.strftime("%Y-%m-%d")})
         print(f"{family}: {name} {row['result']}", flush=True)
-    print(markdown(pd.DataFrame(table.rows()).reindex(columns=SHOWN).fillna(""), index=False))
+    print(markdown(pd.DataFrame(table.rows()).reindex(columns=SHOWN), index=False))
 
 
 if __name__ == "__main__":
