@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,14 +11,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from bonexage_utils.batches import SEX_CODE
+from bonexage_utils.description import CALIBRATION, DESCRIPTION, STATE, Section, check_description
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import Preprocessing
-from bonexage_utils.model import BoneAgeNet
+from bonexage_utils.model import BoneAgeNet, create_backbone
 
 FORMAT = 1
 # One key with one JSON string: safetensors orders several keys differently at each save.
 KEY = "bonexage"
+# Bytes of a file's table of contents. The state of timm's deepest networks takes 2 MB; a million tensors 60.
+LARGEST_HEADER = 2**23
+Shapes = dict[str, tuple[int, ...]]
+ADAM = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
 
 
 def _digest(tensors: dict[str, Tensor], description: dict) -> str:
@@ -46,21 +53,33 @@ def _write(path: Path, tensors: dict[str, Tensor], description: dict) -> None:
             raise BoneXageError(f"{path}: cannot be written ({error.strerror}); free space there, then go on") from None
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
+def _read(path: Path, section: Section, fit: Callable[[dict, Shapes], None] | None = None
+          ) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and description. Before any number is read, the description is held against `section`, and `fit` may
+    refuse it and the tensors' shapes with a BoneXageError, which gets the file's name in front."""
     if not path.is_file():
         raise BoneXageError(f"{path}: no such file; give a model.safetensors written by 'bonexage train'")
     try:
+        with open(path, "rb") as raw:
+            if int.from_bytes(raw.read(8), "little") > LARGEST_HEADER:
+                raise ValueError("its table of contents is too long")
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            description = json.loads(metadata.get(KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError, RecursionError, MemoryError) as error:
+            description = json.loads((file.metadata() or {}).get(KEY, "null"))
+            if not isinstance(description, dict) or description.get("format") != FORMAT:
+                raise BoneXageError(f"not a BoneXage checkpoint of format {FORMAT}")
+            digest = description.pop("digest", None)
+            check_description(description, section)
+            names = list(file.keys())
+            if fit:
+                fit(description, {name: tuple(file.get_slice(name).get_shape()) for name in names})
+            tensors = {name: file.get_tensor(name) for name in names}
+        if digest != _digest(tensors, description):
+            raise BoneXageError("changed since it was written")
+    except BoneXageError as error:
+        raise BoneXageError(f"{path}: {error}; copy it again, or use one written by this version") from None
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BoneXageError(f"{path}: not a whole safetensors file ({reason}); copy or train it again") from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise BoneXageError(f"{path}: not a BoneXage checkpoint of format {FORMAT}; train one with 'bonexage train'")
-    if description.pop("digest", None) != _digest(tensors, description):
-        raise BoneXageError(f"{path}: changed since it was written; copy or train it again")
     return tensors, description
 
 
@@ -72,7 +91,7 @@ def save_model(path: Path | str, model: BoneAgeNet, state: dict[str, Tensor], pr
     """
     description = {
         "format": FORMAT, "model": model.settings, "preprocessing": asdict(preprocessing),
-        "sex_coding": {"F": 0, "M": 1}, "training": training, "calibration": None,
+        "sex_coding": SEX_CODE, "training": training, "calibration": None,
     }
     _write(Path(path), state, description)
 
@@ -81,30 +100,61 @@ def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
     """The network in evaluation mode, its preprocessing, and the checkpoint's whole description, with `network_sha256`,
     a digest of weights and description that calibrating leaves as it is.
 
-    Runs no code from the file. Raises BoneXageError for a missing, damaged or foreign file.
+    Runs no code from the file, calls no hub, and builds no network but the one whose weights it holds. Raises
+    BoneXageError for a missing, damaged or foreign file, and for a network that answers with no number.
     """
     path = Path(path)
-    tensors, description = _read(path)
+    tensors, description = _read(path, DESCRIPTION, _check_backbone)
     description["network_sha256"] = _network_digest(tensors, description)
+    preprocessing = Preprocessing(**description["preprocessing"])
     try:
-        model = BoneAgeNet(**description["model"])
-        model.load_state_dict(tensors)
-        preprocessing = Preprocessing(**description["preprocessing"])
-    except (KeyError, TypeError, RuntimeError) as error:  # written by another version
-        reason = str(error).splitlines()[0]
-        raise BoneXageError(f"{path}: weights and description disagree ({reason}); train it again") from None
-    return model.eval(), preprocessing, description
+        model = BoneAgeNet(**description["model"], image_size=preprocessing.image_size).eval()
+    except BoneXageError as error:
+        raise BoneXageError(f"{path}: {error}") from None
+    restore_network(model, _Stored(path, tensors))
+    if not _gives_numbers(model, preprocessing.image_size):
+        raise BoneXageError(f"{path}: its weights are not all numbers, or give an age that is none; train it again")
+    return model, preprocessing, description
+
+
+def _check_backbone(description: dict, shapes: Shapes) -> None:
+    """A file of a few bytes may name a network of gigabytes: no memory is given to it before its weights are there."""
+    with torch.device("meta"):
+        body = create_backbone(description["model"]["backbone"], image_size=description["preprocessing"]["image_size"])
+    wanted = {f"features.body.{name}": tuple(tensor.shape) for name, tensor in body.state_dict().items()}
+    if wanted != {name: shape for name, shape in shapes.items() if name.startswith("features.body.")}:
+        raise BoneXageError(f"weights and description disagree (backbone '{description['model']['backbone']}')")
+
+
+@torch.inference_mode()
+def _gives_numbers(model: BoneAgeNet, size: int) -> bool:
+    """Whether all weights are finite, and the age of a black film, for both sexes."""
+    maps = model.features(torch.zeros(1, 1, size, size)).expand(2, -1, -1, -1)
+    months = model.from_map(maps, torch.tensor([0, 1]))
+    return all(bool(torch.isfinite(tensor).all()) for tensor in [*model.state_dict().values(), months])
+
+
+def restore_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put back a `state_dict`. Raises BoneXageError if names, shapes or number formats are not the network's own."""
+    def formats(state: dict[str, Tensor]) -> set[tuple]:
+        return {(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
+
+    differing = sorted({name for name, *_ in formats(network.state_dict()) ^ formats(tensors)})
+    if differing:
+        raise _misfit(tensors, f"{len(differing)} weights are others, e.g. {differing[0][:60]!a}")
+    network.load_state_dict(tensors)
 
 
 def set_calibration(path: Path | str, network_sha256: str, calibration: dict) -> None:
     """Write `calibration` into the checkpoint; weights and the rest of its description stay as they are.
 
-    Raises BoneXageError if it holds another network than `network_sha256`, while a training writes it, or for what
-    `load_model` refuses.
+    Raises BoneXageError if it holds another network than `network_sha256`, while a training writes it, for half-widths
+    and bands that are none, or for a file that is missing, damaged or foreign.
     """
     path = Path(path)
+    check_description(calibration, CALIBRATION, "calibration")
     with only_writer(path):  # from reading to writing: else a training's better model could be lost in between
-        tensors, description = _read(path)
+        tensors, description = _read(path, DESCRIPTION)
         if _network_digest(tensors, description) != network_sha256:
             raise BoneXageError(f"{path}: another network made these predictions; predict with this one first")
         _write(path, tensors, {**description, "calibration": calibration})
@@ -116,14 +166,32 @@ def save_state(path: Path | str, parts: dict[str, dict[str, Tensor]], progress: 
     _write(Path(path), tensors, {"format": FORMAT, "progress": progress})
 
 
+class _Stored(dict):
+    """What the file at `place` holds under names; one that it lacks is told as a fault of the file."""
+
+    def __init__(self, place: Path, content: dict | None = None) -> None:
+        super().__init__(content or {})
+        self.place = place
+
+    def __missing__(self, name: str) -> None:
+        raise _misfit(self, f"'{name}' is absent")
+
+
+def _misfit(stored: dict, reason: str) -> BoneXageError:
+    place = stored.place if isinstance(stored, _Stored) else "what was stored"
+    return BoneXageError(f"{place}: not of this network ({reason}); train again, into a new folder")
+
+
 def load_state(path: Path | str) -> tuple[dict[str, dict[str, Tensor]], dict]:
-    """What `save_state` wrote. Raises BoneXageError if there is nothing whole to resume from."""
-    tensors, description = _read(Path(path))
+    """What `save_state` wrote. Raises BoneXageError if there is nothing whole to resume from; so do both tables when
+    asked for a name that they lack."""
+    path = Path(path)
+    tensors, description = _read(path, STATE)
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         part, _, key = name.partition("/")
-        parts.setdefault(part, {})[key] = tensor
-    return parts, description["progress"]
+        parts.setdefault(part, _Stored(path))[key] = tensor
+    return _Stored(path, parts), _Stored(path, description["progress"])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -136,15 +204,23 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took; the groups' settings stay those of the new optimizer."""
+    """Put back what `optimizer_tensors` took; the groups' settings stay those of the new optimizer.
+
+    Raises BoneXageError if they are of other parameters, or of another kind of optimizer.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    places = {f"{index}.{name}": (index, name) for index in range(len(parameters)) for name in ADAM}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        parameter = parameters[int(index)]
-        if tensor.shape == parameter.shape:  # a moment: laid out as its parameter, as the fused optimizer expects
+        index, name = places.get(key, (0, ""))
+        parameter = parameters[index]
+        if not name or tensor.shape != (() if name == "step" else parameter.shape):
+            raise _misfit(tensors, f"'{key}' is not of this network's optimizer")
+        if name != "step":  # a moment: laid out as its parameter, as the fused optimizer expects
             tensor = torch.empty_like(parameter).copy_(tensor)
-        state.setdefault(int(index), {})[name] = tensor
+        state.setdefault(index, {})[name] = tensor
+    if any(len(found) < len(ADAM) for found in state.values()):
+        raise _misfit(tensors, "a moment of the optimizer is absent")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -155,10 +231,16 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random(state: dict[str, Tensor], device: torch.device) -> None:
-    """Put the streams back to where `random_state` found them, as far as this device has them."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
+    """Put the streams back to where `random_state` found them, as far as this device has them.
+
+    Raises BoneXageError for numbers that are no state of such a stream.
+    """
+    try:
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state and device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], device)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise _misfit(state, f"random stream: {error}") from None
 
 
 def count_parameters(model: nn.Module) -> int:

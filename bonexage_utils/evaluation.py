@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort, load_cohort
+from bonexage_utils.description import PROVENANCE, check_description
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import file_hash
 from bonexage_utils.labels import MAX_MONTHS, in_another_spelling, label_hash, parse_sex, read_labels, read_table
@@ -188,7 +189,8 @@ def read_provenance(predictions: Path | str) -> dict:
         description = json.loads(path.read_text(encoding="utf-8"))
         if description["table_sha256"] != file_hash(predictions):
             raise ValueError("it describes another table, or this one was changed since")
-    except (ValueError, OSError, KeyError, TypeError, RecursionError) as error:
+        check_description(description, PROVENANCE)
+    except (ValueError, OSError, KeyError, TypeError, RecursionError, BoneXageError) as error:
         raise BoneXageError(f"{path}: not usable ({error}); predict again, or remove it") from None
     return description
 

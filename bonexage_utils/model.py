@@ -1,5 +1,7 @@
 """The network: a timm backbone, one pooling, the child's sex, and an age in months."""
 
+import copy
+
 import timm
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,8 @@ from bonexage_utils.weights import load_weights, shipped
 POOLINGS = ("gem", "avg", "max")
 OUTPUTS = ("bounded", "linear")
 WEIGHTS = ("imagenet", "phantom", "none")
+MAX_AGE = 1200.0  # months; no upper bound of ages is larger
+SMALL = 64  # px: quick to try a backbone at
 SEX_FEATURES = 32
 HIDDEN_FEATURES = 256
 DROPOUT = 0.2
@@ -61,50 +65,85 @@ class Features(nn.Module):
 
     timm's `global_pool=''` keeps the backbone's own final norm. A map that can be negative (ConvNeXt's is about
     half negative) goes through a softplus: GeM's clamp would throw that half away. Every pooling gets this map.
+    `image_size` is the side S, px, that it is tried at, and made for if it is one of a fixed size.
 
-    Raises BoneXageError for an unknown backbone, one without a map, or ImageNet weights that cannot be fetched.
+    Raises BoneXageError for an unknown backbone, one without a map of such films, or ImageNet weights that cannot be
+    fetched.
     """
 
-    def __init__(self, name: str, weights: str = "none") -> None:
+    def __init__(self, name: str, weights: str = "none", image_size: int = SMALL) -> None:
         super().__init__()
-        self.body = create_backbone(name, weights)
-        probe = self._probe(name)
+        self.body = create_backbone(name, weights, image_size)
+        self.layout = str(getattr(self.body, "output_fmt", "NCHW"))  # timm's word for the order of its axes
+        probe = self._probe(name, image_size)
         self.channels = probe.shape[1]
         self.non_negative = nn.Softplus() if (probe < 0).any() else nn.Identity()
 
     @torch.no_grad()
-    def _probe(self, name: str) -> Tensor:
-        """The map of one noise film: how many channels it has, and whether it can be negative."""
-        noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    def _probe(self, name: str, size: int) -> Tensor:
+        """The maps of noise: how many channels they have, and whether they can be negative.
+
+        BatchNorm goes by the noise, as in training: by its statistics at the start, a deep network's map may vanish or
+        overflow. A copy is tried, so that the network's own stay as they are.
+        """
+        body = copy.deepcopy(self.body).eval()
+        norms = [module.train() for module in body.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        noise = torch.randn(2 if norms else 1, 1, size, size, generator=torch.Generator().manual_seed(0))
         try:
-            probe = self.body.eval()(noise)
-        except (AssertionError, RuntimeError, TypeError, ValueError):
-            probe = noise[0]  # made for one size of image, as transformers are
-        self.body.train()
-        if probe.ndim != 4:
+            probe = body(noise)
+        except Exception as error:  # timm's networks check their input in many ways
+            raise BoneXageError(f"backbone '{name}': takes no films of {size} px ({_first_line(error)}); "
+                                "choose a larger image size, a multiple of 32, or another backbone") from None
+        widths = (body.num_features, getattr(body, "head_hidden_size", None))
+        if not isinstance(probe, Tensor) or probe.ndim != 4 or self._in_order(probe).shape[1] not in widths:
             raise BoneXageError(f"backbone '{name}': gives no feature map to pool; choose a convolutional one")
-        return probe
+        if not probe.isfinite().all():
+            raise BoneXageError(f"backbone '{name}': its map of noise is not all numbers; choose another")
+        return self._in_order(probe)
+
+    def _in_order(self, maps: Tensor) -> Tensor:
+        return maps.permute(0, 3, 1, 2) if self.layout == "NHWC" else maps
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.non_negative(self.body(x))
+        return self.non_negative(self._in_order(self.body(x)))
 
 
-def create_backbone(name: str, weights: str = "none") -> nn.Module:
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def is_backbone(name: object) -> bool:
+    """Whether timm itself makes a network of this name; timm would fetch others from a hub, or read them from a
+    folder."""
+    if not (isinstance(name, str) and timm.is_model(name)):
+        return False
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # no such set of weights
+        return False
+    return True
+
+
+def create_backbone(name: str, weights: str = "none", image_size: int = SMALL) -> nn.Module:
     """timm's `name` for one grey channel, without pooling and classifier; `weights` is one of `WEIGHTS`.
 
     "phantom" are the package's own (see `weights`). timm turns ImageNet's three-channel first layer into a one-channel
-    one by summing over colours.
+    one by summing over colours. A network that timm makes for one size of image is made for `image_size`, px.
     """
     if weights not in WEIGHTS:
         raise BoneXageError(f"weights '{weights}': unknown; use {', '.join(WEIGHTS)}")
-    if not timm.is_model(name):
+    if not is_backbone(name):
         raise BoneXageError(f"backbone '{name}': unknown to timm {timm.__version__}; see timm.list_models()")
     state = load_weights(name) if weights == "phantom" else None
+    known = timm.get_pretrained_cfg(name)
+    fixed = {"img_size": image_size} if known and known.fixed_input_size else {}
     try:
-        body = timm.create_model(name, pretrained=weights == "imagenet", in_chans=1, num_classes=0, global_pool="")
+        body = timm.create_model(name, pretrained=weights == "imagenet", in_chans=1, num_classes=0, global_pool="",
+                                 **fixed)
     except Exception as error:  # the hub's client raises whatever its transport does
         if weights != "imagenet":
-            raise
+            raise BoneXageError(f"backbone '{name}': cannot be made for films of {image_size} px without its own "
+                                f"pooling ({_first_line(error)}); choose a convolutional one") from None
         raise BoneXageError(
             f"backbone '{name}': ImageNet weights could not be loaded ({type(error).__name__}); "
             f"connect to the internet, or train with --weights none, or phantom ({', '.join(shipped())})"
@@ -163,7 +202,9 @@ class BoneAgeNet(nn.Module):
     """Films (B, 1, S, S), standardised, and sex (B,) int64 to bone age in months (B,), float32.
 
     `months_mean` and `months_std` describe the training labels: the untrained network predicts about the mean. With
-    `use_sex=False` the sex is ignored.
+    `use_sex=False` the sex is ignored. `image_size` is S, px, for `Features`.
+
+    Raises BoneXageError for unknown or impossible settings, and for what `Features` refuses.
     """
 
     def __init__(
@@ -176,15 +217,20 @@ class BoneAgeNet(nn.Module):
         months_mean: float = 120.0,
         months_std: float = 42.0,
         weights: str = "none",
+        image_size: int = SMALL,
     ) -> None:
         super().__init__()
         if pooling not in POOLINGS or output not in OUTPUTS:
             raise BoneXageError(f"pooling '{pooling}' or output '{output}' unknown; use {POOLINGS} and {OUTPUTS}")
+        if not 1 <= max_age <= MAX_AGE:
+            raise BoneXageError(f"max_age {max_age}: give months from 1 to {MAX_AGE:.0f}")
+        if output == "linear" and not months_std > 0:
+            raise BoneXageError("output 'linear' takes labels that differ; use 'bounded', or films of several ages")
         self.settings = {
             "backbone": backbone, "pooling": pooling, "use_sex": use_sex, "output": output,
             "max_age": float(max_age), "months_mean": float(months_mean), "months_std": float(months_std),
         }
-        self.features = Features(backbone, weights)
+        self.features = Features(backbone, weights, image_size)
         self.pool = {"gem": GeM, "avg": AveragePool, "max": MaxPool}[pooling]()
         self.sex_encoder = SexEncoder() if use_sex else None
         width = self.features.channels + (SEX_FEATURES if use_sex else 0)

@@ -29,6 +29,7 @@ from bonexage_utils.checkpoints import (
     load_state,
     optimizer_tensors,
     random_state,
+    restore_network,
     restore_optimizer,
     restore_random,
     save_model,
@@ -126,7 +127,7 @@ class Trainer:
                                 "output is scaled by how ages differ; check the labels, or use --output bounded")
         torch.manual_seed(config.seed)
         model = BoneAgeNet(config.backbone, config.pooling, config.sex, config.output, config.max_age,
-                           float(months.mean()), float(months.std()), config.weights)
+                           float(months.mean()), float(months.std()), config.weights, config.image_size)
         model = model.to(self.accelerator.device, memory_format=torch.channels_last)
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
         fused = self.accelerator.device.type in ("cpu", "cuda")  # one pass over the weights instead of ten
@@ -305,8 +306,8 @@ class Trainer:
         self._require_same_films(progress.get("films_sha256"))
         if progress["epoch"]:
             self._require_model()
-        self.network.load_state_dict(parts["model"])
-        self.ema.module.load_state_dict(parts["ema"])
+        restore_network(self.network, parts["model"])
+        restore_network(self.ema.module, parts["ema"])
         restore_optimizer(self.optimizer.optimizer, parts["optimizer"])
         self.scaler.load_state_dict(progress["scaler"])
         restore_random(parts["random"], self.accelerator.device)

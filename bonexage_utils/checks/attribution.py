@@ -142,7 +142,8 @@ def untrained(predictor: Predictor, films: np.ndarray, seed: int = 0) -> Predict
     control = copy(predictor)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        control.model = BoneAgeNet(**predictor.model.settings).to(predictor.device, memory_format=torch.channels_last)
+        net = BoneAgeNet(**predictor.model.settings, image_size=predictor.preprocessing.image_size)
+        control.model = net.to(predictor.device, memory_format=torch.channels_last)
     norms = [module for module in control.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     usual = [norm.momentum for norm in norms]
     for norm in norms:

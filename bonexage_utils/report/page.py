@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_eval_context
+from jinja2.nodes import EvalContext
+from markupsafe import Markup
 
 from bonexage_utils import __version__
 from bonexage_utils.calibration import Calibration, Coverage
@@ -24,6 +26,18 @@ FILES = ("report.html", "model_card.md", "metrics.json", "groups.csv", "coverage
 def outputs(folder: Path | str) -> list[Path]:
     """Every file that `write_report` may write."""
     return [Path(folder) / name for name in FILES]
+
+
+@pass_eval_context
+def _plain(context: EvalContext, value: object) -> object:
+    """What a file told must stay text in Markdown, too; on a page of HTML, jinja sees to that."""
+    if context.autoescape or not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return tables.plain_markdown(value).replace("|", "\\|")
+
+
+def _markdown(table: pd.DataFrame, index: bool = True) -> Markup:
+    return Markup(tables.markdown(table.map(lambda cell: tables.plain_markdown(str(cell))), index))
 
 
 def headline(evaluation: Evaluation) -> str:
@@ -76,8 +90,8 @@ def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Covera
 
     environment = Environment(
         loader=PackageLoader("bonexage_utils.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        autoescape=lambda name: bool(name) and name.endswith(".html"))
-    environment.filters |= {"html_table": partial(pd.DataFrame.to_html, border=0), "markdown": tables.markdown}
+        autoescape=lambda name: bool(name) and name.endswith(".html"), finalize=_plain)
+    environment.filters |= {"html_table": partial(pd.DataFrame.to_html, border=0), "markdown": _markdown}
     facts = {
         "evaluation": evaluation, "headline": headline(evaluation), "version": __version__,
         "model": provenance, "pictures": pictures, "scores": tables.score_table(evaluation),
@@ -92,5 +106,6 @@ def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Covera
     }
     for name in ("report.html", "model_card.md"):
         with atomic_file(out / name) as temporary:
-            temporary.write_text(environment.get_template(name).render(**facts), encoding="utf-8")
+            # Half a character, as a file's name may hold, is written as a question mark.
+            temporary.write_text(environment.get_template(name).render(**facts), encoding="utf-8", errors="replace")
     return out / "report.html"

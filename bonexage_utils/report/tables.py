@@ -120,6 +120,12 @@ def stress_table(out: Path, network: str | None = None) -> pd.DataFrame | None:
         raise BoneXageError(f"{path}: not usable ({error}); make it with 'bonexage stress', or remove it") from None
 
 
+def plain_markdown(text: str) -> str:
+    """Words from a file as one line of Markdown that shows them: no HTML, code, link or picture comes of them."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return line.replace("<", "&lt;").replace("`", "'").replace("](", "]\\(")
+
+
 def markdown_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str] | None = None) -> str:
     """A Markdown table of cells as text; a bar in a cell does not end it. `align` has a rule for each column, "---"
     for all if None."""

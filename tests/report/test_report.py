@@ -1,12 +1,19 @@
 """A report that opens without a network, says what was measured and leaves nothing of the checklists out."""
 
+import copy
+import json
+import math
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_up import tables
+from markdown_it import MarkdownIt
 
 from bonexage_utils.calibration import Calibration, cross_validated
 from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort
@@ -15,7 +22,7 @@ from bonexage_utils.evaluation import evaluate, read_predictions, read_provenanc
 from bonexage_utils.prediction import Predictor, predict_to_file
 from bonexage_utils.report import figures
 from bonexage_utils.report.page import write_report
-from bonexage_utils.report.tables import stress_table, worst_table
+from bonexage_utils.report.tables import plain_markdown, stress_table, worst_table
 
 
 class Page(HTMLParser):
@@ -152,3 +159,73 @@ def test_every_item_of_the_checklists_is_answered_or_open(run: Path, cohort: Coh
             text = " ".join(row[place] for row in rows) + " " + re.sub(r"\([^)]*\)", "", still[place])
             text = re.sub(r"(\d+)–(\d+)", lambda m: " ".join(map(str, range(int(m[1]), int(m[2]) + 1))), text)
             assert {int(number) for number in re.findall(r"\d+", text)} >= set(range(1, count + 1))
+
+
+# A description may come from anywhere.
+HOSTILE = ("x` <script>alert(1)</script>\n\n# A heading\n\n| a | b |\n|---|---|\n"
+           "![a](http://example.org/a.png) [a](http://example.org) <img src=x onerror=alert(1)> \ud800 &lt;b&gt;")
+
+
+@pytest.fixture
+def told(run: Path, cohort: Cohort, tmp_path: Path) -> Path:
+    """A table of predictions with its description beside it."""
+    predictor = Predictor(run / "model.safetensors", "cpu")
+    predict_to_file(predictor, cohort.split("test")[["id", "image", "sex"]].assign(error=""), tmp_path / "p.csv")
+    return tmp_path / "p.csv"
+
+
+def structure(markdown: str) -> list[str]:
+    """The kinds of block and of words that a reader of Markdown makes of a text."""
+    kinds = []
+    for token in MarkdownIt("commonmark").enable("table").parse(markdown):
+        kinds += [token.type, *(child.type for child in token.children or ())]
+    return [kind for kind in kinds if not kind.startswith("text")]
+
+
+@pytest.mark.slow
+def test_no_word_of_a_description_becomes_markup(told: Path) -> None:
+    good = read_provenance(told)
+    evil = copy.deepcopy(good)
+    for table in (evil, evil["model"], evil["training"], evil["training"]["config"]):
+        table |= {name: HOSTILE for name, value in table.items() if isinstance(value, str)}
+    evil["training"]["label_hashes"] = {HOSTILE: HOSTILE}
+    result = evaluate(*tables())
+    cards = []
+    for number, provenance in enumerate((good, evil)):
+        page = write_report(result, told.parent / str(number), provenance)
+        cards.append((page.parent / "model_card.md").read_text(encoding="utf-8"))
+        reader = Page()
+        reader.feed(page.read_text(encoding="utf-8"))
+        assert reader.loads == []
+    assert "alert(1)" in cards[1]
+    assert structure(cards[1]) == structure(cards[0])
+    assert not {"html_inline", "html_block", "image", "link_open"} & set(structure(cards[1]))
+
+
+@given(st.text(st.sampled_from("<>[]()!`|\\\n\r#*_~&;:/-= aб\x00\u2028"), max_size=30))
+def test_plain_markdown_makes_no_html_link_picture_or_block(text: str) -> None:
+    kinds = structure(f"Words {plain_markdown(text)} and words, `{plain_markdown(text)}`.")
+    assert not {"html_inline", "html_block", "image", "link_open", "softbreak", "hardbreak"} & set(kinds)
+    assert [kind for kind in kinds if kind.startswith("paragraph")] == ["paragraph_open", "paragraph_close"]
+
+
+@pytest.mark.parametrize("change", [
+    lambda d: d.pop("model"), lambda d: d.pop("training"), lambda d: d["training"].pop("config"),
+    lambda d: d["training"].pop("epoch"), lambda d: d["training"]["config"].pop("lr"), lambda d: d.pop("tta"),
+    lambda d: d.update(network_sha256=5), lambda d: d.update(sha256="<b>"), lambda d: d.update(training=[1]),
+    lambda d: d["training"].update(median_months_by_sex={"F": "<b>", "M": 100.0}), lambda d: d.update(tta="yes"),
+    lambda d: d["training"].update(median_months_by_sex={"F": math.nan, "M": 100.0}),
+    lambda d: d["training"].update(selection_mae_months="good"), lambda d: d["model"].update(backbone="<script>"),
+    lambda d: d["model"].update(max_age=-240), lambda d: d["preprocessing"].update(std=0),
+    lambda d: d.update(calibration={"half_width": math.nan}), lambda d: d.update(sex_coding={"F": 1, "M": 0}),
+])
+def test_a_description_that_is_none_is_refused_before_a_report(told: Path, change: Callable[[dict], object]) -> None:
+    path = told.with_suffix(".json")
+    description = read_provenance(told)
+    path.write_text(json.dumps({**description, "more": [1]}))  # what else a later version tells
+    assert read_provenance(told)["more"] == [1]
+    change(description)
+    path.write_text(json.dumps(description))
+    with pytest.raises(BoneXageError, match=r"p\.json: not usable") as caught:
+        read_provenance(told)
+    assert "\n" not in str(caught.value)

@@ -1,9 +1,11 @@
 """Pooling, sex, bounded ages, and who is spared weight decay."""
 
 import math
+import socket
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,10 +198,122 @@ def test_no_weight_decay_on_p_norms_biases_and_embeddings(name: str) -> None:
     assert len(decayed["params"]) + len(spared["params"]) == len(list(net.parameters()))
 
 
-@pytest.mark.parametrize("name", ["no_such_net", "vit_tiny_patch16_224"])
+TRANSFORMERS = ["vit_tiny_patch16_224", "test_vit", "pit_ti_224", "levit_128s",
+                "gmlp_ti16_224", "xcit_nano_12_p8_224", "naflexvit_base_patch16_gap"]
+OWN_POOLING = ["coat_tiny", "crossvit_tiny_240", "deit_tiny_distilled_patch16_224", "efficientvit_b0",
+               "inception_next_atto"]
+TOO_SMALL = ["inception_v4", "halonet_h1", "efficientformer_l1", "csatv2"]
+
+
+@pytest.mark.parametrize("name", ["no_such_net", *TRANSFORMERS, *OWN_POOLING, *TOO_SMALL])
 def test_unusable_backbones_are_refused_in_one_line(name: str) -> None:
-    with pytest.raises(BoneXageError, match=name) as caught:
+    with pytest.raises(BoneXageError, match=f"'{name}'") as caught:
         BoneAgeNet(name)
+    assert "\n" not in str(caught.value)
+    assert ("64 px" in str(caught.value)) == (name in OWN_POOLING + TOO_SMALL)
+
+
+@pytest.mark.parametrize("name", [
+    "hf-hub:timm/resnet18.a1_in1k", "hf_hub:timm/resnet18", "HF-HUB:timm/resnet18", "local-dir:/tmp", "timm/resnet18",
+    "https://huggingface.co/timm/resnet18", "/tmp/model", "resnet18.hf-hub:x", "resnet18.no_such_weights", "resnet18 ",
+    "", "../resnet18", "ResNet18",
+])
+@pytest.mark.parametrize("weights", ["none", "imagenet"])
+def test_no_name_reaches_a_hub_or_a_folder(name: str, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("somebody was called")
+
+    for place, what in ((socket.socket, "connect"), (socket, "getaddrinfo"), (model_module.timm, "create_model")):
+        monkeypatch.setattr(place, what, refuse)
+    with pytest.raises(BoneXageError, match="unknown to timm"):
+        Features(name, weights)
+
+
+# Backbones that lay their map out otherwise, that take large films only, or that are made for one size: size, channels.
+OTHERS = {"mambaout_femto": (96, 1152), "sequencer2d_s": (64, 384), "swin_tiny_patch4_window7_224": (96, 768),
+          "test_coatnet": (96, 128), "inception_v3": (96, 2048), "dla46x_c": (96, 256), "hrnet_w18_small": (64, 2048),
+          "efficientvit_m0": (96, 192), "pvt_v2_b0": (96, 256)}
+
+
+def own_average(name: str, size: int, state: dict[str, torch.Tensor], films: torch.Tensor) -> torch.Tensor:
+    """What timm makes of the same weights with its own pooling."""
+    fixed = {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    whole = timm.create_model(name, in_chans=1, num_classes=0, **fixed).eval()
+    whole.load_state_dict(state)
+    return whole(films)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_places_are_pooled_and_not_channels_whatever_the_layout(name: str) -> None:
+    size, channels = OTHERS[name]
+    net = BoneAgeNet(name, pooling="avg", image_size=size)
+    films, sexes = torch.randn(2, 1, size, size), torch.tensor([0, 1])
+    net(films, sexes).sum().backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in net.parameters())
+    net.eval()
+    with torch.no_grad():
+        maps = net.features(films)
+        assert maps.shape[:2] == (2, channels)
+        assert maps.shape[2] == maps.shape[3] <= size // 8
+        assert (maps >= 0).all()
+        assert GeM()(maps).shape == (2, channels)
+        net.features.non_negative = torch.nn.Identity()
+        maps = net.features(films)
+        if "mambaout" in name:  # ends in a norm of every place's channels, which timm applies to their average
+            torch.testing.assert_close(maps.mean(1), torch.zeros_like(maps[:, 0]), atol=1e-4, rtol=0)
+            torch.testing.assert_close(maps.var(1, correction=0), torch.ones_like(maps[:, 0]), atol=1e-2, rtol=0)
+        else:
+            own = own_average(name, size, net.features.body.state_dict(), films)
+            torch.testing.assert_close(net.pool(maps), own, atol=1e-4, rtol=1e-3)
+
+
+def test_a_map_that_turns_negative_in_training_loses_nothing() -> None:
+    """ConvMixer ends in a BatchNorm after a GELU: with the statistics it starts from, its map has no negative value."""
+    features = Features("convmixer_768_32")
+    for name, tensor in features.named_buffers():  # trying it left no trace
+        assert (tensor == (1 if name.endswith("running_var") else 0)).all()
+    assert features.training
+    assert (features.body(torch.randn(2, 1, 64, 64)) < 0).any()
+    assert (features(torch.randn(2, 1, 64, 64)) > 0).all()
+
+
+@pytest.mark.parametrize(("name", "size", "good"), [
+    ("inception_v3", 64, 96), ("hrnet_w18_small", 100, 96), ("dla46x_c", 100, 96), ("test_coatnet", 100, 96),
+    ("efficientformerv2_s0", 75, 64), ("test_convnext", 16, 32),
+])
+def test_a_backbone_is_tried_at_the_size_of_the_run(name: str, size: int, good: int) -> None:
+    with pytest.raises(BoneXageError, match=rf"'{name}'.* {size} px.*image size"):
+        BoneAgeNet(name, image_size=size)
+    net = BoneAgeNet(name, image_size=good).eval()
+    assert net(torch.randn(1, 1, good, good), torch.tensor([0])).shape == (1,)
+
+
+@pytest.mark.slow
+@given(st.sampled_from(["test_convnext", "test_resnet", "test_mambaout", "test_coatnet", "test_efficientnet",
+                        "dla46x_c", "hrnet_w18_small", "efficientvit_m0", "visformer_tiny", "gcvit_xxtiny",
+                        "inception_v3"]), st.integers(1, 140))
+@settings(max_examples=40, deadline=None)
+def test_a_backbone_is_refused_at_a_size_or_trains_and_predicts_at_it(name: str, size: int) -> None:
+    refusal = ""
+    try:
+        net = BoneAgeNet(name, image_size=size)
+    except BoneXageError as error:
+        refusal = str(error)
+    if refusal:
+        assert "\n" not in refusal
+        assert f"{size} px" in refusal
+        return
+    net(torch.randn(2, 1, size, size), torch.tensor([0, 1])).sum().backward()
+    assert net.eval()(torch.randn(1, 1, size, size), torch.tensor([0])).isfinite().all()
+
+
+@pytest.mark.parametrize("settings", [
+    {"max_age": 0}, {"max_age": -240}, {"max_age": math.nan}, {"max_age": 1e9}, {"max_age": math.inf},
+    {"output": "linear", "months_std": 0.0}, {"output": "linear", "months_std": math.nan}, {"pooling": "sum"},
+])
+def test_impossible_settings_are_refused(settings: dict) -> None:
+    with pytest.raises(BoneXageError) as caught:
+        BoneAgeNet("test_convnext", **settings)
     assert "\n" not in str(caught.value)
 
 
