@@ -121,7 +121,7 @@ def test_an_interrupted_cache_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(images, "letterbox", stop)
     with pytest.raises(KeyboardInterrupt):
         cached_images(paths, 32, tmp_path / "cache", workers=1)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not list(tmp_path.glob("cache/*"))
 
 
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_a_stop_while_the_cache_is_made_leaves_nothing(tmp_path: Path, number: i
     monkeypatch.setattr(images, "AHEAD", 1)
     with pytest.raises(BoneXageError, match="stopped"):
         cached_images(paths, 32, tmp_path / "cache", workers=1)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not list(tmp_path.glob("cache/*"))
     assert signal.getsignal(number) is before
 
 
