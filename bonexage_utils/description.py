@@ -12,7 +12,7 @@ from bonexage_utils.errors import BoneXageError
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import MAX_AGE, OUTPUTS, POOLINGS, WEIGHTS, is_backbone
 
-LARGEST_IMAGE = 8192  # px
+LARGEST_IMAGE = 4096  # px; loading tries the network on a film of its size
 COUNT = 10**12
 
 
@@ -62,7 +62,7 @@ def _whole(section: Section) -> Section:
 
 FLAG = Rule("true or false", lambda value: type(value) is bool)
 TEXT = Rule("a text", lambda value: isinstance(value, str))
-SHA256 = Rule("64 hexadecimal digits", lambda value: bool(re.fullmatch("[0-9a-f]{64}", str(value))))
+SHA256 = Rule("64 hexadecimal digits", lambda value: TEXT.holds(value) and bool(re.fullmatch("[0-9a-f]{64}", value)))
 MONTHS = number(0, MAX_AGE)
 WIDTH = number(0, 100 * MAX_AGE)  # an output without bounds may be far off
 
@@ -73,13 +73,13 @@ MODEL = Section({
 PREPROCESSING = Section({
     "image_size": integer(1, LARGEST_IMAGE), "mean": number(0, 1), "std": number(0.001, 1),
     **{field.name: one_of(field.default) for field in fields(Preprocessing) if field.default is not MISSING}})
-# Nothing here changes a prediction; a report tells it.
+# Nothing here changes an age; a report tells it.
 TRAINING = Section({
     "cohort": TEXT, "label_hashes": each(TEXT), "films": integer(0, COUNT), "parameters": integer(0, COUNT),
     "median_months_by_sex": each(MONTHS, tuple(SEX_CODE)), "epoch": integer(0, COUNT),
     "selection_mae_months": number(0, COUNT), "config": Section({
         "epochs": integer(1, COUNT), "batch_size": integer(1, COUNT), "grad_accum": integer(1, COUNT),
-        "lr": number(0, COUNT), "loss": TEXT, "seed": integer(-2**64, 2**64), "weights": one_of(*WEIGHTS)},
+        "lr": number(0, 1e38), "loss": TEXT, "seed": integer(-2**64, 2**64), "weights": one_of(*WEIGHTS)},
         whole=False, closed=False),
 }, whole=False, closed=False)
 _HALF_WIDTHS = Rule("a list of half-widths or null", lambda value: isinstance(value, list) and all(

@@ -74,7 +74,7 @@ class Features(nn.Module):
     def __init__(self, name: str, weights: str = "none", image_size: int = SMALL) -> None:
         super().__init__()
         self.body = create_backbone(name, weights, image_size)
-        self.layout = str(getattr(self.body, "output_fmt", "NCHW"))  # timm's word for the order of its axes
+        self.layout = getattr(self.body, "output_fmt", "NCHW")  # timm's word for the order of its axes
         probe = self._probe(name, image_size)
         self.channels = probe.shape[1]
         self.non_negative = nn.Softplus() if (probe < 0).any() else nn.Identity()
@@ -133,7 +133,7 @@ def create_backbone(name: str, weights: str = "none", image_size: int = SMALL) -
     if weights not in WEIGHTS:
         raise BoneXageError(f"weights '{weights}': unknown; use {', '.join(WEIGHTS)}")
     if not is_backbone(name):
-        raise BoneXageError(f"backbone '{name}': unknown to timm {timm.__version__}; see timm.list_models()")
+        raise BoneXageError(f"backbone {name!r}: unknown to timm {timm.__version__}; see timm.list_models()")
     state = load_weights(name) if weights == "phantom" else None
     known = timm.get_pretrained_cfg(name)
     fixed = {"img_size": image_size} if known and known.fixed_input_size else {}

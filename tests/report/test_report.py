@@ -213,6 +213,7 @@ def test_plain_markdown_makes_no_html_link_picture_or_block(text: str) -> None:
     lambda d: d.pop("model"), lambda d: d.pop("training"), lambda d: d["training"].pop("config"),
     lambda d: d["training"].pop("epoch"), lambda d: d["training"]["config"].pop("lr"), lambda d: d.pop("tta"),
     lambda d: d.update(network_sha256=5), lambda d: d.update(sha256="<b>"), lambda d: d.update(training=[1]),
+    lambda d: d.update(network_sha256=int("1" * 64)),
     lambda d: d["training"].update(median_months_by_sex={"F": "<b>", "M": 100.0}), lambda d: d.update(tta="yes"),
     lambda d: d["training"].update(median_months_by_sex={"F": math.nan, "M": 100.0}),
     lambda d: d["training"].update(selection_mae_months="good"), lambda d: d["model"].update(backbone="<script>"),

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import socket
 import struct
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -34,10 +36,12 @@ from bonexage_utils.checkpoints import (
     save_state,
     set_calibration,
 )
+from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, parameter_groups
 from bonexage_utils.prediction import Predictor
+from bonexage_utils.training import train
 
 CASES = int(os.environ.get("BONEXAGE_CASES", "150"))
 
@@ -414,3 +418,22 @@ def test_a_state_of_another_kind_is_not_gone_on_with(run: Path, spoil: Callable[
         assert "\n" not in str(caught.value)
     finally:
         torch.set_rng_state(before)
+
+
+@pytest.mark.parametrize(("spoil", "named"), [
+    (lambda p: p.pop("ema"), "ema"), (lambda p: p.pop("optimizer"), "optimizer"),
+    (lambda p: p["model"].pop("head.4.bias"), "head.4.bias"), (lambda p: p["optimizer"].pop("0.exp_avg"), "optimizer"),
+    (lambda p: p["optimizer"].update({"last/state": torch.zeros(1)}), "last/state"),
+])
+def test_training_does_not_go_on_from_a_spoilt_state(run: Path, cohort: Cohort, cache_dir: Path, tmp_path: Path,
+                                                     spoil: Callable[[dict], object], named: str) -> None:
+    out = shutil.copytree(run, tmp_path / "run")
+    state = out / "last" / "state.safetensors"
+    parts, progress = load_state(state)
+    spoil(parts)
+    save_state(state, parts, progress)
+    kept = (out / "model.safetensors").read_bytes()
+    with pytest.raises(BoneXageError, match=named) as caught:
+        train(cohort, out, TINY, resume=True, cache_dir=cache_dir)
+    assert "\n" not in str(caught.value)
+    assert (out / "model.safetensors").read_bytes() == kept

@@ -216,7 +216,7 @@ def test_unusable_backbones_are_refused_in_one_line(name: str) -> None:
 @pytest.mark.parametrize("name", [
     "hf-hub:timm/resnet18.a1_in1k", "hf_hub:timm/resnet18", "HF-HUB:timm/resnet18", "local-dir:/tmp", "timm/resnet18",
     "https://huggingface.co/timm/resnet18", "/tmp/model", "resnet18.hf-hub:x", "resnet18.no_such_weights", "resnet18 ",
-    "", "../resnet18", "ResNet18",
+    "", "../resnet18", "ResNet18", "resnet18\n",
 ])
 @pytest.mark.parametrize("weights", ["none", "imagenet"])
 def test_no_name_reaches_a_hub_or_a_folder(name: str, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,8 +225,9 @@ def test_no_name_reaches_a_hub_or_a_folder(name: str, weights: str, monkeypatch:
 
     for place, what in ((socket.socket, "connect"), (socket, "getaddrinfo"), (model_module.timm, "create_model")):
         monkeypatch.setattr(place, what, refuse)
-    with pytest.raises(BoneXageError, match="unknown to timm"):
+    with pytest.raises(BoneXageError, match="unknown to timm") as caught:
         Features(name, weights)
+    assert "\n" not in str(caught.value)
 
 
 # Backbones that lay their map out otherwise, that take large films only, or that are made for one size: size, channels.
