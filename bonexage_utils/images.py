@@ -19,7 +19,7 @@ from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_folder, only_writer
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 AHEAD = 64  # films read before they are needed
 T = TypeVar("T")
 
@@ -151,7 +151,7 @@ class Preprocessing:
     std: float
     channels: int = 1
     letterbox: str = "centred, black, area average"
-    intensity: str = "8-bit grey, bones bright; deeper films stretched from minimum to maximum (DICOM: of its window)"
+    intensity: str = "8-bit grey, bones bright; deeper films (DICOM: their window) stretched to the ends, marks clipped"
 
 
 def measure_intensity(array: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
