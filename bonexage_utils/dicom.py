@@ -2,7 +2,8 @@
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.headers import check_size, jpeg_segments, pixel_aspect
-from bonexage_utils.levels import FEW, thin_out, to_8_bits, used_levels
+from bonexage_utils.levels import FEW, film_range, thin_out, to_8_bits, used_levels
 
 _NEEDED = ["Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"]
 _PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
@@ -247,7 +248,8 @@ def _through_luts(film: Dataset, stored: np.ndarray, image: np.ndarray | None, d
             limits = (-(2 ** (film.BitsStored - 1)), 2 ** (film.BitsStored - 1) - 1)
     slope, intercept = (*_numbers(film, "RescaleSlope"), 1.0)[0], (*_numbers(film, "RescaleIntercept"), 0.0)[0]
     if film.get("ModalityLUTSequence"):
-        values, limits = _look_up(stored, film.ModalityLUTSequence[0])
+        look_up, limits = _look_up(film.ModalityLUTSequence[0])
+        values = look_up(stored)
     elif slope == 0:
         raise BoneXageError("a rescale slope of 0, which makes one grey of all; export the image again")
     elif (slope, intercept) != (1, 0):
@@ -255,33 +257,46 @@ def _through_luts(film: Dataset, stored: np.ndarray, image: np.ndarray | None, d
         limits = limits and tuple(limit * slope + intercept for limit in limits)
         if slope < 0:  # a scale that runs down: the larger number is still the brighter one
             limits = limits and limits[::-1]
-    enough = min(FEW, np.unique(thin_out(stored)).size)
-    for shown, its_limits in _views(film, values):
+    for show, its_limits in _views(film):
+        shown = show(values)
+        if deep:  # of its scale, what the film takes
+            sample, (low, high) = thin_out(values), film_range(values, image)
+            seen = show(sample[(sample >= low) & (sample <= high)])
+            its_limits = (float(seen.min()), float(seen.max()))
         grey = to_8_bits(shown, its_limits)
-        if used_levels(grey) >= enough:
-            return to_8_bits(shown, None, image) if deep else grey
+        if used_levels(grey) >= min(FEW, np.unique(thin_out(stored)).size):
+            return grey
     return to_8_bits(values, None if deep else limits, image)
 
 
-def _views(film: Dataset, values: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[float, float]]]:
-    """`values` through each VOI LUT, then each window (C.11.2), with the ends of its scale. Invalid ones are none."""
+View = tuple[Callable[[np.ndarray], np.ndarray], tuple[float, float]]
+
+
+def _views(film: Dataset) -> Iterator[View]:
+    """Each VOI LUT, then each window (C.11.2), as a function and the ends of its scale. Invalid ones are none."""
     for item in film.get("VOILUTSequence") or []:
         if item.get("LUTDescriptor") is not None and item.get("LUTData") is not None:
-            yield _look_up(values, item)
+            yield _look_up(item)
     function = str(film.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise BoneXageError(f"a VOI LUT function {function!r}, which the standard does not know; export it again")
     for center, width in zip(_numbers(film, "WindowCenter"), _numbers(film, "WindowWidth"), strict=False):
-        if function == "LINEAR" and width > 1:
-            yield np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1), (0, 1)
-        elif function == "LINEAR_EXACT" and width > 0:
-            yield np.clip((values - center) / width + 0.5, 0, 1), (0, 1)
-        elif function == "SIGMOID" and width > 0:
-            yield 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -50, 50))), (0, 1)
-        elif function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-            raise BoneXageError(f"a VOI LUT function {function!r}, which the standard does not know; export it again")
+        if function == "LINEAR":
+            center, width = center - 0.5, width - 1
+        if width > 0:
+            yield partial(_sigmoid if function == "SIGMOID" else _linear, center, width), (0, 1)
 
 
-def _look_up(values: np.ndarray, item: Dataset) -> tuple[np.ndarray, tuple[float, float]]:
-    """`values` through the table in `item`, and the ends of its scale (C.11.1.1.1)."""
+def _linear(center: float, width: float, values: np.ndarray) -> np.ndarray:
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _sigmoid(center: float, width: float, values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -50, 50)))
+
+
+def _look_up(item: Dataset) -> View:
+    """The table in `item` as a function, and the ends of its scale (C.11.1.1.1)."""
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries or 2**16
     table = item.LUTData
@@ -290,5 +305,4 @@ def _look_up(values: np.ndarray, item: Dataset) -> tuple[np.ndarray, tuple[float
     table = np.asarray(table, np.uint16)[:entries]
     if len(table) < entries or not 1 <= bits <= 16:
         raise BoneXageError("a look-up table shorter than it says; export the image with it applied")
-    places = np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)
-    return table[places], (0, 2**bits - 1)
+    return lambda values: table[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], (0, 2**bits - 1)

@@ -22,8 +22,8 @@ def thin_out(pixels: np.ndarray) -> np.ndarray:
     return pixels[::step, ::step]
 
 
-def _film_range(pixels: np.ndarray, image: np.ndarray | None) -> tuple[float, float]:
-    """Darkest and brightest pixel that belong to the film.
+def film_range(pixels: np.ndarray, image: np.ndarray | None = None) -> tuple[float, float]:
+    """Darkest and brightest of the numbers (height, width) that belong to the film, all of it inside `image` if given.
 
     The body of a film lies between its 1st and its 99th percentile. From there the film goes on to the first gap of a
     fifth of the body's range that holds no pixel, and no further than three halves of it. Beyond lies no film: a
@@ -31,7 +31,11 @@ def _film_range(pixels: np.ndarray, image: np.ndarray | None) -> tuple[float, fl
     the area, 1.2 to 16 times as bright as the film: the other pixels changed by 0 levels in the mean (5 to 23 if the
     mark was blurred), against 15 to 54 in a stretch to the extremes. Marks of more than 1 % are taken for film. Wider
     percentiles would cost the bones of a small hand on a large plate.
+
+    Raises BoneXageError for pixels that are no numbers.
     """
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise BoneXageError("pixels that are not numbers; export it as 8 or 16 bits")
     sample = thin_out(pixels) if image is None else thin_out(pixels)[thin_out(image)]
     if not sample.size:  # what little there is fell between the rows taken
         sample = pixels[image]
@@ -59,9 +63,7 @@ def to_8_bits(pixels: np.ndarray, limits: tuple[float, float] | None = None,
     """
     if pixels.dtype == np.uint8 and limits == (0, 255):
         return pixels
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise BoneXageError("pixels that are not numbers; export it as 8 or 16 bits")
-    low, high = limits or _film_range(pixels, image)
+    low, high = limits or film_range(pixels, image)
     grey = np.subtract(pixels, low, dtype=np.float32 if pixels.dtype.itemsize <= 2 else np.float64)
     grey *= 255 / ((high - low) or 1)
     grey = np.rint(np.clip(grey, 0, 255, out=grey), out=grey).astype(np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from pydicom import DataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 
 
 def film(height: int = 48, width: int = 36, seed: int = 0) -> np.ndarray:
@@ -41,7 +41,7 @@ def dicom(pixels: np.ndarray, bits: int = 0, syntax: str = ExplicitVRLittleEndia
     meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
     meta.MediaStorageSOPInstanceUID = "1.2.3"
-    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128, is_little_endian=syntax != ExplicitVRBigEndian)
     data.Rows, data.Columns = pixels.shape[:2]
     data.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
     data.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"

@@ -12,7 +12,7 @@ from made_up_films import deep, dicom, film, pillow, rgb
 from pydicom import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -177,4 +177,121 @@ SAYS = {
 def test_what_an_attribute_says(tmp_path: Path, name: str) -> None:
     data, expected = SAYS[name]
     expected = GREY if expected is None else expected
-    np.testing.assert_allclose(read(tmp_path, data), expected, atol=1.01 if "JPEG" != name else 3)
+    np.testing.assert_allclose(read(tmp_path, data), expected, atol=1.01 if name != "JPEG" else 3)
+
+
+def frame_of(size: tuple[int, int], kind: str, **settings: object) -> bytes:
+    return pydicom.encaps.encapsulate([pillow(np.zeros(size, np.uint8), kind, **settings)])
+
+
+def packed(runs: int) -> bytes:
+    """A frame of one run-length segment that unpacks to 128 bytes for every 2."""
+    return pydicom.encaps.encapsulate([struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\x07" * runs])
+
+
+REFUSED = {
+    "MONOCHROME1, PresentationLUTShape IDENTITY": (
+        dicom(TWELVE, 12, PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="IDENTITY"), "not clear"),
+    "PresentationLUTShape unknown": (dicom(TWELVE, 12, PresentationLUTShape="LIN OD"), "LIN OD"),
+    "PresentationLUTSequence": (dicom(TWELVE, 12, PresentationLUTSequence=inverted_lut(12)), "presentation LUT"),
+    "PresentationIntentType FOR PROCESSING": (dicom(TWELVE, 12, PresentationIntentType="FOR PROCESSING"), "detector"),
+    "PhotometricInterpretation missing": (dicom(TWELVE, 12, PhotometricInterpretation=None), "damaged DICOM"),
+    "PhotometricInterpretation YBR_PARTIAL_422": (
+        dicom(rgb(GREY), PhotometricInterpretation="YBR_PARTIAL_422"), "YBR_PARTIAL_422"),
+    "HighBit 7 of 12": (dicom(TWELVE, 12, HighBit=7), "high bit of 7"),
+    "HighBit 16 of 12": (dicom(TWELVE, 12, HighBit=16), "high bit of 16"),
+    "BitsStored 12 of 13": (dicom(TWELVE * 2, 12), "more than the 12 bits"),
+    "BitsStored 0": (dicom(TWELVE, 12, BitsStored=0), "0 of 16 bits"),
+    "BitsAllocated 12": (dicom(TWELVE, 12, BitsAllocated=12), "12 of 12 bits"),
+    "PixelPaddingValue of all": (dicom(np.full((40, 40), 7, np.uint16), PixelPaddingValue=7), "nothing but padding"),
+    "PixelData of two films": (dicom(GREY, PixelData=np.stack([GREY] * 2).tobytes()), "more pixels than its rows"),
+    "Rows of half a film": (dicom(GREY, Rows=24), "more pixels than its rows"),
+    "RescaleSlope 0": (dicom(TWELVE, 12, RescaleSlope=0, RescaleIntercept=0), "slope of 0"),
+    "VOILUTFunction unknown": (dicom(TWELVE, 12, WindowCenter=5, WindowWidth=9, VOILUTFunction="CUBIC"), "CUBIC"),
+    "WindowCenter no number": (
+        dicom(TWELVE, 12, WindowCenter=20481, WindowWidth=4096).replace(b"20481.0", b"2o481.0"), "WindowCenter is no"),
+    "ModalityLUTSequence cut": (dicom(TWELVE, 12, ModalityLUTSequence=table(ACROSS[:9])).replace(
+        struct.pack("<HHH", 9, 0, 16), struct.pack("<HHH", 900, 0, 16)), "shorter than it says"),
+    "ShutterShape without edges": (dicom(TWELVE, 12, ShutterShape="CIRCULAR"), "without its edges"),
+    "ShutterShape that hides all": (
+        dicom(TWELVE, 12, ShutterShape="CIRCULAR", CenterOfCircularShutter=[900, 900], RadiusOfCircularShutter=3),
+        "behind the shutter"),
+    "TransferSyntaxUID private": (
+        dicom(TWELVE, 12).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0"), "not of the standard"),
+    "TransferSyntaxUID of no transfer": (
+        dicom(TWELVE, 12).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.1\0\0\0"), "not of the standard"),
+    "JPEG of another size": (
+        dicom(GREY, syntax=JPEGBaseline8Bit, PixelData=frame_of((96, 36), "JPEG")), "of another size"),
+    "JPEG 2000 of another size": (
+        dicom(GREY, syntax=JPEG2000Lossless, PixelData=frame_of((48, 72), "JPEG2000", no_jp2=True)), "of another size"),
+    "RLE of another size": (dicom(GREY, syntax=RLELossless, PixelData=packed(100)), "larger than its rows"),
+    "20,000 items": (dicom(GREY, ReferencedImageSequence=pydicom.Sequence([Dataset()] * 20_000)), "10,000 items"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_shown_rightly_is_refused_in_a_line(tmp_path: Path, name: str) -> None:
+    data, words = REFUSED[name]
+    with pytest.raises(BoneXageError, match=words) as caught:
+        read(tmp_path, data)
+    assert "\n" not in str(caught.value)
+    assert ";" in str(caught.value)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_missing_transfer_syntax_is_told_from_the_file(tmp_path: Path, syntax: str, empty: bool) -> None:
+    """Signed padding too, of which the type hangs on another attribute (implicit VR names none)."""
+    pixels = np.where(np.arange(36) < 6, -2000, TWELVE).astype(np.int16)
+    data = bytearray(dicom(pixels.astype(pixels.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")),
+                           PixelPaddingValue=-2000, syntax=syntax))
+    place = data.index(b"\x02\0\x10\0UI")
+    length = data[place + 6]
+    if empty:
+        data[place + 6] = 0
+        del data[place + 8 : place + 8 + length]
+    else:
+        del data[place : place + 8 + length]
+    np.testing.assert_allclose(read(tmp_path, bytes(data)), BLACK_EDGE, atol=1.01)
+
+
+def test_compressed_pixels_without_a_transfer_syntax_are_refused(tmp_path: Path) -> None:
+    data = dicom(GREY, syntax=JPEGBaseline8Bit, PixelData=frame_of((48, 36), "JPEG"))
+    place = data.index(b"\x02\0\x10\0UI")
+    data = data[:place] + data[place + 8 + data[place + 6] :]
+    with pytest.raises(BoneXageError, match="no transfer syntax"):
+        read(tmp_path, data)
+
+
+@given(st.integers(1, 16), st.data())
+def test_any_place_of_the_stored_bits(tmp_path_factory: pytest.TempPathFactory, bits: int, data: st.DataObject) -> None:
+    """BitsStored, HighBit, sign and polarity in any combination give the same picture."""
+    high = data.draw(st.integers(bits - 1, 15))
+    signed, negative = data.draw(st.booleans()), data.draw(st.booleans())
+    levels = np.rint(GREY / 255 * (2**bits - 1)).astype(np.int64)
+    shown = np.rint(levels / (2**bits - 1) * 255)
+    levels = (2**bits - 1 - levels) if negative else levels
+    stored = ((levels - 2 ** (bits - 1) * signed) << (high + 1 - bits)) & 0xFFFF
+    if data.draw(st.booleans()):  # the sign not carried on
+        stored &= (2 ** (high + 1) - 1)
+    pixels = stored.astype(np.uint16).view(np.int16 if signed else np.uint16)
+    file = dicom(pixels, bits, HighBit=high, PhotometricInterpretation=f"MONOCHROME{1 if negative else 2}")
+    np.testing.assert_allclose(read(tmp_path_factory.getbasetemp(), file), shown, atol=1)
+
+
+@given(st.floats(-3000, 6000), st.floats(0, 9000), st.floats(0.01, 50), st.floats(-5000, 5000))
+def test_any_window_shows_the_film_or_counts_for_nothing(tmp_path_factory: pytest.TempPathFactory, center: float,
+                                                         width: float, slope: float, intercept: float) -> None:
+    """Never all black, never all white, never turned round; and within the window as bright as the formula says."""
+    center, width = round(center * slope + intercept, 3), round(width * slope, 3)
+    grey = read(tmp_path_factory.getbasetemp(), dicom(TWELVE, 12, WindowCenter=f"{center}", WindowWidth=f"{width}",
+                                                      RescaleSlope=f"{slope:.6f}", RescaleIntercept=f"{intercept:.3f}"))
+    assert len(np.unique(grey)) >= 16
+    order = np.argsort(TWELVE, axis=None)
+    assert (np.diff(grey.ravel()[order]) >= 0).all()
+    values = TWELVE * float(f"{slope:.6f}") + float(f"{intercept:.3f}")
+    shown = np.clip((values - center + 0.5) / (width - 1) + 0.5, 0, 1) if width > 1 else np.zeros(values.shape)
+    if len(np.unique(np.rint(shown * 255))) < 16:
+        np.testing.assert_allclose(grey, GREY, atol=1.01)
+    else:
+        np.testing.assert_allclose(grey, (shown - shown.min()) / np.ptp(shown) * 255, atol=1.01)
