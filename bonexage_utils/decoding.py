@@ -49,7 +49,7 @@ def read_gray(path: Path | str) -> np.ndarray:
 
     Up to 8 bits are taken at their word: the darkest number that can be stored becomes 0, the brightest 255. A deeper
     film is stretched, after its window, from its own darkest to its own brightest pixel, because 12 bits in a file
-    for 16 would otherwise come out black; pixels far beside all others (a mark of up to 1 % of the area) do not count
+    for 16 would otherwise come out black; pixels far beside all others (a mark of up to 2 % of the area) do not count
     and are clipped. So 4,096 levels become 256 at most.
 
     Pixels that a file declares oblong (a DICOM's spacings and aspect ratio; densities along x and y in PNG, JPEG, TIFF
@@ -199,12 +199,24 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, float]:
     aspect = _aspect(tags)
     if max(bits) <= 8:  # Pillow, because OpenCV leaves damaged strips of 8 bits black; it orients by itself
         with _quiet():
-            image = TiffImageFile(BytesIO(data))
-            if image.mode == "LAB":
-                return cv2.cvtColor(cv2.cvtColor(np.array(image), cv2.COLOR_LAB2RGB), cv2.COLOR_RGB2GRAY), aspect
+            try:
+                image = TiffImageFile(BytesIO(data))
+            except SyntaxError:  # its word for a layout that it does not know
+                raise BoneXageError(f"a TIFF laid out as nothing here reads ({max(bits)} bits, numbers of kind "
+                                    f"{numbers}, colours {photometric}); save it as grey of 8 or 16 bits") from None
+            if image.mode == "LAB":  # a and b are signed, in OpenCV they begin at 128
+                colour = cv2.cvtColor(np.array(image) ^ np.uint8([0, 128, 128]), cv2.COLOR_LAB2RGB)
+                return cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), aspect
             pixels = np.array(image.convert("L"))
         return pixels ^ 128 if numbers == 2 else pixels, aspect  # 2: signed, of which Pillow knows nothing
-    pixels = _opencv(data)  # OpenCV, because Pillow clips deep colour and turns no deep white-is-zero (0) round
+    # OpenCV, because Pillow clips deep colour and turns no deep white-is-zero (0) round.
+    (compression, *_), (planes, *_) = tags.get(259, (1,)), tags.get(284, (1,))
+    if (compression not in (1, 5, 8, 32773, 32946) or (numbers == 3 and min(bits) < 32)
+            or (planes == 2 and len(bits) > 1)):
+        raise BoneXageError(f"a TIFF laid out as nothing here reads ({max(bits)} bits, numbers of kind {numbers}, "
+                            f"compression {compression}, planes {planes}); save it as grey of 8 or 16 bits, "
+                            "uncompressed")
+    pixels = _opencv(data)
     grey = to_8_bits(pixels, _limits(pixels))
     return 255 - grey if photometric == 0 else grey, aspect
 

@@ -35,6 +35,10 @@ _READ = [*map(tag_for_keyword, [
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationIntentType",
     "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter", "WindowWidth",
     "VOILUTFunction", "PresentationLUTShape", "PresentationLUTSequence"]), *_OVERLAY_BITS]
+_SEQUENCES = ["ModalityLUTSequence", "VOILUTSequence", "PresentationLUTSequence"]
+_LONGEST = dict.fromkeys([*_READ, tag_for_keyword("SpecificCharacterSet")], 2**14)
+for _name in [*_PIXELS, *_SEQUENCES]:
+    del _LONGEST[tag_for_keyword(_name)]
 _COLOURS = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"]
 
 
@@ -90,12 +94,21 @@ def _read(data: bytes) -> Dataset:
         raise BoneXageError(f"transfer syntax {str(syntax)!r} is not of the standard; export it uncompressed")
     if syntax.is_deflated or "Deflate" in syntax.name:
         raise BoneXageError("a deflated DICOM; export it uncompressed")
-    film = read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, specific_tags=_READ)
+    film = read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_refuse_long,
+                        specific_tags=_READ)
     meta.TransferSyntaxUID = syntax
     film.file_meta = meta
     if "PixelData" in film and not stated and film["PixelData"].is_undefined_length:
         raise BoneXageError("no transfer syntax in it, and its pixels are compressed; export it uncompressed")
     return film
+
+
+def _refuse_long(tag: int, vr: str | None, length: int) -> bool:
+    """Whether to stop reading: never, but a list of a million numbers or character sets is no list."""
+    if length > _LONGEST.get(tag, 2**32) and length != 0xFFFFFFFF:
+        raise BoneXageError(f"damaged DICOM (an attribute ({tag >> 16:04X},{tag & 0xFFFF:04X}) of {length:,} bytes); "
+                            "export the image again")
+    return False
 
 
 def _numbers(film: Dataset, name: str) -> list[float]:
@@ -297,6 +310,8 @@ def _sigmoid(center: float, width: float, values: np.ndarray) -> np.ndarray:
 
 def _look_up(item: Dataset) -> View:
     """The table in `item` as a function, and the ends of its scale (C.11.1.1.1)."""
+    if any(len(element.value or b"") > 2**18 for element in item.elements()):
+        raise BoneXageError("a look-up table longer than any can be; export the image with it applied")
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries or 2**16
     table = item.LUTData

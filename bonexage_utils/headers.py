@@ -11,6 +11,7 @@ from bonexage_utils.errors import BoneXageError
 # A hand film scanned at 50 µm has 60 megapixels and 8,600 px a side. More is a mistake, or a decompression bomb.
 MAX_PIXELS, MAX_SIDE, MIN_SIDE = 100_000_000, 16_000, 16
 MAX_ASPECT = 4  # a fax has pixels twice as high as wide; more is a wrong tag
+MAX_NUMBERS = 500_000  # in a list of a TIFF; 100 megapixels in tiles of 16 × 16 are 390,625
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION = 274, 282, 283  # TIFF 6.0 and EXIF
@@ -98,8 +99,9 @@ def tiff_directory(data: bytes, tags: dict[int, tuple[float, ...]]) -> int:
 
     Returns the place of the next directory, 0 if there is none. On damage `tags` holds what came before it.
 
-    Raises BoneXageError if the values are longer than the file: several tags share bytes, and a library that reads
-    each would fill the memory. Raises struct.error if the directory is cut off.
+    Raises BoneXageError if the values are longer than the file (several tags share bytes) or a list has more numbers
+    than a film has tiles: a library that reads them all would fill the memory. Raises struct.error if the directory
+    is cut off.
     """
     order = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]
@@ -113,8 +115,8 @@ def tiff_directory(data: bytes, tags: dict[int, tuple[float, ...]]) -> int:
         place += struct.calcsize(order + entry)
         size = count * _BYTES.get(kind, 1)
         total += size
-        if total > len(data):
-            raise BoneXageError("damaged TIFF (tags longer than the file); copy or export the image again")
+        if total > len(data) or (kind in _TYPES and kind > 1 and count > MAX_NUMBERS):
+            raise BoneXageError("damaged TIFF (tags longer than any film's); copy or export the image again")
         start = place if size <= inline else struct.unpack_from(order + number, data, place)[0]
         place += inline
         if count <= 16 and kind in _TYPES:
