@@ -5,7 +5,7 @@ import struct
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import cv2
 import numpy as np
@@ -53,10 +53,10 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
     Raises BoneXageError for what cannot be shown rightly; and anything, as pydicom does, for a damaged file.
     """
     film = _read(data)
-    if missing := [name for name in _NEEDED if film.get(name) is None]:
-        raise BoneXageError(f"damaged DICOM (no {missing[0]}); export the image again")
     if not any(name in film for name in _PIXELS):
         raise BoneXageError("a DICOM without pixels; export the image object")
+    if missing := [name for name in _NEEDED if film.get(name) is None]:
+        raise BoneXageError(f"damaged DICOM (no {missing[0]}); export the image again")
     check_size(film.Columns, film.Rows)
     if int(film.get("NumberOfFrames") or 1) > 1:
         raise BoneXageError("more than one frame in the DICOM; export one film per file")
@@ -195,7 +195,8 @@ def _check_frame(film: Dataset, syntax: UID) -> None:
             raise BoneXageError("damaged DICOM (a frame larger than its rows and columns); export the image again")
         return
     if frame.startswith(b"\xff\xd8"):  # JPEG and JPEG-LS: the start of a frame (T.81, B.2.2)
-        sizes = [struct.unpack(">HH", content[1:5]) for marker, content, _ in jpeg_segments(frame)
+        head = takewhile(lambda segment: segment[0] != 0xDA, jpeg_segments(frame))  # JPEG-LS stuffs its scans otherwise
+        sizes = [struct.unpack(">HH", content[1:5]) for marker, content, _ in head
                  if marker in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)]
     else:  # JPEG 2000 (T.800, A.5.1): ends less offsets
         sizes = [(high - top, wide - left) for wide, high, left, top in

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pydicom.data
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -295,3 +296,23 @@ def test_any_window_shows_the_film_or_counts_for_nothing(tmp_path_factory: pytes
     levels = len(np.unique(np.rint(shown)))
     assume(levels not in (15, 16))  # where rounding decides
     np.testing.assert_allclose(grey, shown if levels > 16 else GREY, atol=1.01)
+
+
+def real(name: str) -> Path:
+    """A scanner's file that comes with pydicom."""
+    return Path(pydicom.data.get_testdata_file(name, download=False))
+
+
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm",
+                                  "MR_small_jp2klossless.dcm", "MR_small_padded.dcm"])
+def test_one_real_picture_in_every_encoding(name: str) -> None:
+    expected = read_gray(real("MR_small.dcm"))
+    assert len(np.unique(expected)) > 100
+    np.testing.assert_array_equal(read_gray(real(name)), expected)
+
+
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jls_lossy_line.dcm"])
+def test_a_compression_that_needs_a_decoder_is_named_rather_than_called_cut(name: str) -> None:
+    """JPEG-LS looks like JPEG but for the bytes of its scans."""
+    with pytest.raises(BoneXageError, match=r"compressed as JPEG-LS.*pip install 'pylibjpeg"):
+        read_gray(real(name))
