@@ -55,7 +55,8 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
     film = _read(data)
     if not any(name in film for name in _PIXELS):
         raise BoneXageError("a DICOM without pixels; export the image object")
-    if missing := [name for name in _NEEDED if film.get(name) is None]:
+    needed = _NEEDED + (["BitsStored", "PixelRepresentation"] if "PixelData" in film else [])
+    if missing := [name for name in needed if film.get(name) is None]:
         raise BoneXageError(f"damaged DICOM (no {missing[0]}); export the image again")
     check_size(film.Columns, film.Rows)
     if int(film.get("NumberOfFrames") or 1) > 1:

@@ -197,6 +197,7 @@ REFUSED = {
     "PresentationLUTSequence": (dicom(TWELVE, 12, PresentationLUTSequence=inverted_lut(12)), "presentation LUT"),
     "PresentationIntentType FOR PROCESSING": (dicom(TWELVE, 12, PresentationIntentType="FOR PROCESSING"), "detector"),
     "PhotometricInterpretation missing": (dicom(TWELVE, 12, PhotometricInterpretation=None), "damaged DICOM"),
+    "PixelRepresentation missing": (dicom(TWELVE, 12, PixelRepresentation=None), "no PixelRepresentation"),
     "PhotometricInterpretation YBR_PARTIAL_422": (
         dicom(rgb(GREY), PhotometricInterpretation="YBR_PARTIAL_422"), "YBR_PARTIAL_422"),
     "HighBit 7 of 12": (dicom(TWELVE, 12, HighBit=7), "high bit of 7"),
