@@ -4,47 +4,61 @@ import stat
 import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.headers import (
+    ORIENTATION,
+    PNG_SIGNATURE,
+    X_RESOLUTION,
+    Y_RESOLUTION,
+    check_size,
+    jpeg_segments,
+    pixel_aspect,
+    png_chunks,
+    tiff_directory,
+)
+from bonexage_utils.levels import square_pixels, to_8_bits
 
 # Where files are looked for by name; what a file is, its content decides.
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
-
-# A hand film scanned at 50 µm has 60 megapixels and 8,600 px a side. More is a mistake, or a decompression bomb.
-MAX_PIXELS, MAX_SIDE, MIN_SIDE = 100_000_000, 16_000, 16
 MAX_BYTES = 2**30
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SIGNATURES = {PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF",
                b"MM\0+": "TIFF"}
+Tags = dict[int, tuple[float, ...]]  # of a TIFF directory or an EXIF block
 
 # OpenCV would report each damaged TIFF on the terminal, beside our one line.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_gray(path: Path | str) -> np.ndarray:
-    """Read a radiograph as 8-bit grey, shape (height, width), values 0–255.
+    """Read a radiograph as 8-bit grey, shape (height, width), values 0–255, with square pixels and bright bones.
 
     PNG, JPEG, TIFF and DICOM, recognised by content. Colour is turned into luminance and an alpha channel is ignored;
-    EXIF and TIFF orientation are applied; what the file declares as white-is-zero (DICOM MONOCHROME1, TIFF) is
-    inverted, so that bones are bright; DICOM goes through its rescale and its first window. A film of more than
-    8 bits is then stretched from its own darkest to its own brightest pixel, because 12 bits in a 16-bit file would
-    otherwise come out black.
+    EXIF and TIFF orientation are applied; what the file declares as white-is-zero (DICOM MONOCHROME1 or an inverse
+    presentation, TIFF) is inverted; a DICOM goes through its rescale and the first of its windows that shows a film.
+
+    Up to 8 bits are taken at their word: the darkest number that can be stored becomes 0, the brightest 255. A deeper
+    film is stretched, after its window, from its own darkest to its own brightest pixel, because 12 bits in a file
+    for 16 would otherwise come out black; pixels far beside all others (a mark of up to 2 % of the area) do not count
+    and are clipped. So 4,096 levels become 256 at most.
+
+    Pixels that a file declares oblong (a DICOM's spacings and aspect ratio; densities along x and y in PNG, JPEG, TIFF
+    and EXIF) become square, the finer axis being shrunk to the coarser one.
 
     Raises BoneXageError, in one line, for a file that is missing, empty, truncated, damaged, of another kind, or
-    compressed in a way nothing here decodes; for several pages or frames in one file; and, before decoding, for a
-    side under 16 px or over 16,000 px, or more than 100 megapixels.
+    compressed in a way nothing here decodes; for several pages or frames in one file; for fewer than 16 levels left
+    of a deep film that has more; for tags that contradict each other; and, before decoding, for a side under 16 px or
+    over 16,000 px, or more than 100 megapixels.
     """
     path = Path(path)
     data = _read_bytes(path)
@@ -54,7 +68,7 @@ def read_gray(path: Path | str) -> np.ndarray:
     if kind is None:
         raise BoneXageError(f"{path}: not a readable image; give PNG, JPEG, TIFF or DICOM")
     try:
-        return _to_8_bits(_DECODERS[kind](data))
+        return square_pixels(*_DECODERS[kind](data))
     except BoneXageError as error:
         raise BoneXageError(f"{path}: {error}") from None
     except Exception:  # a damaged file can make a decoder raise anything
@@ -81,14 +95,6 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _check_size(width: int, height: int) -> None:
-    if min(width, height) < MIN_SIDE:
-        raise BoneXageError(f"{width} × {height} px is too small for a film; export it at full size")
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise BoneXageError(f"{width:,} × {height:,} px is over the limit of {MAX_SIDE:,} px a side and "
-                            f"{MAX_PIXELS // 10**6} megapixels; scale it down")
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep a library's warnings about odd tags from the terminal. Filters are per process, hence the lock."""
@@ -100,6 +106,31 @@ def _quiet() -> Iterator[None]:
 _quiet_lock = threading.Lock()
 
 
+def _aspect(tags: Tags, **densities: tuple[float, ...]) -> float:
+    """Of a pixel once upright, from the densities along x and y that a file declares, in EXIF's tags and elsewhere."""
+    exif = tags.get(X_RESOLUTION, ()) + tags.get(Y_RESOLUTION, ())
+    aspect = pixel_aspect({**densities, "XResolution and YResolution": exif})
+    return 1 / aspect if _orientation(tags) >= 5 else aspect  # from 5 on, stored rows are the picture's columns
+
+
+def _orientation(tags: Tags) -> int:
+    return tags.get(ORIENTATION, (1,))[0]
+
+
+def _upright(pixels: np.ndarray, tags: Tags) -> np.ndarray:
+    turned = {2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1], 5: pixels.T, 6: np.rot90(pixels, -1),
+              7: pixels[::-1, ::-1].T, 8: np.rot90(pixels)}
+    return np.ascontiguousarray(turned.get(_orientation(tags), pixels))
+
+
+def _exif(block: bytes) -> Tags:
+    """The tags before any damage: cameras write odd ones, and they are no part of the picture."""
+    tags: Tags = {}
+    with suppress(Exception):
+        tiff_directory(block, tags)
+    return tags
+
+
 def _opencv(data: bytes) -> np.ndarray:
     # From bytes, not from a path: OpenCV cannot open accented paths on Windows.
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -108,100 +139,93 @@ def _opencv(data: bytes) -> np.ndarray:
     return pixels
 
 
-def _decode_png(data: bytes) -> np.ndarray:
-    """Checks every chunk (RFC 2083, section 3) first: decoders fill in what a truncated file lacks."""
-    name, *size = struct.unpack(">4sII", data[12:24])
-    if name != b"IHDR":
+def _limits(pixels: np.ndarray) -> tuple[int, int] | None:
+    return (0, 255) if pixels.dtype == np.uint8 else None
+
+
+def _decode_png(data: bytes) -> tuple[np.ndarray, float]:
+    """Checks every chunk first: decoders fill in what a truncated file lacks."""
+    if data[12:16] != b"IHDR":
         raise BoneXageError("damaged PNG; copy the image again")
-    _check_size(*size)
-    view, place, critical = memoryview(data), 8, [PNG_SIGNATURE]
-    while name != b"IEND":
-        length = int.from_bytes(view[place : place + 4])
-        chunk = view[place : place + length + 12]
-        if len(chunk) < length + 12:
-            raise BoneXageError("truncated PNG; copy the image again")
-        if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:]):
-            raise BoneXageError("damaged PNG (a checksum fails); copy the image again")
-        name, place = bytes(chunk[4:8]), place + length + 12
-        if name[:1].isupper():  # what makes the picture; libpng complains aloud about harmless faults in the rest
-            critical.append(chunk)
-    return _opencv(b"".join(critical))
+    check_size(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+    critical, tags, density = [PNG_SIGNATURE], {}, ()
+    for name, chunk in png_chunks(data):
+        if name[:1].isupper():  # what makes the picture; libpng complains aloud about harmless faults in the rest,
+            critical.append(chunk)  # and would unpack text and profiles of any size
+        elif name == b"eXIf":
+            tags = _exif(bytes(chunk[8:-4]))
+        elif name == b"pHYs":
+            density = (int.from_bytes(chunk[8:12]), int.from_bytes(chunk[12:16]))
+    pixels = _opencv(b"".join(critical))
+    return _upright(to_8_bits(pixels, _limits(pixels)), tags), _aspect(tags, pHYs=density)
 
 
-def _decode_jpeg(data: bytes) -> np.ndarray:
-    # No end marker after the last scan: cut off, or padded with zeros. (Inside a scan, 0xFF is always stuffed.)
-    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise BoneXageError("truncated JPEG; copy the image again")
+def _decode_jpeg(data: bytes) -> tuple[np.ndarray, float]:
+    """Goes through the segments first: one cut off has no end mark, and what follows the end is no part of it."""
+    kept, tags, density = {}, {}, ()
+    picture = [b"\xff\xd8"]
+    for marker, content, segment in jpeg_segments(data):
+        if marker == 0xE1 and content.startswith(b"Exif\0\0"):
+            tags = tags or _exif(content[6:])
+        elif marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 12:
+            kept.setdefault(marker, segment)
+            unit, *density = struct.unpack(">BHH", content[7:12])
+            if not unit and len({*density}) == 1:  # 1 : 1 of nothing is what encoders write that do not know
+                density = ()
+        elif marker == 0xEE and content.startswith(b"Adobe"):  # how colour is stored
+            kept.setdefault(marker, segment)
+        elif not 0xE0 <= marker <= 0xEF and marker != 0xFE:
+            picture.append(segment)
     with _quiet():
-        image = JpegImageFile(BytesIO(data))
-        _check_size(*image.size)
+        image = JpegImageFile(BytesIO(b"".join([picture[0], *kept.values(), *picture[1:]])))
+        check_size(*image.size)
         image.draft("L", image.size)  # luminance alone: half the work
     image.load()
-    with _quiet():
-        image = ImageOps.exif_transpose(image)
-    return np.array(image.convert("L"))
+    return _upright(np.array(image.convert("L")), tags), _aspect(tags, JFIF=density)
 
 
-def _decode_tiff(data: bytes) -> np.ndarray:
-    with _quiet():
-        tags = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])  # 43: BigTIFF
-        file = BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        width, height, photometric = (tags[tag] for tag in (256, 257, 262))
-        bits = tags.get(258, (1,))
-    _check_size(width, height)
-    if tags.next:
+def _decode_tiff(data: bytes) -> tuple[np.ndarray, float]:
+    tags: Tags = {}
+    following = tiff_directory(data, tags)
+    (width,), (height,), (photometric,) = (tags[tag] for tag in (256, 257, 262))
+    bits, (numbers, *_) = tags.get(258, (1,)), tags.get(339, (1,))
+    check_size(width, height)
+    if 322 in tags:  # a tile is decoded whole, however little of it the picture takes
+        check_size(*(max(16, side) for side in (*tags[322], *tags[323])))
+    if following:
         raise BoneXageError("more than one page in the TIFF; save one film per file")
+    if photometric not in (0, 1, 2, 3, 5, 6, 8):
+        raise BoneXageError(f"a TIFF in colours of kind {photometric}; save it as grey")
+    aspect = _aspect(tags)
     if max(bits) <= 8:  # Pillow, because OpenCV leaves damaged strips of 8 bits black; it orients by itself
         with _quiet():
-            return np.array(TiffImageFile(BytesIO(data)).convert("L"))
-    pixels = _opencv(data)  # OpenCV, because Pillow clips deep colour and turns no deep white-is-zero (0) round
-    return pixels.max() - pixels if photometric == 0 else pixels
+            try:
+                image = TiffImageFile(BytesIO(data))
+            except SyntaxError:  # its word for a layout that it does not know
+                raise BoneXageError(f"a TIFF laid out as nothing here reads ({max(bits)} bits, numbers of kind "
+                                    f"{numbers}, colours {photometric}); save it as grey of 8 or 16 bits") from None
+            if image.mode == "LAB":  # a and b are signed, in OpenCV they begin at 128
+                colour = cv2.cvtColor(np.array(image) ^ np.uint8([0, 128, 128]), cv2.COLOR_LAB2RGB)
+                return cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), aspect
+            pixels = np.array(image.convert("L"))
+        return pixels ^ 128 if numbers == 2 else pixels, aspect  # 2: signed, of which Pillow knows nothing
+    # OpenCV, because Pillow clips deep colour and turns no deep white-is-zero (0) round.
+    (compression, *_), (planes, *_) = tags.get(259, (1,)), tags.get(284, (1,))
+    if (compression not in (1, 5, 8, 32773, 32946) or (numbers == 3 and min(bits) < 32)
+            or (planes == 2 and len(bits) > 1)):
+        raise BoneXageError(f"a TIFF laid out as nothing here reads ({max(bits)} bits, numbers of kind {numbers}, "
+                            f"compression {compression}, planes {planes}); save it as grey of 8 or 16 bits, "
+                            "uncompressed")
+    pixels = _opencv(data)
+    grey = to_8_bits(pixels, _limits(pixels))
+    return 255 - grey if photometric == 0 else grey, aspect
 
 
-def _decode_dicom(data: bytes) -> np.ndarray:
-    if b"1.2.840.10008.1.2.1.99" in data[:2048]:  # a zip bomb could hide there, its header in it
-        raise BoneXageError("a deflated DICOM; export it uncompressed")
-    import pydicom  # here, because few need it and it takes a while
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+def _decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
+    from bonexage_utils.dicom import decode_dicom  # here, because few need it and it takes a while
 
     with _quiet():
-        film = pydicom.dcmread(BytesIO(data))
-        if not any(name in film for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-            raise BoneXageError("a DICOM without pixels; export the image object")
-        _check_size(film.Columns, film.Rows)
-        if int(film.get("NumberOfFrames") or 1) > 1:
-            raise BoneXageError("more than one frame in the DICOM; export one film per file")
-        colours = film.PhotometricInterpretation
-        if colours not in ("MONOCHROME1", "MONOCHROME2", "RGB") and not colours.startswith("YBR"):
-            raise BoneXageError(f"a DICOM in {colours!r}; export it as MONOCHROME2")
-        syntax = film.file_meta.TransferSyntaxUID
-        try:
-            stored = film.pixel_array
-        except Exception:
-            if not syntax.is_compressed:
-                raise
-            raise BoneXageError(f"compressed as {syntax.name}, which nothing installed here decodes, or damaged; "
-                                "pip install 'pylibjpeg[all]', or export it uncompressed") from None
-        if stored.ndim == 3:
-            return cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
-        shown = apply_voi_lut(apply_modality_lut(stored, film), film)
-    if stored.dtype == np.uint8 and np.abs(shown - stored.astype(float)).max() < 0.5:
-        shown = stored  # rescale and window change nothing, as is common: 8 bits stay 8 bits
-    if colours == "MONOCHROME1":
-        shown = (255 if shown.dtype == np.uint8 else shown.max()) - shown
-    return shown
+        return decode_dicom(data)
 
 
 _DECODERS = {"PNG": _decode_png, "JPEG": _decode_jpeg, "TIFF": _decode_tiff, "DICOM": _decode_dicom}
-
-
-def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        return pixels
-    low, high = float(pixels.min()), float(pixels.max())
-    if not np.isfinite([low, high]).all():
-        raise BoneXageError("pixels that are not numbers; export it as 8 or 16 bits")
-    scaled = (pixels.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6))
-    return np.rint(scaled).astype(np.uint8)

@@ -11,8 +11,8 @@ from bonexage_utils.batches import SEX_CODE
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import MAX_AGE, OUTPUTS, POOLINGS, WEIGHTS, is_backbone
+from bonexage_utils.settings import LIMITS
 
-LARGEST_IMAGE = 4096  # px; loading tries the network on a film of its size
 COUNT = 10**12
 
 
@@ -71,7 +71,7 @@ MODEL = Section({
     "output": one_of(*OUTPUTS), "max_age": number(1, MAX_AGE), "months_mean": MONTHS, "months_std": MONTHS})
 # The rules that this version goes by are the only ones it can repeat.
 PREPROCESSING = Section({
-    "image_size": integer(1, LARGEST_IMAGE), "mean": number(0, 1), "std": number(0.001, 1),
+    "image_size": integer(1, LIMITS["--image-size"][1]), "mean": number(0, 1), "std": number(0.001, 1),
     **{field.name: one_of(field.default) for field in fields(Preprocessing) if field.default is not MISSING}})
 # Nothing here changes an age; a report tells it.
 TRAINING = Section({

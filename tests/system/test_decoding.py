@@ -15,12 +15,13 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
+from made_up_films import deep, dicom, film, opencv, pillow, rgb
+from PIL import Image, ImageCms
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLosslessSV1,
     RLELossless,
 )
@@ -28,60 +29,6 @@ from pydicom.uid import (
 from bonexage_utils import decoding
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
-
-
-def film(height: int = 48, width: int = 36, seed: int = 0) -> np.ndarray:
-    """A soft picture that uses every level from 0 to 255, so that stretching a deep copy of it changes nothing."""
-    noise = np.random.default_rng(seed).normal(size=(height, width))
-    soft = cv2.GaussianBlur(noise, (0, 0), 3)
-    return np.rint((soft - soft.min()) / np.ptp(soft) * 255).astype(np.uint8)
-
-
-def deep(grey: np.ndarray, bits: int = 16) -> np.ndarray:
-    return np.rint(grey.astype(np.float64) / 255 * (2**bits - 1)).astype(np.uint16)
-
-
-def opencv(ending: str, pixels: np.ndarray) -> bytes:
-    return cv2.imencode(ending, pixels)[1].tobytes()
-
-
-def pillow(pixels: np.ndarray | Image.Image, kind: str, **settings: object) -> bytes:
-    file = io.BytesIO()
-    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(file, kind, **settings)
-    return file.getvalue()
-
-
-def rgb(grey: np.ndarray, channels: int = 3) -> np.ndarray:
-    return np.dstack([grey] * 3 + [np.full_like(grey, 128)] * (channels - 3))
-
-
-def dicom(pixels: np.ndarray, bits: int = 0, syntax: str = ExplicitVRLittleEndian, **tags: object) -> bytes:
-    """A DICOM file of these pixels; `tags` are added, or taken out where None."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    data.Rows, data.Columns = pixels.shape[:2]
-    data.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
-    data.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
-    if pixels.ndim == 3:
-        data.PlanarConfiguration = 0
-    data.BitsAllocated = pixels.dtype.itemsize * 8
-    data.BitsStored = bits or data.BitsAllocated
-    data.HighBit = data.BitsStored - 1
-    data.PixelRepresentation = int(pixels.dtype.kind == "i")
-    data.PixelData = pixels.tobytes()
-    if syntax == RLELossless:
-        data.compress(RLELossless, generate_instance_uid=False)
-    for name, value in tags.items():
-        if value is None:
-            delattr(data, name)
-        else:
-            setattr(data, name, value)
-    file = io.BytesIO()
-    data.save_as(file, enforce_file_format=True)
-    return file.getvalue()
 
 
 def white_is_zero(tiff: bytes) -> bytes:
@@ -195,22 +142,136 @@ def test_what_a_dicom_window_leaves_out_is_clipped(tmp_path: Path) -> None:
     assert ((read > 0) & (read < 255)).any()
 
 
+def turned(grey: np.ndarray, orientation: int) -> np.ndarray:
+    """As it is stored under that orientation (TIFF 6.0, section 8: where first row and column lie in the picture)."""
+    return np.ascontiguousarray({
+        1: grey, 2: grey[:, ::-1], 3: grey[::-1, ::-1], 4: grey[::-1], 5: grey.T, 6: np.rot90(grey),
+        7: grey[::-1, ::-1].T, 8: np.rot90(grey, -1)}[orientation])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "TIFF 16"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "PNG 16", "TIFF", "TIFF 16"])
 def test_orientation_is_applied(tmp_path: Path, orientation: int, kind: str) -> None:
-    """The tag (TIFF 6.0, section 8) says where the stored first row and first column lie in the picture."""
     grey = film(40, 60)
-    stored = {1: grey, 2: grey[:, ::-1], 3: grey[::-1, ::-1], 4: grey[::-1], 5: grey.T, 6: np.rot90(grey),
-              7: grey[::-1, ::-1].T, 8: np.rot90(grey, -1)}[orientation]
+    stored = turned(grey, orientation)
     exif = Image.Exif()
     exif[0x0112] = orientation
     if kind == "JPEG":
         data = pillow(np.ascontiguousarray(stored), "JPEG", quality=95, exif=exif)
+    elif kind.startswith("PNG"):
+        data = pillow(stored if kind == "PNG" else deep(stored), "PNG", exif=exif)
     else:
         pixels = np.ascontiguousarray(stored if kind == "TIFF" else deep(stored))
         data = pillow(pixels, "TIFF", tiffinfo={0x0112: orientation})
     (tmp_path / "a").write_bytes(data)
     np.testing.assert_allclose(read_gray(tmp_path / "a").astype(int), grey.astype(int), atol=6 if kind == "JPEG" else 1)
+
+
+def squeezed(height: float, width: float) -> np.ndarray:
+    """The film of 240 × 180 px as stored with pixels of that height and width: so many fewer rows and columns."""
+    return cv2.resize(film(240, 180), (round(180 / width), round(240 / height)), interpolation=cv2.INTER_AREA)
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def with_chunk(png: bytes, name: bytes, content: bytes) -> bytes:
+    return png[:33] + png_chunk(name, content) + png[33:]
+
+
+def densities(height: float, width: float, orientation: int = 1) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A], exif[0x011B], exif[0x0128] = orientation, 300 / width, 300 / height, 2
+    return exif
+
+
+def with_jfif(jpeg: bytes, unit: int, x: int, y: int) -> bytes:
+    place = jpeg.index(b"JFIF\0")
+    return jpeg[: place + 7] + struct.pack(">BHH", unit, x, y) + jpeg[place + 12 :]
+
+
+def in_dicom(height: float, width: float, name: str, bits: int = 8) -> bytes:
+    pixels = squeezed(height, width)
+    values = [round(height * 100), round(width * 100)] if name == "PixelAspectRatio" else [height / 7, width / 7]
+    return dicom(pixels if bits == 8 else deep(pixels), **{name: values})
+
+
+OBLONG = {
+    "PNG pHYs": lambda h, w: with_chunk(opencv(".png", squeezed(h, w)), b"pHYs",
+                                        struct.pack(">IIB", round(9000 / w), round(9000 / h), 0)),
+    "PNG 16 pHYs": lambda h, w: with_chunk(opencv(".png", deep(squeezed(h, w))), b"pHYs",
+                                           struct.pack(">IIB", round(9000 / w), round(9000 / h), 1)),
+    "PNG eXIf": lambda h, w: pillow(squeezed(h, w), "PNG", exif=densities(h, w)),
+    "JPEG JFIF, a ratio": lambda h, w: with_jfif(pillow(squeezed(h, w), "JPEG", quality=95), 0, round(9000 / w),
+                                                 round(9000 / h)),
+    "JPEG JFIF, per inch": lambda h, w: with_jfif(pillow(squeezed(h, w), "JPEG", quality=95), 1, round(9000 / w),
+                                                  round(9000 / h)),
+    "JPEG EXIF": lambda h, w: pillow(squeezed(h, w), "JPEG", quality=95, exif=densities(h, w)),
+    "TIFF": lambda h, w: pillow(squeezed(h, w), "TIFF", x_resolution=300 / w, y_resolution=300 / h),
+    "TIFF 16": lambda h, w: pillow(deep(squeezed(h, w)), "TIFF", x_resolution=300 / w, y_resolution=300 / h),
+    "BigTIFF": lambda h, w: pillow(squeezed(h, w), "TIFF", big_tiff=True, x_resolution=300 / w, y_resolution=300 / h),
+    **{f"DICOM {name}": lambda h, w, name=name: in_dicom(h, w, name) for name in
+       ["PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"]},
+    "DICOM 16 PixelSpacing": lambda h, w: in_dicom(h, w, "PixelSpacing", 16),
+}
+
+
+@pytest.mark.parametrize("name", OBLONG)
+@pytest.mark.parametrize(("height", "width"), [(2, 1), (1, 2), (1, 3.5), (1.25, 1), (1, 1)])
+def test_oblong_pixels_become_square(tmp_path: Path, name: str, height: float, width: float) -> None:
+    """The finer axis shrinks to the coarser one, so the picture is that of square pixels of the larger side."""
+    (tmp_path / "a").write_bytes(OBLONG[name](height, width))
+    read = read_gray(tmp_path / "a")
+    side = max(height, width)
+    expected = cv2.resize(film(240, 180), (round(180 / side), round(240 / side)), interpolation=cv2.INTER_AREA)
+    assert read.shape == expected.shape
+    stretched = np.interp(expected, [expected.min(), expected.max()], [read.min(), read.max()])  # 16 bits: to the ends
+    assert np.abs(read - (stretched if "16" in name else expected.astype(float))).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "TIFF 16"])
+def test_oblong_pixels_of_a_turned_picture(tmp_path: Path, orientation: int, kind: str) -> None:
+    """Densities are along stored rows and columns, whichever way these come to lie."""
+    upright, turn = squeezed(1, 2), orientation >= 5
+    stored = turned(deep(upright) if "16" in kind else upright, orientation)
+    exif = densities(*((2, 1) if turn else (1, 2)), orientation)
+    (tmp_path / "a").write_bytes(pillow(stored, kind.split()[0], **(
+        {"tiffinfo": {0x0112: orientation}, "x_resolution": exif[0x011A], "y_resolution": exif[0x011B]}
+        if "TIFF" in kind else {"exif": exif})))
+    read = read_gray(tmp_path / "a")
+    assert read.shape == (120, 90)
+    np.testing.assert_allclose(read, cv2.resize(upright, (90, 120), interpolation=cv2.INTER_AREA), atol=9)
+
+
+@pytest.mark.parametrize("data", [
+    with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 2835, 2840, 1)),
+    with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 0, 0, 1)),
+    pillow(film(), "PNG", dpi=(300, 300)), pillow(film(), "JPEG", dpi=(72, 72)), pillow(film(), "TIFF", dpi=(72, 72)),
+    with_jfif(pillow(film(), "JPEG"), 0, 0, 0),
+    dicom(film(), PixelSpacing=[0.143, 0.143]), dicom(film(), PixelSpacing="", PixelAspectRatio=[1, 1]),
+])
+def test_square_pixels_are_left_alone(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a").write_bytes(data)
+    assert read_gray(tmp_path / "a").shape == (48, 36)
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 300, 0, 1)), "pHYs 300 and 0 is no shape"),
+    (with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 1, 2835, 1)), "no shape of a pixel"),
+    (with_jfif(pillow(film(), "JPEG"), 1, 72, 7200), "JFIF 72 and 7200"),
+    (pillow(film(), "TIFF", x_resolution=300, y_resolution=1), "no shape of a pixel"),
+    (dicom(film(), PixelSpacing=[0.1]), "PixelSpacing 0.1 is no shape"),
+    (dicom(film(), PixelAspectRatio=[-1, -1]), "no shape of a pixel"),
+    (dicom(film(), PixelAspectRatio=[1, 5]), "no shape of a pixel"),
+    (dicom(film(), PixelAspectRatio=[2, 1], PixelSpacing=[0.1, 0.1]), "disagree on the shape"),
+    (with_jfif(pillow(film(), "JPEG", exif=densities(1, 2)), 1, 300, 300), "disagree on the shape"),
+    (dicom(film(20, 200), PixelAspectRatio=[1, 2]), "too small"),
+])
+def test_an_absurd_shape_of_pixels_is_refused(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "a").write_bytes(data)
+    refused(tmp_path / "a", words)
 
 
 def refused(path: Path, words: str | None = None) -> str:
@@ -380,6 +441,263 @@ def test_junk_is_refused(tmp_path_factory: pytest.TempPathFactory, junk: bytes, 
     path = tmp_path_factory.getbasetemp() / "junk.png"
     path.write_bytes(start + junk)
     refused(path)
+
+
+DEEP = {
+    "PNG": lambda pixels: opencv(".png", pixels), "TIFF": lambda pixels: pillow(pixels, "TIFF"),
+    "TIFF float": lambda pixels: opencv(".tif", pixels.astype(np.float32)), "DICOM": dicom,
+    "DICOM with a full window": lambda pixels: dicom(pixels, WindowCenter=32768, WindowWidth=65536),
+    "DICOM MONOCHROME1": lambda pixels: dicom(65535 - pixels, PhotometricInterpretation="MONOCHROME1"),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+@given(side=st.integers(1, 29), top=st.integers(0, 211), left=st.integers(0, 151),
+       value=st.sampled_from([0, 2_000, 9_500, 12_000, 20_000, 65_535]))
+def test_a_mark_darkens_no_other_pixel(tmp_path_factory: pytest.TempPathFactory, name: str, side: int, top: int,
+                                       left: int, value: int) -> None:
+    """From one dead pixel to a burnt-in mark of 2 % of the area, below or above a film of 4,000 to 8,095."""
+    grey = film(240, 180)
+    pixels = deep(grey, 12) + np.uint16(4000)
+    inside = np.zeros(grey.shape, bool)
+    inside[top : top + side, left : left + side] = True
+    pixels[inside] = value
+    path = tmp_path_factory.getbasetemp() / "marked"
+    path.write_bytes(DEEP[name](pixels))
+    read = read_gray(path).astype(int)
+    rest = grey[~inside].astype(float)
+    np.testing.assert_allclose(read[~inside], (rest - rest.min()) / np.ptp(rest) * 255, atol=1)
+    assert (read[inside] == (0 if value < 4000 else 255)).all()
+
+
+def test_a_mark_of_a_real_film_darkens_no_other_pixel(tmp_path: Path, radiographs: Path) -> None:
+    folder = radiographs / "native" / "boneage-training-dataset"
+    for path in sorted(folder.glob("*.png"))[:6]:
+        grey = cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), None, fx=0.5, fy=0.5,
+                          interpolation=cv2.INTER_AREA)
+        marked = deep(grey, 12)
+        (tmp_path / "clean").write_bytes(opencv(".png", marked))
+        side = int(np.sqrt(0.006 * grey.size))
+        marked[5 : 5 + side, 5 : 5 + side] = 20_000
+        (tmp_path / "marked").write_bytes(opencv(".png", marked))
+        change = np.abs(read_gray(tmp_path / "marked").astype(int) - read_gray(tmp_path / "clean"))
+        change[5 : 5 + side, 5 : 5 + side] = 0
+        assert change.mean() < 3, path.name
+
+
+def test_a_deep_film_of_which_too_few_levels_are_left_is_refused(tmp_path: Path) -> None:
+    pixels = deep(film(), 12) // 16
+    pixels[:9] = 65535  # a fifth of the area
+    (tmp_path / "a").write_bytes(opencv(".png", pixels))
+    refused(tmp_path / "a", "only . grey levels are left")
+
+
+def test_levels_of_a_deep_film_are_kept_as_far_as_256_go(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(opencv(".png", np.arange(4096, dtype=np.uint16).reshape(64, 64)))
+    np.testing.assert_array_equal(np.unique(read_gray(tmp_path / "a"), return_counts=True)[0], np.arange(256))
+
+
+def jpeg() -> bytes:
+    return pillow(film(), "JPEG", quality=95)
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def motion_photo() -> bytes:
+    """The picture, then a film that holds bytes like a JPEG's start, scan and end."""
+    film_bytes = np.random.default_rng(3).bytes(5000)
+    return b"\0\0\0\x18ftypmp42" + film_bytes + b"\xff\xd8\xff\xda" + film_bytes + b"\xff\xd9\xff\xda\0\x08"
+
+
+def multi_picture() -> bytes:
+    """As cameras write it: two whole JPEGs, the first with an index of both (CIPA DC-007)."""
+    data = io.BytesIO()
+    Image.fromarray(film()).save(data, "MPO", save_all=True, append_images=[Image.fromarray(film(30, 30))], quality=95)
+    return data.getvalue()
+
+
+WHOLE_JPEGS = {
+    "then a film": lambda: jpeg() + motion_photo(),
+    "then a film that only scans": lambda: jpeg() + b"\xff\xda" * 9,
+    "then zeros": lambda: jpeg() + b"\0" * 999,
+    "then another JPEG": lambda: jpeg() + pillow(film(20, 20), "JPEG"),
+    "then a JPEG that is cut": lambda: jpeg() + pillow(film(20, 20), "JPEG")[:-40],
+    "multi-picture": multi_picture,
+    "two starts": lambda: b"\xff\xd8" + jpeg(),
+    "a thumbnail": lambda: jpeg()[:2] + segment(0xE2, pillow(film(16, 16), "JPEG")) + jpeg()[2:],
+    "marks within a comment": lambda: jpeg()[:2] + segment(0xFE, b"\xff\xd9\xff\xda") + jpeg()[2:],
+    "filled markers": lambda: jpeg()[:-2] + b"\xff\xff\xff\xd9",
+    "restarts": lambda: pillow(film(), "JPEG", quality=95, restart_marker_blocks=1),
+    "progressive, then a film": lambda: pillow(film(), "JPEG", quality=95, progressive=True) + motion_photo(),
+    "an Adobe segment": lambda: jpeg()[:2] + segment(0xEE, b"Adobe\0\x64\0\0\0\0\0") + jpeg()[2:],
+    "broken EXIF": lambda: jpeg()[:2] + segment(0xE1, b"Exif\0\0MM\0*\xff\xff\xff\xff") + jpeg()[2:],
+    "many profiles": lambda: jpeg()[:2] + segment(0xE2, b"ICC_PROFILE\0\1\1" + b"\0" * 999) * 99 + jpeg()[2:],
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_JPEGS)
+def test_a_whole_jpeg_is_read_whatever_follows_or_precedes_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(WHOLE_JPEGS[name]())
+    np.testing.assert_allclose(read_gray(tmp_path / "a.jpg").astype(int), film().astype(int), atol=6)
+
+
+@given(st.integers(0, 2**31), st.data())
+def test_what_follows_a_jpeg_changes_nothing_and_heals_no_cut(tmp_path_factory: pytest.TempPathFactory, seed: int,
+                                                              data: st.DataObject) -> None:
+    picture = pillow(film(40, 30, seed), "JPEG")
+    rest = data.draw(st.binary(max_size=50) | st.sampled_from([b"\xff\xd9", b"\xff\xda", b"\xff\xd8\xff\xe0"]))
+    path = tmp_path_factory.getbasetemp() / "a.jpg"
+    path.write_bytes(picture)
+    whole = read_gray(path)
+    path.write_bytes(picture + rest)
+    np.testing.assert_array_equal(read_gray(path), whole)
+    path.write_bytes(picture[: data.draw(st.integers(4, len(picture) - 1))])
+    refused(path)
+
+
+def tiff(pixels: np.ndarray, **tags: int | list[int]) -> bytes:
+    """An uncompressed little-endian TIFF of one strip, with numbers of the array's type; `tags` replace or add."""
+    pixels = np.atleast_3d(pixels)
+    count = pixels.shape[2]
+    fields = {256: pixels.shape[1], 257: pixels.shape[0], 258: [pixels.dtype.itemsize * 8] * count, 259: 1,
+              262: 1 if count == 1 else 2, 273: 8, 277: count, 278: pixels.shape[0], 279: pixels.nbytes,
+              339: [{"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]] * count}
+    fields |= {int(tag[1:]): value for tag, value in tags.items()}
+    directory, more = b"", b""
+    start = 8 + pixels.nbytes + 2 + 12 * len(fields) + 4
+    for tag, value in sorted(fields.items()):
+        values = value if isinstance(value, list) else [value]
+        packed = struct.pack(f"<{len(values)}L", *values)
+        if len(packed) > 4:
+            packed, more = struct.pack("<L", start + len(more)), more + packed
+        directory += struct.pack("<HHL", tag, 4, len(values)) + packed
+    return (b"II*\0" + struct.pack("<L", 8 + pixels.nbytes) + pixels.tobytes() + struct.pack("<H", len(fields))
+            + directory + b"\0" * 4 + more)
+
+
+def lab(grey: np.ndarray) -> bytes:
+    profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
+    return pillow(ImageCms.profileToProfile(Image.fromarray(rgb(grey)), *profiles, outputMode="LAB"), "TIFF")
+
+
+NUMBERS = {
+    "8 signed": lambda g: tiff((g.astype(int) - 128).astype(np.int8)),
+    "16 signed": lambda g: tiff((deep(g).astype(int) - 32768).astype(np.int16)),
+    "16 signed, white is zero": lambda g: tiff((32767 - deep(g).astype(int)).astype(np.int16), t262=0),
+    "32": lambda g: tiff(deep(g).astype(np.uint32) * 65537),
+    "32 signed": lambda g: tiff((deep(g).astype(np.int64) * 65536 - 2**31).astype(np.int32)),
+    "double": lambda g: tiff(g / 255.0),
+    "float, white is zero": lambda g: tiff((1 - g / 255).astype(np.float32), t262=0),
+    "8 and alpha": lambda g: tiff(np.dstack([g, np.full_like(g, 128)]), t262=1, t338=2),
+    "16 RGB and alpha": lambda g: tiff(rgb(deep(g), 4), t338=2),
+    "LAB": lab,
+    "CMYK": lambda g: pillow(Image.fromarray(rgb(g)).convert("CMYK"), "TIFF"),
+    "YCbCr": lambda g: pillow(Image.fromarray(rgb(g)).convert("YCbCr"), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_and_colours_of_a_tiff(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.tif").write_bytes(NUMBERS[name](film()))
+    np.testing.assert_allclose(read_gray(tmp_path / "a.tif").astype(int), film().astype(int), atol=1)
+
+
+UNREAD = {
+    "half floats": lambda: tiff((film() / 255).astype(np.float16)),
+    "8 signed, white is zero": lambda: tiff(film().view(np.int8), t262=0),
+    "8 of no kind": lambda: tiff(film(), t339=4),
+    "16 RGB in planes": lambda: tiff(rgb(deep(film())), t284=2, t273=[8] * 3, t279=[48 * 36 * 2] * 3),
+    "16 zstd": lambda: pillow(deep(film()), "TIFF", compression="zstd"),
+    "a camera's own colours": lambda: tiff(deep(film()), t262=32803),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_tiff_that_nothing_reads_is_not_called_damaged(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.tif").write_bytes(UNREAD[name]())
+    assert "damaged" not in refused(tmp_path / "a.tif", "save it as grey")
+
+
+def encapsulated(syntax: str, frame: bytes) -> bytes:
+    return dicom(film(), syntax=syntax, PixelData=pydicom.encaps.encapsulate([frame]))
+
+
+def deflated_dicom() -> bytes:
+    """200 MB of zeros in 200 kB, the syntax behind 4,000 bytes of another element."""
+    packer = zlib.compressobj(9, wbits=-15)
+    packed = packer.compress(struct.pack("<HH2sHL", 9, 16, b"OB", 0, 200_000_000))
+    packed += b"".join(packer.compress(bytes(1_000_000)) for _ in range(200)) + packer.flush()
+    return (b"\0" * 128 + b"DICM" + struct.pack("<HH2sHL", 2, 0x102, b"OB", 0, 4000) + b"\0" * 4000
+            + struct.pack("<HH2sH", 2, 16, b"UI", 22) + b"1.2.840.10008.1.2.1.99" + packed)
+
+
+def long_list() -> bytes:
+    """A window centre of 500,000 numbers, in implicit VR, which allows for the length."""
+    data = dicom(film(), syntax=ImplicitVRLittleEndian)
+    place = data.index(struct.pack("<HHL", 0x28, 0x103, 2)) + 10
+    return data[:place] + struct.pack("<HHL", 0x28, 0x1050, 1_000_000) + b"1\\" * 500_000 + data[place:]
+
+
+def many_items() -> bytes:
+    data = dicom(film())
+    place = data.index(struct.pack("<HH2s", 0x28, 2, b"US"))
+    items = struct.pack("<HH2sHL", 8, 0x1140, b"SQ", 0, 2**32 - 1) + b"\xfe\xff\x00\xe0\0\0\0\0" * 300_000
+    return data[:place] + items + b"\xfe\xff\xdd\xe0\0\0\0\0" + data[place:]
+
+
+BOMBS = {
+    "DICOM deflated": deflated_dicom,
+    "DICOM JPEG": lambda: encapsulated(JPEGBaseline8Bit, pillow(np.zeros((9000, 9000), np.uint8), "JPEG")),
+    "DICOM JPEG 2000": lambda: encapsulated(
+        JPEG2000Lossless, pillow(np.zeros((9000, 9000), np.uint8), "JPEG2000", no_jp2=True)),
+    "DICOM RLE": lambda: encapsulated(
+        RLELossless, struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\x07" * 1_500_000),
+    "DICOM of a long list": long_list,
+    "DICOM of many items": many_items,
+    "PNG text": lambda: with_chunk(opencv(".png", film()), b"zTXt", b"k\0\0" + zlib.compress(bytes(200_000_000))),
+    "PNG profile": lambda: with_chunk(opencv(".png", film()), b"iCCP", b"k\0\0" + zlib.compress(bytes(200_000_000))),
+    "TIFF tags that share bytes": lambda: tiff(film()[:, :16].repeat(4000, axis=0), **{
+        f"t{tag}": [1] * 3 for tag in range(40_000, 40_040)}).replace(b"\4\0\3\0\0\0", b"\4\0\0\0\1\0"),
+    "TIFF of a long list": lambda: tiff(film(), t258=[8] * 2_000_000),
+    "TIFF of a large tile": lambda: tiff(film(), t322=15_000, t323=15_000, t324=8, t325=48 * 36),
+    "TIFF of many strips": lambda: tiff(film(), t278=1, t273=[8] * 1_000_000, t279=[36] * 1_000_000),
+    "TIFF JPEG": lambda: tiff(np.frombuffer(pillow(np.zeros((9000, 9000), np.uint8), "JPEG"), np.uint8)[None],
+                              t256=64, t257=64, t259=7),
+    "JPEG of a long head": lambda: jpeg()[:2] + segment(0xE3, bytes(65_000)) * 300 + jpeg()[2:],
+    "JPEG of EXIF tags that share bytes": lambda: jpeg()[:2] + segment(0xE1, b"".join([
+        b"Exif\0\0II*\0\x08\0\0\0\x88\x13",
+        *(struct.pack("<HHLL", tag, 7, 60_000, 8) for tag in range(40_000, 45_000))])) + jpeg()[2:],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of a process's memory from /proc")
+def test_no_small_file_takes_much_memory(tmp_path: Path) -> None:
+    """One process reads them all; its peak may grow by 100 MB and by three times the largest file."""
+    for name, make in BOMBS.items():
+        (tmp_path / name).write_bytes(make())
+    largest = max(path.stat().st_size for path in tmp_path.iterdir()) / 2**20
+    code = """if True:
+        import sys
+        from bonexage_utils import dicom
+        from bonexage_utils.decoding import read_gray
+        from bonexage_utils.errors import BoneXageError
+        def peak():
+            return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
+        for path in sys.argv[1:]:
+            before = peak()
+            try:
+                read_gray(path)
+            except BoneXageError:
+                pass
+            print(round(peak() - before), path)"""
+    done = subprocess.run([sys.executable, "-c", code, *map(str, sorted(tmp_path.iterdir()))], capture_output=True,
+                          text=True, check=True)
+    grown = {line.split(" ", 1)[1]: int(line.split(" ", 1)[0]) for line in done.stdout.splitlines()}
+    assert len(grown) == len(BOMBS)
+    assert max(grown.values()) < 100 + 3 * largest, grown
 
 
 def test_odd_tags_leave_the_terminal_quiet(tmp_path: Path) -> None:

@@ -1,0 +1,325 @@
+"""From a DICOM file to grey levels, by what its attributes say of the stored numbers (PS3.3, C.7.6.3 and C.11)."""
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from functools import partial
+from io import BytesIO
+from itertools import pairwise, takewhile
+
+import cv2
+import numpy as np
+from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import get_frame
+from pydicom.filereader import read_dataset
+from pydicom.pixels.utils import get_expected_length
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.headers import check_size, jpeg_segments, pixel_aspect
+from bonexage_utils.levels import FEW, film_range, thin_out, to_8_bits, used_levels
+
+_NEEDED = ["Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"]
+_PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
+# In the order of precedence that PS3.3, C.7.6.3.1.7 gives them.
+_SHAPES = ["PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"]
+_SHUTTER = ["ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge",
+            "ShutterLowerHorizontalEdge", "CenterOfCircularShutter", "RadiusOfCircularShutter",
+            "VerticesOfThePolygonalShutter"]
+_OVERLAY_BITS = [(group << 16) + 0x0102 for group in range(0x6000, 0x6020, 2)]
+# Nothing else is kept: an odd value elsewhere cannot hurt, nor a header that is mostly something else.
+_READ = [*map(tag_for_keyword, [
+    *_NEEDED, *_PIXELS, *_SHAPES, *_SHUTTER, "ShutterShape", "NumberOfFrames", "PlanarConfiguration", "BitsStored",
+    "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationIntentType",
+    "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter", "WindowWidth",
+    "VOILUTFunction", "PresentationLUTShape", "PresentationLUTSequence"]), *_OVERLAY_BITS]
+_SEQUENCES = ["ModalityLUTSequence", "VOILUTSequence", "PresentationLUTSequence"]
+_LONGEST = dict.fromkeys([*_READ, tag_for_keyword("SpecificCharacterSet")], 2**14)
+for _name in [*_PIXELS, *_SEQUENCES]:
+    del _LONGEST[tag_for_keyword(_name)]
+_COLOURS = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"]
+
+
+def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
+    """Grey levels, uint8 (height, width), bones bright, and a pixel's height over its width.
+
+    In the standard's order: the stored bits, the modality LUT or rescale, the first VOI LUT or window that shows at
+    least 16 levels (none does: the full range), the stretch of films deeper than 8 bits, the polarity. Padding and
+    what a shutter hides are black and count for nothing. Overlays, colour profiles and the patient's orientation are
+    left alone.
+
+    Raises BoneXageError for what cannot be shown rightly; and anything, as pydicom does, for a damaged file.
+    """
+    film = _read(data)
+    if not any(name in film for name in _PIXELS):
+        raise BoneXageError("a DICOM without pixels; export the image object")
+    needed = _NEEDED + (["BitsStored", "PixelRepresentation"] if "PixelData" in film else [])
+    if missing := [name for name in needed if film.get(name) is None]:
+        raise BoneXageError(f"damaged DICOM (no {missing[0]}); export the image again")
+    check_size(film.Columns, film.Rows)
+    if int(film.get("NumberOfFrames") or 1) > 1:
+        raise BoneXageError("more than one frame in the DICOM; export one film per file")
+    aspect = pixel_aspect({name: _numbers(film, name) for name in _SHAPES})
+    negative = _is_negative(film)
+    stored = _stored_numbers(film)
+    deep = stored.dtype.kind == "f" or film.BitsStored > 8
+    if stored.ndim == 3:
+        if stored.dtype not in (np.uint8, np.uint16):
+            raise BoneXageError(f"a DICOM in colours of {film.BitsAllocated} bits; export it as MONOCHROME2")
+        grey = cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
+        return to_8_bits(grey, None if deep else (0, 2**film.BitsStored - 1)), aspect
+    image = _image_area(film, stored)
+    grey = _through_luts(film, stored, image, deep)
+    if negative:
+        grey = 255 - grey
+    return (grey if image is None else np.where(image, grey, 0).astype(np.uint8)), aspect
+
+
+def _read(data: bytes) -> Dataset:
+    """The attributes of `_READ`. Not by dcmread, which inflates a deflated file, a zip bomb or not, before one asks."""
+    if data.count(b"\xfe\xff\x00\xe0") > 10_000:  # items of sequences, each an object of 2 KB made from 8 bytes
+        raise BoneXageError("a DICOM of more than 10,000 items; export the image alone")
+    file = BytesIO(data)
+    file.seek(132)
+    meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2))
+    syntax = meta.get("TransferSyntaxUID")
+    stated = bool(syntax)
+    if not stated:  # what it has to be, the first element shows
+        group, vr = struct.unpack("<H2x2s", data[file.tell() :][:6])
+        syntax = (ImplicitVRLittleEndian if not vr.isalpha() or not vr.isupper() else
+                  ExplicitVRBigEndian if group >= 1024 else ExplicitVRLittleEndian)
+    syntax = UID(syntax)
+    if not syntax.is_transfer_syntax or syntax.is_private:
+        raise BoneXageError(f"transfer syntax {str(syntax)!r} is not of the standard; export it uncompressed")
+    if syntax.is_deflated or "Deflate" in syntax.name:
+        raise BoneXageError("a deflated DICOM; export it uncompressed")
+    film = read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_refuse_long,
+                        specific_tags=_READ)
+    meta.TransferSyntaxUID = syntax
+    film.file_meta = meta
+    if "PixelData" in film and not stated and film["PixelData"].is_undefined_length:
+        raise BoneXageError("no transfer syntax in it, and its pixels are compressed; export it uncompressed")
+    return film
+
+
+def _refuse_long(tag: int, vr: str | None, length: int) -> bool:
+    """Whether to stop reading: never, but a list of a million numbers or character sets is no list."""
+    if length > _LONGEST.get(tag, 2**32) and length != 0xFFFFFFFF:
+        raise BoneXageError(f"damaged DICOM (an attribute ({tag >> 16:04X},{tag & 0xFFFF:04X}) of {length:,} bytes); "
+                            "export the image again")
+    return False
+
+
+def _numbers(film: Dataset, name: str) -> list[float]:
+    """All values of an attribute that are no empty text; none if it is absent."""
+    try:
+        value = film.get(name)
+        values = [value] if value is None or isinstance(value, str | int | float) else list(value)
+        numbers = [float(value) for value in values if value not in (None, "")]
+    except (TypeError, ValueError):
+        raise BoneXageError(f"{name} is no number; mend the tag, or export the film again") from None
+    if not np.isfinite(numbers).all():
+        raise BoneXageError(f"{name} is no finite number; mend the tag, or export the film again")
+    return numbers
+
+
+def _is_negative(film: Dataset) -> bool:
+    """Whether the shown picture has to be turned round for 0 to be black (C.7.6.3.1.2, C.8.11.3.1.2, C.11.6)."""
+    colours, shape = (str(film.get(name) or "").strip().upper()
+                      for name in ("PhotometricInterpretation", "PresentationLUTShape"))
+    if colours not in ("MONOCHROME1", "MONOCHROME2", *_COLOURS):
+        raise BoneXageError(f"a DICOM in {colours!r}; export it as MONOCHROME2")
+    if film.get("PresentationIntentType") == "FOR PROCESSING":
+        raise BoneXageError("raw numbers of a detector (FOR PROCESSING); export the film FOR PRESENTATION")
+    if film.get("PresentationLUTSequence"):
+        raise BoneXageError("a DICOM with a presentation LUT; export the film with it applied")
+    if shape not in ("", "IDENTITY", "INVERSE") or (colours, shape) == ("MONOCHROME1", "IDENTITY"):
+        raise BoneXageError(f"{colours} with PresentationLUTShape {shape}: what is bright is not clear; export it as "
+                            "MONOCHROME2")
+    return colours == "MONOCHROME1" or shape == "INVERSE"
+
+
+def _stored_numbers(film: Dataset) -> np.ndarray:
+    """The stored numbers without the bits around them: (height, width), or RGB (height, width, 3)."""
+    syntax = film.file_meta.TransferSyntaxUID
+    if film.SamplesPerPixel > 1 and film.get("PlanarConfiguration") is None:
+        film.PlanarConfiguration = 0  # colour by pixel, as nearly all are
+    if "PixelData" not in film:
+        return film.pixel_array
+    bits, allocated = film.BitsStored, film.BitsAllocated
+    if allocated not in (1, 8, 16, 32) or not 1 <= bits <= allocated:
+        raise BoneXageError(f"{bits} of {allocated} bits a pixel; export it as 8 or 16 bits")
+    if syntax.is_compressed:
+        _check_frame(film, syntax)
+    elif len(film.PixelData) > 1.1 * get_expected_length(film) + 2:
+        raise BoneXageError("a DICOM of more pixels than its rows and columns; export the image again")
+    natural = not syntax.is_compressed or syntax == RLELossless  # bits lie as the header says
+    if natural:
+        film.BitsStored = allocated  # else pydicom cuts off the high bits
+    try:
+        stored = film.pixel_array
+    except Exception:
+        if not syntax.is_compressed:
+            raise
+        raise BoneXageError(f"compressed as {syntax.name}, which nothing installed here decodes, or damaged; "
+                            "pip install 'pylibjpeg[all]', or export it uncompressed") from None
+    film.BitsStored = bits
+    return _without_other_bits(film, stored) if natural and allocated > bits else stored
+
+
+def _without_other_bits(film: Dataset, raw: np.ndarray) -> np.ndarray:
+    """From HighBit down BitsStored bits, the sign carried on (PS3.5, 8.1.1)."""
+    bits, allocated, high = film.BitsStored, film.BitsAllocated, film.get("HighBit")
+    high = bits - 1 if high is None else high
+    if not bits <= high + 1 <= allocated:
+        raise BoneXageError(f"a high bit of {high} for {bits} of {allocated} bits; export the image again")
+    stored = (raw << (allocated - 1 - high)) >> (allocated - bits)
+    back = stored << (high + 1 - bits)
+    field = np.array((2**bits - 1) << (high + 1 - bits), np.uint32).astype(raw.dtype)
+    if not (np.array_equal(back, raw) or np.array_equal(back & field, raw) or
+            any(film.get_item(tag) is not None for tag in _OVERLAY_BITS)):
+        raise BoneXageError(f"numbers of more than the {bits} bits that are said to be stored; export the image again")
+    return stored
+
+
+def _check_frame(film: Dataset, syntax: UID) -> None:
+    """A frame says its own size, and decoders believe it: it has to be the header's, or memory is not bounded."""
+    frame = get_frame(film.PixelData, 0, number_of_frames=1)
+    if syntax == RLELossless:
+        pixels = film.Rows * film.Columns
+        starts = struct.unpack("<16L", frame[:64])
+        starts = [*starts[1 : min(starts[0], 15) + 1], len(frame)]
+        if any(_unpacked(frame[start:end], pixels) > 1.1 * pixels + 2
+               for start, end in pairwise(starts)):
+            raise BoneXageError("damaged DICOM (a frame larger than its rows and columns); export the image again")
+        return
+    if frame.startswith(b"\xff\xd8"):  # JPEG and JPEG-LS: the start of a frame (T.81, B.2.2)
+        head = takewhile(lambda segment: segment[0] != 0xDA, jpeg_segments(frame))  # JPEG-LS stuffs its scans otherwise
+        sizes = [struct.unpack(">HH", content[1:5]) for marker, content, _ in head
+                 if marker in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)]
+    else:  # JPEG 2000 (T.800, A.5.1): ends less offsets
+        sizes = [(high - top, wide - left) for wide, high, left, top in
+                 (struct.unpack(">4L", found[1]) for found in
+                  re.finditer(rb"\xff\x4f\xff\x51....(.{16})", frame, re.DOTALL))]
+    if any(size != (film.Rows, film.Columns) for size in sizes):
+        raise BoneXageError("damaged DICOM (a frame of another size than its rows and columns); export it again")
+
+
+def _unpacked(packed: bytes, most: int) -> int:
+    """Length of a run-length segment once unpacked (PS3.5, G.3.1); stops counting well after `most`."""
+    place = length = 0
+    while place < len(packed) and length <= 2 * most:
+        head = packed[place]
+        length += head + 1 if head < 128 else 257 - head if head > 128 else 0
+        place += head + 2 if head < 128 else 2 if head > 128 else 1
+    return length
+
+
+def _image_area(film: Dataset, stored: np.ndarray) -> np.ndarray | None:
+    """Where the film is: neither padding (C.7.5.1.1.2) nor behind a shutter (C.7.6.11); None is everywhere."""
+    image = None
+    if (padding := _numbers(film, "PixelPaddingValue")) and stored.dtype.kind in "iu":
+        ends = np.array(padding[:1] + _numbers(film, "PixelPaddingRangeLimit")[:1], np.int64).astype(stored.dtype)
+        image = (stored < ends.min()) | (stored > ends.max())
+    if shapes := film.get("ShutterShape"):
+        inside = _shutter(film, [shapes] if isinstance(shapes, str) else shapes, stored.shape)
+        image = inside if image is None else image & inside
+    if image is not None and not image.any():
+        raise BoneXageError("nothing but padding, or all of it behind the shutter; export the image again")
+    return None if image is None or image.all() else image
+
+
+def _shutter(film: Dataset, shapes: list[str], size: tuple[int, int]) -> np.ndarray:
+    """Where, bool (height, width), all `shapes` leave the film open. Rows and columns count from 1."""
+    values = {name: [round(number) for number in _numbers(film, name)] for name in _SHUTTER}
+    inside = np.ones(size, np.uint8)
+    for shape in shapes:
+        opening = np.zeros(size, np.uint8)
+        try:
+            if shape == "RECTANGULAR":
+                left, right, top, bottom = (values[name][0] for name in _SHUTTER[:4])
+                opening[max(top - 1, 0) : max(bottom, 0), max(left - 1, 0) : max(right, 0)] = 1
+            elif shape == "CIRCULAR":
+                (row, column), (radius,) = values[_SHUTTER[4]], values[_SHUTTER[5]]
+                cv2.circle(opening, (column - 1, row - 1), radius, 1, -1)
+            elif shape == "POLYGONAL":
+                corners = np.array(values[_SHUTTER[6]]).reshape(-1, 2)[:, ::-1] - 1
+                cv2.fillPoly(opening, [corners.astype(np.int32)], 1)
+            else:
+                opening[:] = 1
+        except (IndexError, ValueError, cv2.error):
+            raise BoneXageError(f"a {str(shape).lower()} shutter without its edges; export the image again") from None
+        inside &= opening
+    return inside.astype(bool)
+
+
+def _through_luts(film: Dataset, stored: np.ndarray, image: np.ndarray | None, deep: bool) -> np.ndarray:
+    values, limits = stored, None
+    if not deep:
+        limits = (0, 2**film.BitsStored - 1)
+        if film.PixelRepresentation == 1:
+            limits = (-(2 ** (film.BitsStored - 1)), 2 ** (film.BitsStored - 1) - 1)
+    slope, intercept = (*_numbers(film, "RescaleSlope"), 1.0)[0], (*_numbers(film, "RescaleIntercept"), 0.0)[0]
+    if film.get("ModalityLUTSequence"):
+        look_up, limits = _look_up(film.ModalityLUTSequence[0])
+        values = look_up(stored)
+    elif slope == 0:
+        raise BoneXageError("a rescale slope of 0, which makes one grey of all; export the image again")
+    elif (slope, intercept) != (1, 0):
+        values = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64) * slope + intercept
+        limits = limits and tuple(limit * slope + intercept for limit in limits)
+        if slope < 0:  # a scale that runs down: the larger number is still the brighter one
+            limits = limits and limits[::-1]
+    for show, its_limits in _views(film):
+        shown = show(values)
+        if deep:  # of its scale, what the film takes
+            sample, (low, high) = thin_out(values), film_range(values, image)
+            seen = show(sample[(sample >= low) & (sample <= high)])
+            its_limits = (float(seen.min()), float(seen.max()))
+        grey = to_8_bits(shown, its_limits)
+        if used_levels(grey) >= min(FEW, np.unique(thin_out(stored)).size):
+            return grey
+    return to_8_bits(values, None if deep else limits, image)
+
+
+View = tuple[Callable[[np.ndarray], np.ndarray], tuple[float, float]]
+
+
+def _views(film: Dataset) -> Iterator[View]:
+    """Each VOI LUT, then each window (C.11.2), as a function and the ends of its scale. Invalid ones are none."""
+    for item in film.get("VOILUTSequence") or []:
+        if item.get("LUTDescriptor") is not None and item.get("LUTData") is not None:
+            yield _look_up(item)
+    function = str(film.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise BoneXageError(f"a VOI LUT function {function!r}, which the standard does not know; export it again")
+    for center, width in zip(_numbers(film, "WindowCenter"), _numbers(film, "WindowWidth"), strict=False):
+        if function == "LINEAR":
+            center, width = center - 0.5, width - 1
+        if width > 0:
+            yield partial(_sigmoid if function == "SIGMOID" else _linear, center, width), (0, 1)
+
+
+def _linear(center: float, width: float, values: np.ndarray) -> np.ndarray:
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _sigmoid(center: float, width: float, values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -50, 50)))
+
+
+def _look_up(item: Dataset) -> View:
+    """The table in `item` as a function, and the ends of its scale (C.11.1.1.1)."""
+    if any(len(element.value or b"") > 2**18 for element in item.elements()):
+        raise BoneXageError("a look-up table longer than any can be; export the image with it applied")
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries or 2**16
+    table = item.LUTData
+    if isinstance(table, bytes):
+        table = np.frombuffer(table, np.uint8 if bits <= 8 and len(table) < 2 * entries else np.uint16)
+    table = np.asarray(table, np.uint16)[:entries]
+    if len(table) < entries or not 1 <= bits <= 16:
+        raise BoneXageError("a look-up table shorter than it says; export the image with it applied")
+    return lambda values: table[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], (0, 2**bits - 1)
