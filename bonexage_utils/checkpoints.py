@@ -77,6 +77,8 @@ def _read(path: Path, section: Section, fit: Callable[[dict, Shapes], None] | No
             raise BoneXageError("changed since it was written")
     except BoneXageError as error:
         raise BoneXageError(f"{path}: {error}; copy it again, or use one written by this version") from None
+    except UnicodeEncodeError:
+        raise BoneXageError(f"{path}: its name or a folder's is not UTF-8; rename it") from None
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BoneXageError(f"{path}: not a whole safetensors file ({reason}); copy or train it again") from None

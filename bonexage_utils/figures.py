@@ -3,13 +3,13 @@
 import base64
 import html
 import io
-import warnings
 from contextlib import AbstractContextManager
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 # Okabe & Ito's palette (2008), made for colour-blind readers; girls and boys differ in lightness and marker too.
 GIRLS, BOYS, ACCENT, MUTED = "#E69F00", "#0072B2", "#D55E00", "#777777"
@@ -43,10 +43,8 @@ class Picture:
             raise ValueError("a figure needs alt text: describe what one sees in it")
         self.figure, self.alt = figure, " ".join(alt.split())
         buffer = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # of a film's name in another script: a box
-            # No metadata: the version of matplotlib would change the file without changing the picture.
-            figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+        # No metadata: the version of matplotlib would change the file without changing the picture.
+        figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
         self.png = buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
@@ -66,13 +64,19 @@ def new_figure(width: float = 6.0, height: float = 4.0, rows: int = 1, columns: 
 
 
 @style()
+def drawable(text: str) -> str:
+    """`text` with escapes for the letters that the figures' font lacks, such as "\\u624b"."""
+    letters = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(sign if sign == "\n" or ord(sign) in letters else ascii(sign)[1:-1] for sign in text)
+
+
 def montage(films: list[np.ndarray], titles: list[str], alt: str, columns: int = 6, side: float = 1.7) -> Picture:
-    """Grey films (height, width), 0–255, in rows, each under its title."""
+    """Grey films (height, width), 0–255, in rows, each under its title, any text."""
     rows = -(-len(films) // columns)
     figure, axes = new_figure(columns * side, rows * (side + 0.35), rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, film, title in zip(axes.flat, films, titles, strict=False):
         ax.imshow(film, cmap="gray", vmin=0, vmax=255)
-        ax.set_title(title, fontsize=9, loc="center", parse_math=False)  # a film may be named $1
+        ax.set_title(drawable(title), fontsize=9, loc="center", parse_math=False)  # a film may be named $1
     return Picture(figure, alt)

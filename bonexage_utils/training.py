@@ -167,8 +167,14 @@ class Trainer:
         with self.stop:
             while self.epoch < self.config.epochs:
                 started = time.perf_counter()
-                with memory_advice(self.out, self.config.batch_size, fit_in_memory(self.config)):
-                    train_loss, train_mae = self._one_epoch()
+                try:
+                    with memory_advice(self.out, self.config.batch_size, fit_in_memory(self.config)):
+                        train_loss, train_mae = self._one_epoch()
+                except ValueError as error:
+                    if "more than 1 value per channel" not in str(error):  # torch's words where a map has one place
+                        raise
+                    raise BoneXageError(f"{self.out}: the batch norm of {self.config.backbone} takes more than one "
+                                        "film a step here; raise --batch-size or --image-size") from None
                 seconds = time.perf_counter() - started
                 predicted, labelled = predict_loader(
                     self.ema.module, self.selection, self.preprocessing, self.accelerator, self.precision

@@ -100,7 +100,8 @@ nearly black; stretched it looks as a film should.""", columns=3, side=1.9)
 # On the left, what an 8-bit conversion does that cuts: all but the darkest sixteenth of the scale is white, bone, flesh
 # and often the air as well. In the middle, one that keeps the upper byte: sixteen shades at most, all of them nearly
 # black. Neither raises an error, and a network trains on both. On the right, the package's `read_gray`: from the film's
-# own darkest to its own brightest pixel. (Not free either: one glaring marker, and fewer shades are left for the hand.)
+# own darkest to its own brightest pixel. A small mark that is much brighter than all else does not count, because it
+# would leave fewer shades for the hand.
 # Some files say of themselves that 0 is white, as many a DICOM does; `read_gray` turns those round. A negative that
 # says nothing is read as it is; the audit of notebook 01 finds such films by comparing them with the others.
 #

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -455,3 +460,34 @@ def test_unknown_sex_or_age_is_refused():
         grow("X", 60, np.random.default_rng(0))
     with pytest.raises(BoneXageError, match="age"):
         grow("M", 300, np.random.default_rng(0))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals and /proc are of POSIX")
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", "SIGHUP"])
+def test_a_phantom_that_is_ended_leaves_no_worker_drawing(tmp_path, number):
+    """Two in one place: the second is refused. Then the first is ended, and its workers end with it."""
+    words = [sys.executable, "-m", "bonexage_utils", "phantom", "drawn", "--n", "3000", "--workers", "2"]
+    first = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def drawn() -> int:
+        return len(list(tmp_path.rglob("*.png")))
+
+    def wait_until(happened) -> None:
+        for _ in range(600):
+            if happened():
+                return
+            time.sleep(0.1)
+        raise AssertionError("waited a minute in vain")
+
+    wait_until(lambda: drawn() > 2)
+    second = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert "in use by another run" in second.stderr
+    first.send_signal(getattr(signal, number))
+    first.wait()
+    in_session = ["ps", "-o", "pid=", "-s", str(first.pid)]
+    wait_until(lambda: not subprocess.run(in_session, capture_output=True, check=False).stdout)
+    assert not (tmp_path / "drawn").exists()
+    left = list(tmp_path.iterdir())
+    assert bool(left) == (number == "SIGKILL"), "what can clean up does"

@@ -8,11 +8,12 @@ import itertools
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,10 +23,11 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from bonexage_utils import files, prediction, training
-from bonexage_utils.checkpoints import load_model, load_state
+from bonexage_utils.calibration import Calibration
+from bonexage_utils.checkpoints import load_model, load_state, set_calibration
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import atomic_file, only_writer
+from bonexage_utils.files import STOP_SIGNALS, atomic_file, only_writer
 from bonexage_utils.prediction import Predictor, predict_to_file
 from bonexage_utils.training import train
 
@@ -159,7 +161,7 @@ def test_a_power_cut_at_every_write_loses_nothing(whole: tuple[Path, float], pha
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_stop_in_mid_epoch_saves_and_goes_on_the_same(whole: tuple[Path, float], phantom_folder: Path,
                                                         cache_dir: Path, tmp_path: Path, number: int,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +279,27 @@ def test_a_second_run_in_the_same_place_is_refused(cohort: Cohort, cache_dir: Pa
     done.set()
     holder.join()
     train(cohort, tmp_path / "run", replace(TINY, epochs=1), cache_dir=cache_dir)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_a_run_writes_is_not_calibrated(run: Path, tmp_path: Path) -> None:
+    """Both would read, change and write it, and the later one would undo what the other did."""
+    model = tmp_path / "model.safetensors"
+    shutil.copy(run / "model.safetensors", model)
+    _, _, description = load_model(model)
+    calibration = asdict(Calibration(0.9, False, 240.0, 40, {"calibration": 40}, 9.0, [0, 241],
+                                     {"F": [9.0], "M": [9.0]}))
+    ready, done = PROCESSES.Event(), PROCESSES.Event()
+    holder = PROCESSES.Process(target=hold, args=(model, ready, done))
+    holder.start()
+    assert ready.wait(120)
+    with pytest.raises(BoneXageError, match="in use by another run"):
+        set_calibration(model, description["network_sha256"], calibration)
+    assert model.read_bytes() == (run / "model.safetensors").read_bytes()
+    done.set()
+    holder.join()
+    set_calibration(model, description["network_sha256"], calibration)
+    assert load_model(model)[2]["calibration"] == calibration
 
 
 def hold(path: Path, ready, done) -> None:

@@ -571,3 +571,10 @@ def test_saving_twice_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_model(tmp_path / name, model, model.state_dict(), preprocessing, description["training"])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_batch_norm_of_one_number_is_refused_in_a_line(cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
+    one = replace(TINY, backbone="resnest14d", image_size=32, batch_size=1, epochs=1)
+    with pytest.raises(BoneXageError, match="--batch-size"):
+        train(cohort, tmp_path / "run", one, cache_dir=cache_dir)
