@@ -1,7 +1,6 @@
-"""The commands as a user calls them: in their own process, by their messages and exit status."""
+"""The commands as a user calls them, by their messages and exit status (in processes of their own: `test_readme`)."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -10,19 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import bonexage
 
-from bonexage_utils.__main__ import main
 from bonexage_utils.cohort import Cohort
-
-
-def bonexage(*arguments: object, cwd: Path | None = None,
-             cache: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    if cache:
-        environment["XDG_CACHE_HOME"] = str(cache)
-    return subprocess.run([sys.executable, "-m", "bonexage_utils", *map(str, arguments)], capture_output=True,
-                          text=True, cwd=cwd, env=environment, check=False, timeout=300)
-
 
 TRAIN = ["--backbone", "test_convnext", "--image-size", 64, "--epochs", 1, "--batch-size", 8, "--grad-accum", 1,
          "--lr", 1e-3, "--weights", "none", "--precision", "fp32"]
@@ -35,11 +24,11 @@ def test_phantom_train_predict_evaluate_end_to_end(tmp_path: Path) -> None:
     assert "noise floor" in made.stdout
     checked = bonexage("check", tmp_path / "data")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    trained = bonexage("train", tmp_path / "data", "--out", tmp_path / "run", *TRAIN, cache=tmp_path)
+    trained = bonexage("train", tmp_path / "data", "--out", tmp_path / "run", *TRAIN)
     assert trained.returncode == 0, trained.stderr
     assert "months" in trained.stdout
     model = tmp_path / "run" / "model.safetensors"
-    again = bonexage("train", tmp_path / "data", "--out", tmp_path / "run", *TRAIN, cache=tmp_path)
+    again = bonexage("train", tmp_path / "data", "--out", tmp_path / "run", *TRAIN)
     assert again.returncode == 1
     assert again.stderr.count("\n") == 1
     predicted = bonexage("predict", model, tmp_path / "data", "--out", tmp_path / "predictions.csv")
@@ -138,32 +127,20 @@ def test_a_place_that_cannot_be_written_is_one_line(run: Path, cohort, tmp_path:
     assert done.stderr.count("\n") == 1
 
 
-def typed(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """The exit status of a command that runs in this process, which has torch loaded."""
-    monkeypatch.setattr(sys, "argv", ["bonexage", *map(str, words)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
 def test_a_label_table_alone_is_reported_on_with_a_warning_and_calibrates_nothing(
-        run: Path, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str]) -> None:
+        run: Path, cohort: Cohort, tmp_path: Path) -> None:
     """A table does not tell which of its films the network was trained on."""
     model, table = tmp_path / "model.safetensors", cohort.root / "boneage-training-dataset.csv"
     shutil.copy(run / "model.safetensors", model)
 
     def predict(split: str) -> Path:
         out = tmp_path / f"{split}.csv"
-        assert typed(monkeypatch, "predict", model, cohort.root, "--split", split, "--out", out) == 0
+        assert bonexage("predict", model, cohort.root, "--split", split, "--out", out).returncode == 0
         return out
 
     def evaluate(predictions: Path, labels: Path, *options: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = typed(monkeypatch, "evaluate", predictions, labels, "--out", tmp_path / "report", *options)
-        return status, *capsys.readouterr()
+        done = bonexage("evaluate", predictions, labels, "--out", tmp_path / "report", *options)
+        return done.returncode, done.stdout, done.stderr
 
     calibrate = ("--calibrate", model, "--coverage", 0.5)
     before = model.read_bytes()
@@ -202,6 +179,15 @@ def test_help_has_an_example(command: str) -> None:
     done = bonexage(command, "--help")
     assert done.returncode == 0
     assert f"bonexage {command}" in done.stdout
+
+
+@pytest.mark.slow
+def test_help_does_not_wait_for_torch() -> None:
+    program = "import sys\nfrom bonexage_utils.__main__ import app\napp(['train', '--help'], standalone_mode=False)\n" \
+              "assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--image-size" in done.stdout
 
 
 @pytest.mark.slow
