@@ -251,6 +251,7 @@ def test_centres_that_decide_are_those_that_change() -> None:
     assert change_per_month(214, "M")["radius"] == pytest.approx(1 / 22, rel=0.15)
 
 
+@pytest.mark.slow
 @given(st.floats(1, 228), st.sampled_from(["F", "M"]), st.floats(0.1, 0.9))
 @settings(max_examples=15, deadline=None)
 def test_the_deciding_centres_are_the_fewest_that_make_the_share(age: float, sex: str, share: float) -> None:
@@ -334,6 +335,7 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cohort(tmp_path_factory.mktemp("masked") / "cohort", 4, seed=5, workers=1, masks=True)
 
 
+@pytest.mark.slow
 def test_scores_on_bones_are_the_enrichments_they_claim_to_be(run: Path, masked: Path) -> None:
     predictor = Predictor(run / "model.safetensors")
     films = ["1000", "1001", "1002", "1003"]

@@ -122,6 +122,7 @@ def test_the_same_film_exported_again(few: Cohort, scale: float) -> None:
     assert {(first["id"], "near-duplicate"), (second["id"], "near-duplicate")} <= found(few)
 
 
+@pytest.mark.slow
 def test_a_clean_cohort_has_no_fault(cohort: Cohort) -> None:
     findings = audit(cohort)
     assert not (findings["severity"] == FAULT).any(), findings
@@ -190,6 +191,7 @@ def test_the_other_version_of_the_test_labels_is_remarked_on(cohort: Cohort) -> 
 
 # --- what is written ---
 
+@pytest.mark.slow
 def test_tables_and_contact_sheet(few: Cohort, tmp_path: Path) -> None:
     Path(few.table["image"].iloc[0]).unlink()
     rewrite(lambda film: np.full_like(film, 7))(Path(few.table["image"].iloc[1]))

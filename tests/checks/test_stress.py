@@ -209,6 +209,7 @@ def test_the_test_split_is_judged_if_it_has_labels(cohort: Cohort) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_trained_network_under_stress(run: Path, cohort: Cohort, tmp_path: Path) -> None:
     predictor = Predictor(run / "model.safetensors", device="cpu")
     table, told = stress(predictor, cohort, tmp_path / "out", "calibration", batch_size=7)

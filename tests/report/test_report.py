@@ -78,6 +78,7 @@ def test_the_report_warns_of_films_the_model_was_trained_on(tmp_path: Path) -> N
     assert "10 of these films are in the training split" in (tmp_path / "model_card.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_report_warns_of_films_of_unknown_split(tmp_path: Path) -> None:
     """The labels were a table alone: whether the model was trained on these films cannot be told."""
     predictions, truth = tables()
@@ -107,6 +108,7 @@ def test_the_learning_curve_tells_its_numbers() -> None:
     assert "31.0 to 22.5" in figures.learning_curve(log, baseline=33.0).alt
 
 
+@pytest.mark.slow
 def test_intervals_and_stress_enter_the_report_where_they_were_measured(tmp_path: Path) -> None:
     predictions, truth = tables()
     result = evaluate(predictions, truth)
@@ -145,6 +147,7 @@ def test_the_worst_films_are_named() -> None:
     assert worst["error"].str.removeprefix("+").astype(float).abs().is_monotonic_decreasing
 
 
+@pytest.mark.slow
 def test_every_item_of_the_checklists_is_answered_or_open(run: Path, cohort: Cohort, tmp_path: Path) -> None:
     """CLAIM 2024 has 44 items, TRIPOD+AI 27; each stands in the card, with and without a known model."""
     predictor = Predictor(run / "model.safetensors", "cpu")

@@ -69,6 +69,7 @@ def append(data: bytes, place: float, bit: int) -> bytes:
     return data + bytes(1 + bit)
 
 
+@pytest.mark.slow
 @given(st.sampled_from([flip, flip_in_header, cut, repeat, append]), st.floats(0, 1, exclude_max=True),
        st.integers(0, 7))
 @settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

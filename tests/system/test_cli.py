@@ -127,6 +127,7 @@ def test_a_place_that_cannot_be_written_is_one_line(run: Path, cohort, tmp_path:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_label_table_alone_is_reported_on_with_a_warning_and_calibrates_nothing(
         run: Path, cohort: Cohort, tmp_path: Path) -> None:
     """A table does not tell which of its films the network was trained on."""

@@ -451,6 +451,7 @@ DEEP = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEEP)
 @given(side=st.integers(1, 29), top=st.integers(0, 211), left=st.integers(0, 151),
        value=st.sampled_from([0, 2_000, 9_500, 12_000, 20_000, 65_535]))

@@ -201,6 +201,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, refused: set[str]) -> None:
     monkeypatch.setattr(images, "read_gray", refuse)
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
 @settings(max_examples=25)
 def test_a_failure_lasts_no_longer_than_its_cause(tmp_path_factory: pytest.TempPathFactory, first: set[int],

@@ -205,6 +205,7 @@ OWN_POOLING = ["coat_tiny", "crossvit_tiny_240", "deit_tiny_distilled_patch16_22
 TOO_SMALL = ["inception_v4", "halonet_h1", "efficientformer_l1", "csatv2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["no_such_net", *TRANSFORMERS, *OWN_POOLING, *TOO_SMALL])
 def test_unusable_backbones_are_refused_in_one_line(name: str) -> None:
     with pytest.raises(BoneXageError, match=f"'{name}'") as caught:
@@ -244,6 +245,7 @@ def own_average(name: str, size: int, state: dict[str, torch.Tensor], films: tor
     return whole(films)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_places_are_pooled_and_not_channels_whatever_the_layout(name: str) -> None:
     size, channels = OTHERS[name]
@@ -278,6 +280,7 @@ def test_a_map_that_turns_negative_in_training_loses_nothing() -> None:
     assert (features(torch.randn(2, 1, 64, 64)) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "good"), [
     ("inception_v3", 64, 96), ("hrnet_w18_small", 100, 96), ("dla46x_c", 100, 96), ("test_coatnet", 100, 96),
     ("efficientformerv2_s0", 75, 64), ("test_convnext", 16, 32),

@@ -256,6 +256,7 @@ def test_a_stop_keeps_what_is_done(predictor: Predictor, films: pd.DataFrame, tm
     pd.testing.assert_frame_equal(table, whole, atol=0.02)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 5), min_size=4, max_size=4), st.lists(st.integers(0, 5), min_size=4, max_size=4),
        st.permutations(range(4)), st.lists(st.sampled_from("MF"), min_size=4, max_size=4), st.booleans())
 @settings(max_examples=20)

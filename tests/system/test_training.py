@@ -187,6 +187,7 @@ def test_a_run_does_not_go_on_with_other_films_or_labels(run: Path, cohort: Coho
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_ids_may_hold_what_tables_are_made_of(cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
     names = ["NA", "null", "a\rb", "a\nb", 'a"b', "a,b", "=1", " 1 ", "1.0", "é"]
 
@@ -270,6 +271,7 @@ def test_a_run_without_its_model_does_not_end_well(own_run: Path, cohort: Cohort
         train(cohort, tmp_path / "run", replace(TINY, epochs=1), cache_dir=cache_dir, on_epoch=remove)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("stopped", [False, True])
 def test_weights_broken_by_the_last_update_are_not_saved(cohort: Cohort, tmp_path: Path, cache_dir: Path, value: float,
@@ -446,6 +448,7 @@ def test_training_error_counts_only_the_films_it_saw(cohort: Cohort, tmp_path: P
     assert row["train_loss_years"] == pytest.approx(expected / 12, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_really_used(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
     """Fault 6: "AMP" in the README and no autocast in the code."""
     kinds: set[torch.dtype] = set()
