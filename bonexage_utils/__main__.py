@@ -229,7 +229,8 @@ def evaluate(
 
     intervals.check_coverage(coverage)
     tables = [table for table in (predictions, against) if table]
-    read = [*tables, *(table.with_suffix(".json") for table in tables), *([calibrate] if calibrate else [])]
+    beside = [table.parent / f"{table.stem}.json" for table in tables]  # `with_suffix` takes no "" and no "."
+    read = [*tables, *beside, *([calibrate] if calibrate else [])]
     check_outputs(outputs(out), read)
     provenance, truth = evaluation.read_provenance(predictions), evaluation.read_truth(labels)
     check_outputs(outputs(out), truth.files)
