@@ -20,7 +20,7 @@ from bonexage_utils.errors import BoneXageError
 
 def _temporary_sibling(path: Path) -> Path:
     # A sibling, because a rename is only atomic within one file system.
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    return path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex[:8]}.part")  # "." has no name
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -116,13 +116,14 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
     """
     missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=-1 if wait else 0)
+    place = path.absolute()  # "." has no name
+    lock = FileLock(place.with_name(f".{place.name}.lock"), timeout=-1 if wait else 0)
     try:
         lock.acquire()
     except Timeout:
         raise BoneXageError(f"{path}: in use by another run; wait for it, or write to another place") from None
     try:
-        for target in (path, *others):
+        for target in (place, *others):
             # Exactly the names of `_temporary_sibling`: a neighbour's may be in the making.
             for part in target.parent.glob(f".{glob.escape(target.name)}.????????.part"):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
