@@ -153,7 +153,7 @@ def train(
                    f"selection {row['selection_mae_months']:6.2f} months  {row['seconds']:5.0f} s")
 
     cohort = load_cohort(data)
-    first = int(os.environ.get("RANK", 0)) == 0  # of several processes only one speaks
+    first = os.environ.get("RANK") in (None, "", "0")  # of several processes only one speaks
     if first:
         typer.echo(repr(cohort))
     best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=report)
@@ -182,9 +182,6 @@ def predict(
 
     table, description = outputs(out)
     check_outputs([table, description], [checkpoint, *inputs])
-    folders = [Path(given).resolve() for given in inputs if os.path.isdir(given)]
-    if table.is_file() and not description.is_file() and any(map(table.resolve().is_relative_to, folders)):
-        raise BoneXageError(f"{table}: lies in a folder that is read here, and is no earlier prediction; name another")
     predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
     films = list_films(inputs, sex, split.value if split else None)
     predictions = predict_to_file(predictor, films, out, batch_size, resume,

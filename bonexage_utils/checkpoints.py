@@ -40,9 +40,12 @@ def _network_digest(tensors: dict[str, Tensor], description: dict) -> str:
     return _digest(tensors, {**description, "calibration": None})
 
 
-def _write(path: Path, tensors: dict[str, Tensor], description: dict) -> None:
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     # Two names of one tensor (shared weights) would be refused; each gets its own copy.
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _write(path: Path, tensors: dict[str, Tensor], description: dict) -> None:
     description = {**description, "digest": _digest(tensors, description)}
     # Bytes first: safetensors' own `save_file` writes under a name of its own, which nobody sweeps after a kill.
     content = save(tensors, metadata={KEY: json.dumps(description, sort_keys=True)})
@@ -59,6 +62,7 @@ def _read(path: Path, section: Section, fit: Callable[[dict, Shapes], None] | No
     refuse it and the tensors' shapes with a BoneXageError, which gets the file's name in front."""
     if not path.is_file():
         raise BoneXageError(f"{path}: no such file; give a model.safetensors written by 'bonexage train'")
+    require_text_path(path)
     try:
         with open(path, "rb") as raw:
             if int.from_bytes(raw.read(8), "little") > LARGEST_HEADER:
@@ -77,17 +81,28 @@ def _read(path: Path, section: Section, fit: Callable[[dict, Shapes], None] | No
             raise BoneXageError("changed since it was written")
     except BoneXageError as error:
         raise BoneXageError(f"{path}: {error}; copy it again, or use one written by this version") from None
-    except UnicodeEncodeError:
-        raise BoneXageError(f"{path}: its name or a folder's is not UTF-8; rename it") from None
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BoneXageError(f"{path}: not a whole safetensors file ({reason}); copy or train it again") from None
     return tensors, description
 
 
+def require_text_path(path: Path) -> None:
+    """Raise BoneXageError for a path that is not UTF-8, at which safetensors reads nothing."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise BoneXageError(f"{path}: its name or a folder's is not UTF-8; rename it, or choose another") from None
+
+
+def network_digest(path: Path | str) -> str:
+    """The `network_sha256` (see `load_model`) of a checkpoint, without building its network."""
+    return _network_digest(*_read(Path(path), DESCRIPTION))
+
+
 def save_model(path: Path | str, model: BoneAgeNet, state: dict[str, Tensor], preprocessing: Preprocessing,
-               training: dict) -> None:
-    """Write weights `state` of `model` with everything prediction needs.
+               training: dict) -> str:
+    """Write weights `state` of `model` with everything prediction needs; returns their `network_sha256`.
 
     `training` is a summary: labels, settings, score.
     """
@@ -95,7 +110,9 @@ def save_model(path: Path | str, model: BoneAgeNet, state: dict[str, Tensor], pr
         "format": FORMAT, "model": model.settings, "preprocessing": asdict(preprocessing),
         "sex_coding": SEX_CODE, "training": training, "calibration": None,
     }
+    state = _plain(state)
     _write(Path(path), state, description)
+    return _network_digest(state, description)
 
 
 def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
@@ -165,7 +182,7 @@ def set_calibration(path: Path | str, network_sha256: str, calibration: dict) ->
 def save_state(path: Path | str, parts: dict[str, dict[str, Tensor]], progress: dict) -> None:
     """Write everything a run needs to go on: named groups of tensors, and a JSON-able `progress`."""
     tensors = {f"{part}/{name}": tensor for part, group in parts.items() for name, tensor in group.items()}
-    _write(Path(path), tensors, {"format": FORMAT, "progress": progress})
+    _write(Path(path), _plain(tensors), {"format": FORMAT, "progress": progress})
 
 
 class _Stored(dict):

@@ -38,8 +38,11 @@ def export_onnx(checkpoint: Path | str, out: Path | str) -> float:
     metadata under "bonexage", as JSON.
 
     Raises BoneXageError if the ONNX packages are absent, the checkpoint is no good, the two differ by more than
-    `TOLERANCE_MONTHS`, or another process writes `out`; then nothing is written.
+    `TOLERANCE_MONTHS`, another process writes `out`, or it is a file of another kind; then nothing is written.
     """
+    out = Path(out)
+    if out.is_file() and not out.name.lower().endswith(".onnx"):
+        raise BoneXageError(f"{out}: is there already, and no ONNX file by its name; name another")
     try:
         import onnx
         import onnxruntime
@@ -66,6 +69,6 @@ def export_onnx(checkpoint: Path | str, out: Path | str) -> float:
     difference = float(np.abs(months - expected).max())
     if not difference <= TOLERANCE_MONTHS:
         raise BoneXageError(f"{checkpoint}: onnxruntime differs from PyTorch by {difference:.3f} months; not exported")
-    with only_writer(Path(out)), atomic_file(out) as temporary:
+    with only_writer(out), atomic_file(out) as temporary:
         temporary.write_bytes(content)
     return difference

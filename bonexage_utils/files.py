@@ -20,7 +20,13 @@ from bonexage_utils.errors import BoneXageError
 
 def _temporary_sibling(path: Path) -> Path:
     # A sibling, because a rename is only atomic within one file system.
-    return path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex[:8]}.part")  # "." has no name
+    return path.with_name(f".{_short_name(path)}.{uuid.uuid4().hex[:8]}.part")
+
+
+def _short_name(path: Path) -> str:
+    """A name that leaves room for what is put round it: file systems take 255 bytes."""
+    name = path.name
+    return name if len(os.fsencode(name)) <= 200 else hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -48,8 +54,11 @@ def check_outputs(outputs: Iterable[Path | str], inputs: Iterable[Path | str] = 
     `inputs`, under whatever name."""
     taken = {}
     for path in map(Path, outputs):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            about = path.lstat()
+        with suppress(FileNotFoundError):
+            try:
+                about = path.lstat()
+            except NotADirectoryError:
+                raise BoneXageError(f"{path}: a file stands where its folder should be; name another place") from None
             if not stat.S_ISREG(about.st_mode):
                 kind = "a link" if stat.S_ISLNK(about.st_mode) else "a folder" if path.is_dir() else "no regular file"
                 raise BoneXageError(f"{path}: {kind}, which is not written over; name a file of its own")
@@ -67,7 +76,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
     A file that stood there keeps its permissions. Raises BoneXageError for what `check_outputs` refuses.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     check_outputs([path])
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_sibling(path)
@@ -90,7 +99,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
     Raises OSError if `path` is there already and not empty: a folder is never replaced.
     """
-    path = Path(path)
+    path = Path(path).absolute()  # "." has no name
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_sibling(path)
     temporary.mkdir()
@@ -114,18 +123,23 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
     The lock is the system's, on a file beside `path`, and ends with the process that holds it, however that ends.
     Raises BoneXageError at once if another process holds it, unless `wait`.
     """
-    missing = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
     place = path.absolute()  # "." has no name
-    lock = FileLock(place.with_name(f".{place.name}.lock"), timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise BoneXageError(f"{path}: in use by another run; wait for it, or write to another place") from None
+    missing = [folder for folder in place.parents if not folder.exists()]
+    lock = FileLock(place.with_name(f".{_short_name(place)}.lock"), timeout=-1 if wait else 0)
+    while not lock.is_locked:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BoneXageError(f"{path}: in use by another run; wait for it, or write to another place") from None
+        except FileNotFoundError:  # another that waited here has removed the empty folder again
+            continue
+        except (OSError, NotImplementedError) as error:
+            raise BoneXageError(f"{path}: cannot be locked there ({error}); write to another place") from None
     try:
         for target in (place, *others):
             # Exactly the names of `_temporary_sibling`: a neighbour's may be in the making.
-            for part in target.parent.glob(f".{glob.escape(target.name)}.????????.part"):
+            for part in target.parent.glob(f".{glob.escape(_short_name(target))}.????????.part"):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
         yield
     finally:

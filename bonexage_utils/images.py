@@ -171,7 +171,8 @@ def cached_images(
 
     Raises BoneXageError if the cache cannot be written, if a film changes while it is read, or when stopped.
     """
-    place = Path(cache_dir or os.environ.get("BONEXAGE_CACHE") or user_cache_dir("bonexage", appauthor=False))
+    given = os.path.expanduser(os.environ.get("BONEXAGE_CACHE", ""))
+    place = Path(cache_dir or given or user_cache_dir("bonexage", appauthor=False))
     if str(place).startswith("~"):
         raise BoneXageError("no home folder for the image cache; set BONEXAGE_CACHE to a folder")
     films = _Films(paths, size, workers)
@@ -182,7 +183,10 @@ def cached_images(
             return _read_failed_again(cache, films) if cache.failures else cache
         with only_writer(folder, wait=True):
             if _load(folder, films) is None:  # else another process made it while this one waited
-                shutil.rmtree(folder, ignore_errors=True)
+                if folder.is_dir() and not folder.is_symlink():
+                    shutil.rmtree(folder)
+                else:
+                    folder.unlink(missing_ok=True)
                 with atomic_folder(folder) as temporary:
                     _write_cache(temporary, films)
         cache = _load(folder, films)
@@ -201,7 +205,7 @@ def _load(folder: Path, films: _Films) -> CachedImages | None:
         array = np.lib.format.open_memmap(folder / "images.npy", mode="r")
         text = (folder / "failures.json").read_text(encoding="utf-8")
         failures = {int(row): str(reason) for row, reason in json.loads(text).items()}
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except Exception:  # a damaged header raises what its parser raises
         return None
     count = len(films.paths)
     whole = array.shape == (count, films.size, films.size) and array.dtype == np.uint8 and array.flags.c_contiguous

@@ -20,7 +20,7 @@ from bonexage_utils.calibration import Calibration
 from bonexage_utils.checkpoints import load_model
 from bonexage_utils.devices import memory_advice, to_network
 from bonexage_utils.errors import BoneXageError, printable
-from bonexage_utils.evaluation import read_predictions
+from bonexage_utils.evaluation import LEAST_SAID, MOST_SAID, read_predictions
 from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
 from bonexage_utils.labels import write_table
@@ -165,10 +165,10 @@ class Predictor:
                 answer["error"] = film
             elif isinstance(film, dict):
                 answer |= {name: film[name] for name in ("bone_age_months", "bone_age")}
-            elif math.isfinite(value := float(next(months))):
+            elif LEAST_SAID <= (value := float(next(months))) <= MOST_SAID:  # False for NaN
                 answer |= {"bone_age_months": round(value, 2), "bone_age": format_age(value)}
             else:
-                answer["error"] = f"{row['image']}: the network gives {value}, no age; use another checkpoint"
+                answer["error"] = f"{row['image']}: the network gives {value:g} months, no age; use another checkpoint"
             out.append(answer)
         return out
 
@@ -189,23 +189,32 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
 def outputs(out: Path | str) -> tuple[Path, Path]:
     """The files that `predict_to_file` writes: the table `out`, and its description, of the same name with `.json`.
 
-    Raises BoneXageError where both would be one file, or the description would replace a file that is none.
+    Raises BoneXageError where both would be one file, or where one would replace what no earlier prediction wrote.
     """
     out = Path(out)
     if not out.name or out.suffix.lower() == ".json":
         raise BoneXageError(f"{out}: the description of the table goes there; name the table itself, as in ages.csv")
     description = out.with_suffix(".json")
-    if description.is_file() and not _describes_a_table(description):
+    if description.is_file() and not _describes(description, out.name):
         raise BoneXageError(f"{description}: the description of {out.name} would be written over it; name another "
                             "table")
+    if out.is_file() and not _is_ours(out):
+        raise BoneXageError(f"{out}: holds something else than predictions, or more; name another table")
     return out, description
 
 
-def _describes_a_table(path: Path) -> bool:
+def _describes(path: Path, table: str) -> bool:
     try:
-        return "table_sha256" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return "table_sha256" in stored and stored.get("table", table) == printable(table)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return False
+
+
+def _is_ours(table: Path) -> bool:
+    header = ",".join(COLUMNS).encode()
+    with open(table, "rb") as file:
+        return file.read(len(header) + 1).rstrip(b"\r\n") in (header, b"")
 
 
 def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, batch_size: int = 16,
@@ -240,6 +249,10 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
         had, paths = {(row["image"], row["sha256"]) for row in before}, {row["image"] for row in before}
         replaced = [row["image"] for row in rows
                     if not row["error"] and row["image"] in paths and (row["image"], row["sha256"]) not in had]
+        listed = {row[name] for row in rows for name in ("sha256", "image")}
+        gone = [row["image"] for row in before if listed.isdisjoint((row["sha256"], row["image"]))]
+        if gone and tell:
+            tell(f"films of the earlier table that are not among these, and leave it: {len(gone):,}, e.g. {gone[0]}")
         if replaced and tell:
             tell(f"films replaced under their old path: {len(replaced):,}, e.g. {replaced[0]}; the ages given are of "
                  "what lies there now")
@@ -272,8 +285,10 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> list[dict]:
             rows += stored["rows"]
         if out.is_file() and out.with_suffix(".json").is_file():
             stored = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
-            wanted = {**_identity(predictor), "table_sha256": file_hash(out)}  # else changed since: not ours
-            if "films_sha256" in stored and all(stored.get(name) == value for name, value in wanted.items()):
+            same = stored.get("table_sha256") == file_hash(out)  # else changed since
+            if same and {name: stored.get(name) for name in _identity(predictor)} != _identity(predictor):
+                raise BoneXageError(f"{out}: made by another checkpoint or options; start over without --resume")
+            if same and "films_sha256" in stored:
                 with suppress(BoneXageError):  # one film twice: a table nobody evaluates, so all are predicted again
                     rows += read_predictions(out).assign(sha256=stored["films_sha256"]).to_dict("records")
         return [{name: row[name] for name in ("sha256", "sex", "image", "bone_age_months", "bone_age")}
@@ -294,5 +309,6 @@ def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path 
     known = {} if hashes is None else {"films_sha256": list(hashes)}
     with atomic_file(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(
-            {**predictor.description, "checkpoint": printable(predictor.path.name), "sha256": predictor.sha256,
+            {**predictor.description, "table": printable(out.name),
+             "checkpoint": printable(predictor.path.name), "sha256": predictor.sha256,
              **_identity(predictor), "table_sha256": file_hash(out), **known}, indent=2))

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import GradientAccumulationPlugin
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import DataLoader
@@ -27,8 +28,10 @@ from bonexage_utils.batches import eval_loader, film_changes, film_sets, film_ta
 from bonexage_utils.checkpoints import (
     count_parameters,
     load_state,
+    network_digest,
     optimizer_tensors,
     random_state,
+    require_text_path,
     restore_network,
     restore_optimizer,
     restore_random,
@@ -92,6 +95,19 @@ def predict_loader(
     return torch.cat(predicted).double().numpy(), torch.cat(labelled).double().numpy()
 
 
+def _accelerator(config: TrainConfig) -> Accelerator:
+    """Processes and devices as the environment has them; the settings of the run, whatever the environment says."""
+    try:
+        return Accelerator(
+            mixed_precision="no", dynamo_backend="no",
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=config.grad_accum),
+            dataloader_config=DataLoaderConfiguration(split_batches=True),  # batch_size is the global one
+        )
+    except ValueError as error:
+        raise BoneXageError(f"the environment's variables for several processes are not usable ({error}); unset RANK, "
+                            "LOCAL_RANK, WORLD_SIZE and ACCELERATE_…, or start with accelerate launch") from None
+
+
 class Trainer:
     """One run: what is trained, on what, and how far it has come. `fit` is the loop.
 
@@ -101,10 +117,7 @@ class Trainer:
     def __init__(self, cohort: Cohort, out: Path | str, config: TrainConfig, drop_bad: bool = False,
                  cache_dir: Path | str | None = None) -> None:
         self.out, self.config = Path(out), config
-        self.accelerator = Accelerator(
-            gradient_accumulation_steps=config.grad_accum,
-            dataloader_config=DataLoaderConfiguration(split_batches=True),  # batch_size is the global one
-        )
+        self.accelerator = _accelerator(config)
         processes = self.accelerator.num_processes
         if config.batch_size % processes:
             raise BoneXageError(f"--batch-size {config.batch_size} cannot be shared out among {processes} processes; "
@@ -125,6 +138,10 @@ class Trainer:
         if config.output == "linear" and np.ptp(months) == 0:
             raise BoneXageError(f"{cohort.root}: all {len(months)} films to train on have the same age, and a linear "
                                 "output is scaled by how ages differ; check the labels, or use --output bounded")
+        oldest = max(float(sets[split].months.max()) for split in splits)
+        if config.output == "bounded" and oldest > config.max_age:
+            raise BoneXageError(f"{cohort.root}: a film is labelled {oldest:g} months, which --max-age "
+                                f"{config.max_age:g} puts out of reach; raise it, or check the labels")
         torch.manual_seed(config.seed)
         model = BoneAgeNet(config.backbone, config.pooling, config.sex, config.output, config.max_age,
                            float(months.mean()), float(months.std()), config.weights, config.image_size)
@@ -140,6 +157,7 @@ class Trainer:
         # By hand rather than by Accelerate, so that float16 with a real scaler runs on a processor as well.
         self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=self.precision == "fp16")
         self.epoch, self.update, self.best, self.log = 0, 0, math.inf, []
+        self.best_network: str | None = None  # the digest of the model that is kept
         # Within the epoch: batches done, and the sums over them of loss (years), of error (months) and of films.
         self.batch, self.sums = 0, [0.0, 0.0, 0.0]
         self.stop = StopRequest()
@@ -201,7 +219,8 @@ class Trainer:
             summary = {**self.labels, "epoch": self.epoch, "selection_mae_months": mae,
                        "config": asdict(self.config), "precision": self.precision,
                        "parameters": count_parameters(self.network)}
-            save_model(best_path, self.network, self.ema.module.state_dict(), self.preprocessing, summary)
+            best = self.ema.module.state_dict()
+            self.best_network = save_model(best_path, self.network, best, self.preprocessing, summary)
         self.best = min(self.best, mae)
         self._save()
 
@@ -243,8 +262,8 @@ class Trainer:
         self.ema.update(self.network, step=self.update)
 
     def _no_number(self, what: str) -> BoneXageError:
-        return BoneXageError(f"{self.out}: the {what} in epoch {self.epoch + 1}; the state before it is kept: lower "
-                             "--lr or train with --precision fp32")
+        return BoneXageError(f"{self.out}: the {what} in epoch {self.epoch + 1}; what was saved before stays: train "
+                             "into another folder with a lower --lr or --precision fp32")
 
     def _require_numbers(self, *scores: float) -> None:
         """Before anything is saved: no loss shows yet what the last update did to the weights."""
@@ -252,10 +271,12 @@ class Trainer:
         if not np.isfinite(scores).all() or not all(torch.isfinite(weight).all() for weight in weights):
             raise self._no_number("weights stopped being numbers")
 
-    def _require_model(self) -> None:
+    def _require_model(self, network: str | None = None) -> None:
         path = self.out / "model.safetensors"
         if self.accelerator.is_main_process and not path.is_file():
             raise BoneXageError(f"{path}: removed since it was written; put it back, or train into another folder")
+        if self.accelerator.is_main_process and network and network_digest(path) != network:
+            raise BoneXageError(f"{path}: not the model of this run; put that back, or train into another folder")
 
     def _stop_if_asked(self) -> None:
         if self.stop.asked:
@@ -286,7 +307,7 @@ class Trainer:
              "optimizer": optimizer_tensors(self.optimizer.optimizer), "random": random_state(self.accelerator.device)},
             {"epoch": self.epoch, "batch": self.batch, "sums": self.sums, "update": self.update, "best": self.best,
              "log": self.log, "scaler": self.scaler.state_dict(), "config": self.config.fixed(),
-             "films_sha256": hashlib.sha256(self.films.encode()).hexdigest()},
+             "films_sha256": hashlib.sha256(self.films.encode()).hexdigest(), "network_sha256": self.best_network},
         )
         self._write_log()
 
@@ -310,8 +331,12 @@ class Trainer:
                 "or train into another folder"
             )
         self._require_same_films(progress.get("films_sha256"))
+        if progress["epoch"] > self.config.epochs or progress["batch"] >= len(self.loader):
+            raise BoneXageError(f"{self.out}: its state is further than this run goes; copy it again, or train into "
+                                "another folder")
+        self.best_network = progress.get("network_sha256")
         if progress["epoch"]:
-            self._require_model()
+            self._require_model(self.best_network)
         restore_network(self.network, parts["model"])
         restore_network(self.ema.module, parts["ema"])
         restore_optimizer(self.optimizer.optimizer, parts["optimizer"])
@@ -322,6 +347,15 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.sums = progress["sums"]  # they are of all processes
             self._write_log()  # a run killed between state and log had not written its last row
+
+    def require_same_start(self) -> None:
+        """A run killed between its first model and its first state begins again. Raises BoneXageError for any other
+        that has no state: its model would be lost."""
+        path = self.out / "last" / "films.csv"
+        if not path.is_file() or file_hash(path) != hashlib.sha256(self.films.encode()).hexdigest() or \
+                (self.out / "log.csv").exists():
+            raise BoneXageError(f"{self.out}: holds a model, but no state in last/ to go on from; put that back, or "
+                                "train into another folder")
 
     def _require_same_films(self, begun_with: str | None) -> None:
         if begun_with == hashlib.sha256(self.films.encode()).hexdigest():
@@ -349,8 +383,9 @@ def train(cohort: Cohort, out: Path | str, config: TrainConfig, *, resume: bool 
     for every reason of `Trainer` and its methods.
     """
     out = Path(out)
+    require_text_path(out)
     # Accelerate's own word for which process is the first: the environment's names for it differ by launcher.
-    with only_writer(*(out / name for name in FILES)) if Accelerator().is_main_process else nullcontext():
+    with only_writer(*(out / name for name in FILES)) if _accelerator(config).is_main_process else nullcontext():
         there = [name for name in FILES if os.path.lexists(out / name)]
         if there and not resume:
             raise BoneXageError(f"{out}: holds a run already ({there[0]}); go on with --resume or choose another --out")
@@ -359,6 +394,8 @@ def train(cohort: Cohort, out: Path | str, config: TrainConfig, *, resume: bool 
         trainer = Trainer(cohort, out, config, drop_bad, cache_dir)
         if resume and (out / "last" / "state.safetensors").exists():
             trainer.restore()
+        elif resume and not {"model.safetensors", "log.csv"}.isdisjoint(there):
+            trainer.require_same_start()
         if trainer.accelerator.is_main_process:
             _write_settings(trainer, cohort)
         return trainer.fit(on_epoch)

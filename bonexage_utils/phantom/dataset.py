@@ -33,7 +33,7 @@ AGE_RANGE_MONTHS = (12.0, 216.0)
 # Half of the children are spread evenly, half as in RSNA (mean 127, SD 41): there only 2 % are under two years, too
 # few to learn from.
 EVEN_SHARE, CLINIC_AGES = 0.5, (127.0, 41.0)
-FIRST_ID = 1000
+FIRST_ID, MOST_FILMS = 1000, 10_000_000
 IMAGE_FOLDER = "boneage-training-dataset"
 LABEL_FILE = "boneage-training-dataset.csv"
 TRUTH_FILE = "ground_truth.csv"
@@ -151,6 +151,8 @@ def _check(out: Path, n: int, seed: int, workers: int, site: str) -> None:
     for name, value, least in (("n", n, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if value < least:
             raise BoneXageError(f"phantom: {name} is {value}, expected at least {least}")
+    if n > MOST_FILMS:
+        raise BoneXageError(f"phantom: n is {n}, expected at most {MOST_FILMS:,}")
     if out.exists() and not out.is_dir():
         raise BoneXageError(f"phantom: {out} is a file; name a new folder")
     if out.is_dir() and any(out.iterdir()):

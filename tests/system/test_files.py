@@ -2,12 +2,13 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.files import StopRequest, atomic_file, check_outputs
+from bonexage_utils.files import StopRequest, atomic_file, check_outputs, only_writer
 
 
 def write(path: Path) -> None:
@@ -88,3 +89,25 @@ def stop_twice() -> None:
 def test_the_second_request_does_what_it_always_did() -> None:
     with pytest.raises(KeyboardInterrupt):
         stop_twice()
+
+
+def test_those_who_wait_for_a_folder_that_is_made_and_removed_all_get_their_turn(tmp_path: Path) -> None:
+    turns = []
+
+    def take_turns() -> None:
+        for _ in range(25):
+            with only_writer(tmp_path / "new" / "x", wait=True):
+                turns.append(len(turns))
+
+    threads = [threading.Thread(target=take_turns) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert turns == list(range(100))
+
+
+def test_no_folder_is_made_where_a_file_stands(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BoneXageError, match="a file stands"):
+        check_outputs([tmp_path / "file" / "x.csv"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -239,6 +240,12 @@ DAMAGE = {
     "images.npy of objects": lambda folder: np.save(folder / "images.npy", np.full((12, 32, 32), None)),
     "images.npy in another order": lambda folder: np.save(folder / "images.npy", np.asfortranarray(
         np.zeros((12, 32, 32), np.uint8))),
+    "header": lambda folder: (folder / "images.npy").write_bytes(
+        (folder / "images.npy").read_bytes().replace(b")", b" ")),
+    "shape beyond all numbers": lambda folder: (folder / "images.npy").write_bytes(
+        (folder / "images.npy").read_bytes().replace(b"32, 32)", b"32e999)")),
+    "a file in its place": lambda folder: (shutil.rmtree(folder), folder.write_text("mine")),
+    "a link to nothing in its place": lambda folder: (shutil.rmtree(folder), folder.symlink_to("nowhere")),
     "failures.json gone": lambda folder: (folder / "failures.json").unlink(),
     **{f"failures.json {text!r}": lambda folder, text=text: (folder / "failures.json").write_bytes(text)
        for text in (b"", b"{", b"null", b"[]", b'"x"', b'{"a": "x"}', b'{"99": "x"}', b'{"-1": "x"}', b"\xff\xfe",

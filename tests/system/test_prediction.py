@@ -470,3 +470,55 @@ def test_resuming_after_calibration_repeats_no_film_and_renews_all_intervals(
     told = json.loads(out.with_suffix(".json").read_text())
     assert told["sha256"] == hashlib.sha256(calibrated.read_bytes()).hexdigest()
     assert Calibration.from_description(told) == WIDTHS
+
+
+@pytest.mark.parametrize("content", ["id,boneage,male\n1,100,True\n", "epoch,train_loss_years\n1,2\n", "\x89PNG",
+                                     ",".join(COLUMNS) + ",my notes\n"])
+def test_what_is_no_table_of_predictions_is_not_written_over(run: Path, cohort: Cohort, tmp_path: Path,
+                                                             content: str) -> None:
+    out = tmp_path / "p.csv"
+    out.write_text(content)
+    for resume in (False, True):
+        with pytest.raises(BoneXageError, match="name another"):
+            predict_to_file(Predictor(run / "model.safetensors", "cpu"), rows(cohort).head(2), out, resume=resume)
+    assert out.read_text() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+
+
+def test_a_description_of_another_table_is_not_written_over(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    """a.csv and a.txt would both be described by a.json."""
+    predictor = Predictor(run / "model.safetensors", "cpu")
+    predict_to_file(predictor, rows(cohort).head(2), tmp_path / "a.csv")
+    before = (tmp_path / "a.json").read_bytes()
+    for name, words in (("a.txt", "name another"), ("a", "name another"), ("a.json", "name the table")):
+        with pytest.raises(BoneXageError, match=words):
+            predict_to_file(predictor, rows(cohort).head(2), tmp_path / name)
+    assert (tmp_path / "a.json").read_bytes() == before
+    predict_to_file(predictor, rows(cohort).head(3), tmp_path / "a.csv")
+    (tmp_path / "b.json").write_text('{"mine": 1}')
+    with pytest.raises(BoneXageError, match="name another"):
+        predict_to_file(predictor, rows(cohort).head(2), tmp_path / "b.csv")
+
+
+def test_a_table_of_other_options_is_not_resumed_and_films_that_leave_are_named(run: Path, cohort: Cohort,
+                                                                               tmp_path: Path) -> None:
+    out, told = tmp_path / "p.csv", []
+    predictor = Predictor(run / "model.safetensors", "cpu")
+    predict_to_file(predictor, rows(cohort).head(4), out)
+    with pytest.raises(BoneXageError, match="without --resume"):
+        predict_to_file(Predictor(run / "model.safetensors", "cpu", tta=True), rows(cohort).head(4), out, resume=True)
+    table = predict_to_file(predictor, rows(cohort).tail(2), out, resume=True, tell=told.append)
+    assert len(table) == 2
+    assert len(told) == 1
+    assert "4" in told[0]
+
+
+def test_a_long_name_of_a_table_costs_no_work(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    predictor = Predictor(run / "model.safetensors", "cpu")
+    out = tmp_path / ("a" * 246 + ".csv")
+    assert len(predict_to_file(predictor, rows(cohort).head(2), out)) == 2
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".json"]
+
+
+def rows(cohort: Cohort) -> pd.DataFrame:
+    return cohort.table[["id", "image", "sex"]].assign(error="")

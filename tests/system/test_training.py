@@ -7,6 +7,8 @@ import pickle
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY
+from conftest import ROOT, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -581,3 +583,64 @@ def test_a_batch_norm_of_one_number_is_refused_in_a_line(cohort: Cohort, cache_d
     one = replace(TINY, backbone="resnest14d", image_size=32, batch_size=1, epochs=1)
     with pytest.raises(BoneXageError, match="--batch-size"):
         train(cohort, tmp_path / "run", one, cache_dir=cache_dir)
+
+
+def test_a_run_that_lost_its_state_keeps_its_model(run: Path, cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
+    """Without last/ nothing tells what it was trained on; a new training would replace the model."""
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    shutil.rmtree(out / "last")
+    with pytest.raises(BoneXageError, match="no state"):
+        train(cohort, out, TINY, resume=True, cache_dir=cache_dir)
+    assert (out / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_a_folder_with_a_model_is_no_place_for_a_new_run(run: Path, cohort: Cohort, cache_dir: Path,
+                                                         tmp_path: Path) -> None:
+    shutil.copy(run / "model.safetensors", tmp_path)
+    for resume in (False, True):
+        with pytest.raises(BoneXageError, match="another --out"):
+            train(cohort, tmp_path, TINY, resume=resume, cache_dir=cache_dir)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_the_model_of_another_run_is_not_taken_for_this_ones(run: Path, cohort: Cohort, cache_dir: Path,
+                                                             tmp_path: Path) -> None:
+    for name, seed in (("mine", 0), ("other", 1)):
+        train(cohort, tmp_path / name, replace(TINY, epochs=1, seed=seed), cache_dir=cache_dir)
+    mine, other = (tmp_path / name / "model.safetensors" for name in ("mine", "other"))
+    one_epoch = replace(TINY, epochs=1)
+    assert train(cohort, tmp_path / "mine", one_epoch, resume=True, cache_dir=cache_dir) == mine
+    shutil.copy(other, mine)
+    with pytest.raises(BoneXageError, match="not the model of this run"):
+        train(cohort, tmp_path / "mine", one_epoch, resume=True, cache_dir=cache_dir)
+
+
+def test_ages_beyond_the_bound_are_refused(cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(BoneXageError, match="--max-age"):
+        train(cohort, tmp_path / "run", replace(TINY, max_age=50.0), cache_dir=cache_dir)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of any bytes are of POSIX")
+def test_a_run_is_refused_where_its_model_could_not_be_read(cohort: Cohort, cache_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(BoneXageError, match="UTF-8"):
+        train(cohort, tmp_path / "run\udcff", TINY, cache_dir=cache_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", ["ACCELERATE_GRADIENT_ACCUMULATION_STEPS=4", "ACCELERATE_MIXED_PRECISION=bf16",
+                                      "ACCELERATE_DYNAMO_BACKEND=EAGER"])
+def test_the_environment_changes_no_setting(variable: str, run: Path, phantom_folder: Path, cache_dir: Path,
+                                            tmp_path: Path) -> None:
+    """Accelerate reads settings of its own there, as `accelerate config` and `accelerate launch` leave them."""
+    name, value = variable.split("=")
+    program = ("import sys, torch; from conftest import TINY; from bonexage_utils import load_cohort, train\n"
+               "torch.set_num_threads(1)\n"
+               "train(load_cohort(sys.argv[1]), sys.argv[2], TINY, cache_dir=sys.argv[3])")
+    done = subprocess.run(
+        [sys.executable, "-c", program, phantom_folder, tmp_path / "run", cache_dir], capture_output=True, text=True,
+        check=False, env={**os.environ, name: value, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])})
+    assert done.returncode == 0, done.stderr
+    first, second = (load_model(folder / "model.safetensors")[2] for folder in (run, tmp_path / "run"))
+    assert first["network_sha256"] == second["network_sha256"]
