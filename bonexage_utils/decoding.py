@@ -225,33 +225,39 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, float]:
     if photometric not in (0, 1, 2, 3, 5, 6, 8):
         raise BoneXageError(f"a TIFF in colours of kind {photometric}; save it as grey")
     aspect = _aspect(tags)
+    (compression, *_), (planes, *_) = tags.get(259, (1,)), tags.get(284, (1,))
+    unread = BoneXageError(f"a TIFF laid out as nothing here reads ({samples} × {max(bits)} bits, numbers of kind "
+                           f"{numbers}, colours {photometric}, compression {compression}, planes {planes}); save it as "
+                           "grey of 8 or 16 bits, uncompressed")
     if max(bits) <= 8:  # Pillow, because OpenCV leaves damaged strips of 8 bits black; it orients by itself
+        if photometric == 6 and compression == 1 and {*tags.get(530, ())} - {1}:  # colour for a few pixels together
+            raise unread
         with _quiet():
             try:
                 image = TiffImageFile(BytesIO(data))
             except SyntaxError:  # its word for a layout that it does not know
-                raise BoneXageError(f"a TIFF laid out as nothing here reads ({max(bits)} bits, numbers of kind "
-                                    f"{numbers}, colours {photometric}); save it as grey of 8 or 16 bits") from None
+                raise unread from None
             check_strips(tags, len(data))
             image.info.pop("xmp", None)  # Pillow would look there for an orientation, for this format and depth alone
-            if image.mode == "P" and max(colours := image.tag_v2[320]) < 256:  # a map of 8 bits, which should have 16
-                image.palette = ImagePalette.raw("RGB;L", bytes(colours))
             if image.mode == "LAB":  # a and b are signed, in OpenCV they begin at 128
                 colour = cv2.cvtColor(np.array(image) ^ np.uint8([0, 128, 128]), cv2.COLOR_LAB2RGB)
                 return cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), aspect
+            if photometric == 3:
+                colours = image.tag_v2[320]
+                if len(colours) != 3 * 2 ** bits[0]:
+                    raise BoneXageError("damaged TIFF (a palette of another length than its bits say); export it again")
+                if max(colours) < 256:  # of 8 bits, where 16 have to be
+                    image.palette = ImagePalette.raw("RGB;L", bytes(colours))
             # La, of an alpha that colour was multiplied by, becomes only LA
             pixels = np.array((image.convert("LA") if image.mode == "La" else image).convert("L"))
-            if image.mode == "P":
-                check_levels(pixels, np.array(image.getextrema()))
+            if photometric == 3:
+                check_levels(pixels, np.array(image.getchannel(0).getextrema()))
         return pixels ^ 128 if numbers == 2 else pixels, aspect  # 2: signed, of which Pillow knows nothing
     # OpenCV, because Pillow clips deep colour and turns no deep white-is-zero (0) round.
-    (compression, *_), (planes, *_) = tags.get(259, (1,)), tags.get(284, (1,))
     grey = samples == 1 and photometric in (0, 1) and (numbers != 3 or max(bits) >= 32)
     colour = samples in (3, 4) and photometric == 2 and planes == 1 and (numbers, max(bits)) in ((1, 16), (3, 32))
     if compression not in (1, 5, 8, 32773, 32946) or not (grey or colour):
-        raise BoneXageError(f"a TIFF laid out as nothing here reads ({samples} × {max(bits)} bits, numbers of kind "
-                            f"{numbers}, colours {photometric}, compression {compression}, planes {planes}); save it "
-                            "as grey of 8 or 16 bits, uncompressed")
+        raise unread
     check_strips(tags, len(data))
     pixels = _opencv(data)
     grey = to_8_bits(pixels)

@@ -41,7 +41,8 @@ _READ = [*map(tag_for_keyword, [
     "VOILUTFunction", "PresentationLUTShape", "PresentationLUTSequence"]), *_OVERLAY_BITS]
 _SEQUENCES = [*_GROUPS, "ModalityLUTSequence", "VOILUTSequence", "PresentationLUTSequence"]
 _LONGEST = dict.fromkeys([*_READ, tag_for_keyword("SpecificCharacterSet")], 2**14)
-for _name in [*_PIXELS, *_SEQUENCES]:
+_LONGEST |= dict.fromkeys(map(tag_for_keyword, _SEQUENCES), 2**21)  # tables of 2**17 bytes each
+for _name in _PIXELS:
     del _LONGEST[tag_for_keyword(_name)]
 _COLOURS = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"]
 
@@ -83,11 +84,23 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
     return (grey if image is None else np.where(image, grey, 0).astype(np.uint8)), aspect
 
 
+class _InPieces(BytesIO):
+    """Read in at most 500,000 pieces, of which an element takes two or three and becomes an object of 200 bytes."""
+
+    pieces = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.pieces += 1
+        if self.pieces > 500_000:
+            raise BoneXageError("a DICOM of more elements than any film's; export the image alone")
+        return super().read(size)
+
+
 def _read(data: bytes) -> Dataset:
     """The attributes of `_READ`. Not by dcmread, which inflates a deflated file, a zip bomb or not, before one asks."""
     if data.count(b"\xfe\xff\x00\xe0") > 10_000:  # items of sequences, each an object of 2 KB made from 8 bytes
         raise BoneXageError("a DICOM of more than 10,000 items; export the image alone")
-    file = BytesIO(data)
+    file = _InPieces(data)
     file.seek(132)
     meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2))
     syntax = meta.get("TransferSyntaxUID")

@@ -414,6 +414,8 @@ NO_FILMS = {
     "JPEG cut, its thumbnail whole": (lambda p: p.write_bytes(thumbnailed()[:-40]), "truncated JPEG"),
     "PNG of two frames": (lambda p: p.write_bytes(
         pillow(film(), "PNG", save_all=True, append_images=[Image.fromarray(film(seed=1))])), "more than one frame"),
+    "TIFF of a short palette": (lambda p: p.write_bytes(tiff(film(), t262=3, t320=[9] * 300)), "a palette of another"),
+    "TIFF of a long palette": (lambda p: p.write_bytes(tiff(film(), t262=3, t320=[9] * 999)), "a palette of another"),
     "JPEG of 12 bits": (lambda p: p.write_bytes(
         pillow(film(), "JPEG").replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc0\0\x0b\x0c")), "a JPEG of 12 bits"),
     "PNG of many chunks": (lambda p: p.write_bytes(
@@ -671,6 +673,7 @@ NUMBERS = {
     "orientation without a value": lambda g: tiff(g, t274=[]),
     "16, orientation without a value": lambda g: tiff(deep(g), t274=[]),
     "palette": lambda g: tiff(g, t262=3, t320=[number * 257 for number in range(256)] * 3),
+    "palette in 8 bits and alpha": lambda g: tiff(np.dstack([g, 255 - g]), t262=3, t338=2, t320=list(range(256)) * 3),
     "palette in 8 bits": lambda g: tiff(g, t262=3, t320=list(range(256)) * 3),
     "strips": lambda g: tiff(g, **in_strips(g, 7)),
     "16, strips": lambda g: tiff(deep(g), **in_strips(deep(g), 7)),
@@ -758,6 +761,7 @@ UNREAD = {
     "half floats": lambda: tiff((film() / 255).astype(np.float16)),
     "8 signed, white is zero": lambda: tiff(film().view(np.int8), t262=0),
     "16 CMYK": lambda: tiff(rgb(deep(film()), 4), t262=5),
+    "YCbCr, colour for four pixels": lambda: tiff(rgb(film()), t262=6, t530=[2, 2]),
     "16 palette": lambda: tiff(deep(film()), t262=3, t320=[0] * 3 * 65536),
     "16 LAB": lambda: tiff(rgb(deep(film())), t262=8),
     "16 RGB and two more": lambda: tiff(rgb(deep(film()), 5), t338=[0, 0]),
@@ -806,6 +810,19 @@ def many_items() -> bytes:
     return data[:place] + items + b"\xfe\xff\xdd\xe0\0\0\0\0" + data[place:]
 
 
+def many_elements(length: int) -> bytes:
+    """A table's sequence with an item of 300,000 elements, in bytes of its own or up to an end mark."""
+    data = dicom(film())
+    place = data.index(struct.pack("<HH2s", 0x7FE0, 16, b"OW"))
+    item = b"".join(struct.pack("<HH2sH", 0x31, number % 2**16, b"US", 0) for number in range(300_000))
+    if length:
+        head = struct.pack("<HH2sHLHHL", 0x28, 0x3010, b"SQ", 0, len(item) + 8, 0xFFFE, 0xE000, len(item))
+        return data[:place] + head + item + data[place:]
+    head = struct.pack("<HH2sHLHHL", 0x28, 0x3010, b"SQ", 0, 2**32 - 1, 0xFFFE, 0xE000, 2**32 - 1)
+    end = struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    return data[:place] + head + item + end + data[place:]
+
+
 BOMBS = {
     "DICOM deflated": deflated_dicom,
     "DICOM JPEG": lambda: encapsulated(JPEGBaseline8Bit, pillow(np.zeros((9000, 9000), np.uint8), "JPEG")),
@@ -815,6 +832,11 @@ BOMBS = {
         RLELossless, struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\x07" * 1_500_000),
     "DICOM of a long list": long_list,
     "DICOM of many items": many_items,
+    "DICOM of many elements": lambda: many_elements(0),
+    "DICOM of many elements, with a length": lambda: many_elements(1),
+    "PNG of many chunks": lambda: opencv(".png", film())[:33] + png_chunk(b"IDAT", b"") * 900_000,
+    "JPEG of many segments": lambda: jpeg()[:2] + segment(0xDD, b"\0\0") * 2_000_000 + jpeg()[2:],
+    "TIFF of doubles in colour": lambda: tiff(rgb(film() / 255, 4), t256=9_000, t257=9_000, t259=8),
     "PNG text": lambda: with_chunk(opencv(".png", film()), b"zTXt", b"k\0\0" + zlib.compress(bytes(200_000_000))),
     "PNG profile": lambda: with_chunk(opencv(".png", film()), b"iCCP", b"k\0\0" + zlib.compress(bytes(200_000_000))),
     "TIFF tags that share bytes": lambda: tiff(film()[:, :16].repeat(4000, axis=0), **{
