@@ -85,13 +85,13 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
 
 
 class _InPieces(BytesIO):
-    """Read in at most 500,000 pieces, of which an element takes two or three and becomes an object of 200 bytes."""
+    """Read in at most 200,000 pieces, of which an element takes up to three and becomes an object of 300 bytes."""
 
     pieces = 0
 
     def read(self, size: int | None = -1) -> bytes:
         self.pieces += 1
-        if self.pieces > 500_000:
+        if self.pieces > 200_000:
             raise BoneXageError("a DICOM of more elements than any film's; export the image alone")
         return super().read(size)
 

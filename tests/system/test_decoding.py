@@ -811,10 +811,13 @@ def many_items() -> bytes:
 
 
 def many_elements(length: int) -> bytes:
-    """A table's sequence with an item of 300,000 elements, in bytes of its own or up to an end mark."""
+    """A table's sequence with an item of 1,500,000 elements, in bytes of its own or up to an end mark."""
     data = dicom(film())
     place = data.index(struct.pack("<HH2s", 0x7FE0, 16, b"OW"))
-    item = b"".join(struct.pack("<HH2sH", 0x31, number % 2**16, b"US", 0) for number in range(300_000))
+    elements = np.zeros(1_500_000, [("group", "<u2"), ("element", "<u2"), ("vr", "S2"), ("length", "<u2")])
+    number = np.arange(len(elements))
+    elements["group"], elements["element"], elements["vr"] = 0x31 + (number >> 16), number & 0xFFFF, b"US"
+    item = elements.tobytes()
     if length:
         head = struct.pack("<HH2sHLHHL", 0x28, 0x3010, b"SQ", 0, len(item) + 8, 0xFFFE, 0xE000, len(item))
         return data[:place] + head + item + data[place:]
@@ -834,8 +837,8 @@ BOMBS = {
     "DICOM of many items": many_items,
     "DICOM of many elements": lambda: many_elements(0),
     "DICOM of many elements, with a length": lambda: many_elements(1),
-    "PNG of many chunks": lambda: opencv(".png", film())[:33] + png_chunk(b"IDAT", b"") * 900_000,
-    "JPEG of many segments": lambda: jpeg()[:2] + segment(0xDD, b"\0\0") * 2_000_000 + jpeg()[2:],
+    "PNG of many chunks": lambda: opencv(".png", film())[:33] + png_chunk(b"IDAT", b"") * 1_500_000,
+    "JPEG of many segments": lambda: jpeg()[:2] + segment(0xDD, b"\0\0") * 3_000_000 + jpeg()[2:],
     "TIFF of doubles in colour": lambda: tiff(rgb(film() / 255, 4), t256=9_000, t257=9_000, t259=8),
     "PNG text": lambda: with_chunk(opencv(".png", film()), b"zTXt", b"k\0\0" + zlib.compress(bytes(200_000_000))),
     "PNG profile": lambda: with_chunk(opencv(".png", film()), b"iCCP", b"k\0\0" + zlib.compress(bytes(200_000_000))),
@@ -851,6 +854,13 @@ BOMBS = {
         b"Exif\0\0II*\0\x08\0\0\0\x88\x13",
         *(struct.pack("<HHLL", tag, 7, 60_000, 8) for tag in range(40_000, 45_000))])) + jpeg()[2:],
 }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("length", "words"), [(0, "more elements than any film's"), (1, "of 12,000,008 bytes")])
+def test_a_dicom_of_more_elements_than_any_films_is_refused(tmp_path: Path, length: int, words: str) -> None:
+    (tmp_path / "a.dcm").write_bytes(many_elements(length))
+    refused(tmp_path / "a.dcm", words)
 
 
 @pytest.mark.slow
