@@ -287,10 +287,7 @@ def _shutter(film: Dataset, shapes: list[str], size: tuple[int, int]) -> np.ndar
 
 
 def _through_luts(film: Dataset, stored: np.ndarray, image: np.ndarray | None, deep: bool) -> np.ndarray:
-    def as_stored(numbers: np.ndarray) -> np.ndarray:
-        return numbers
-
-    of_modality = as_stored
+    of_modality: Table = np.asarray
     slope, intercept = (*_numbers(film, "RescaleSlope"), 1.0)[0], (*_numbers(film, "RescaleIntercept"), 0.0)[0]
     if tables := _tables(film, "ModalityLUTSequence"):
         of_modality = tables[0]

@@ -162,9 +162,8 @@ def check_strips(tags: dict[int, tuple[float, ...]], length: int) -> None:
     else:
         across, down, places, sizes = width, tags.get(278, (height,))[0], tags.get(STRIPS, ()), tags.get(STRIP_BYTES)
         rows = [min(down, height - top) for top in range(0, height, down)]
-    each = 1 if planes == 2 or tags[262][0] == 6 else samples  # 6: colour may be stored for a few pixels together
-    rows *= samples if planes == 2 else 1
-    needed = [count * -(-across * bits * each // 8) for count in rows]
+    rows, samples = (rows * samples, 1) if planes == 2 else (rows, samples)
+    needed = [count * -(-across * bits * samples // 8) for count in rows]
     raw = tags.get(259, (1,))[0] == 1
     sizes = needed if raw and sizes is None else sizes or ()
     end = 0
