@@ -19,25 +19,30 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.headers import check_size, jpeg_segments, pixel_aspect
-from bonexage_utils.levels import FEW, film_range, thin_out, to_8_bits, used_levels
+from bonexage_utils.levels import FEW, check_levels, film_range, thin_out, to_8_bits, used_levels
 
 _NEEDED = ["Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"]
 _PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
+_KINDS = ["", "Float", "DoubleFloat"]  # of pixels, and of their padding
 # In the order of precedence that PS3.3, C.7.6.3.1.7 gives them.
 _SHAPES = ["PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"]
+# One of them holds all that a frame has of its own, or of all frames, in an enhanced object (C.7.6.16).
+_GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _SHUTTER = ["ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge",
             "ShutterLowerHorizontalEdge", "CenterOfCircularShutter", "RadiusOfCircularShutter",
             "VerticesOfThePolygonalShutter"]
 _OVERLAY_BITS = [(group << 16) + 0x0102 for group in range(0x6000, 0x6020, 2)]
 # Nothing else is kept: an odd value elsewhere cannot hurt, nor a header that is mostly something else.
 _READ = [*map(tag_for_keyword, [
-    *_NEEDED, *_PIXELS, *_SHAPES, *_SHUTTER, "ShutterShape", "NumberOfFrames", "PlanarConfiguration", "BitsStored",
-    "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationIntentType",
+    *_NEEDED, *_PIXELS, *_SHAPES, *_GROUPS, *_SHUTTER, "ShutterShape", "NumberOfFrames", "PlanarConfiguration",
+    *(f"{kind}PixelPadding{end}" for kind in _KINDS for end in ("Value", "RangeLimit")),
+    "BitsStored", "HighBit", "PixelRepresentation", "PresentationIntentType",
     "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter", "WindowWidth",
     "VOILUTFunction", "PresentationLUTShape", "PresentationLUTSequence"]), *_OVERLAY_BITS]
-_SEQUENCES = ["ModalityLUTSequence", "VOILUTSequence", "PresentationLUTSequence"]
+_SEQUENCES = [*_GROUPS, "ModalityLUTSequence", "VOILUTSequence", "PresentationLUTSequence"]
 _LONGEST = dict.fromkeys([*_READ, tag_for_keyword("SpecificCharacterSet")], 2**14)
-for _name in [*_PIXELS, *_SEQUENCES]:
+_LONGEST |= dict.fromkeys(map(tag_for_keyword, _SEQUENCES), 2**21)  # tables of 2**17 bytes each
+for _name in _PIXELS:
     del _LONGEST[tag_for_keyword(_name)]
 _COLOURS = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"]
 
@@ -47,8 +52,8 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
 
     In the standard's order: the stored bits, the modality LUT or rescale, the first VOI LUT or window that shows at
     least 16 levels (none does: the full range), the stretch of films deeper than 8 bits, the polarity. Padding and
-    what a shutter hides are black and count for nothing. Overlays, colour profiles and the patient's orientation are
-    left alone.
+    what a shutter hides are black and count for nothing. What an enhanced object says in its groups counts as said of
+    the one frame. Overlays, colour profiles and the patient's orientation are left alone.
 
     Raises BoneXageError for what cannot be shown rightly; and anything, as pydicom does, for a damaged file.
     """
@@ -58,9 +63,10 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
     needed = _NEEDED + (["BitsStored", "PixelRepresentation"] if "PixelData" in film else [])
     if missing := [name for name in needed if film.get(name) is None]:
         raise BoneXageError(f"damaged DICOM (no {missing[0]}); export the image again")
-    check_size(film.Columns, film.Rows)
+    check_size(film.Columns, film.Rows, film.SamplesPerPixel * max(8, film.BitsAllocated))
     if int(film.get("NumberOfFrames") or 1) > 1:
         raise BoneXageError("more than one frame in the DICOM; export one film per file")
+    _ungroup(film)
     aspect = pixel_aspect({name: _numbers(film, name) for name in _SHAPES})
     negative = _is_negative(film)
     stored = _stored_numbers(film)
@@ -72,16 +78,29 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
         return to_8_bits(grey, None if deep else (0, 2**film.BitsStored - 1)), aspect
     image = _image_area(film, stored)
     grey = _through_luts(film, stored, image, deep)
+    check_levels(grey if image is None else grey[image], stored if image is None else stored[image])
     if negative:
         grey = 255 - grey
     return (grey if image is None else np.where(image, grey, 0).astype(np.uint8)), aspect
+
+
+class _InPieces(BytesIO):
+    """Read in at most 200,000 pieces, of which an element takes up to three and becomes an object of 300 bytes."""
+
+    pieces = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.pieces += 1
+        if self.pieces > 200_000:
+            raise BoneXageError("a DICOM of more elements than any film's; export the image alone")
+        return super().read(size)
 
 
 def _read(data: bytes) -> Dataset:
     """The attributes of `_READ`. Not by dcmread, which inflates a deflated file, a zip bomb or not, before one asks."""
     if data.count(b"\xfe\xff\x00\xe0") > 10_000:  # items of sequences, each an object of 2 KB made from 8 bytes
         raise BoneXageError("a DICOM of more than 10,000 items; export the image alone")
-    file = BytesIO(data)
+    file = _InPieces(data)
     file.seek(132)
     meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2))
     syntax = meta.get("TransferSyntaxUID")
@@ -110,6 +129,16 @@ def _refuse_long(tag: int, vr: str | None, length: int) -> bool:
         raise BoneXageError(f"damaged DICOM (an attribute ({tag >> 16:04X},{tag & 0xFFFF:04X}) of {length:,} bytes); "
                             "export the image again")
     return False
+
+
+def _ungroup(film: Dataset) -> None:
+    """Put what an enhanced object of one frame says in its groups (spacing, rescale, window) where others say it."""
+    for name in _GROUPS:
+        for group in film.get(name) or []:
+            for macro in group:
+                for item in macro.value if macro.VR == "SQ" else []:
+                    film.update({element.tag: element for element in item
+                                 if element.tag in _READ and element.tag not in film})
 
 
 def _numbers(film: Dataset, name: str) -> list[float]:
@@ -220,8 +249,10 @@ def _unpacked(packed: bytes, most: int) -> int:
 def _image_area(film: Dataset, stored: np.ndarray) -> np.ndarray | None:
     """Where the film is: neither padding (C.7.5.1.1.2) nor behind a shutter (C.7.6.11); None is everywhere."""
     image = None
-    if (padding := _numbers(film, "PixelPaddingValue")) and stored.dtype.kind in "iu":
-        ends = np.array(padding[:1] + _numbers(film, "PixelPaddingRangeLimit")[:1], np.int64).astype(stored.dtype)
+    kind = next(kind for kind, name in zip(_KINDS, _PIXELS, strict=True) if name in film)
+    if padding := _numbers(film, f"{kind}PixelPaddingValue"):
+        ends = np.array(padding[:1] + _numbers(film, f"{kind}PixelPaddingRangeLimit")[:1])
+        ends = ends.astype(stored.dtype) if kind else ends.astype(np.int64).astype(stored.dtype)
         image = (stored < ends.min()) | (stored > ends.max())
     if shapes := film.get("ShutterShape"):
         inside = _shutter(film, [shapes] if isinstance(shapes, str) else shapes, stored.shape)
@@ -256,42 +287,46 @@ def _shutter(film: Dataset, shapes: list[str], size: tuple[int, int]) -> np.ndar
 
 
 def _through_luts(film: Dataset, stored: np.ndarray, image: np.ndarray | None, deep: bool) -> np.ndarray:
-    values, limits = stored, None
-    if not deep:
-        limits = (0, 2**film.BitsStored - 1)
-        if film.PixelRepresentation == 1:
-            limits = (-(2 ** (film.BitsStored - 1)), 2 ** (film.BitsStored - 1) - 1)
+    of_modality: Table = np.asarray
     slope, intercept = (*_numbers(film, "RescaleSlope"), 1.0)[0], (*_numbers(film, "RescaleIntercept"), 0.0)[0]
-    if film.get("ModalityLUTSequence"):
-        look_up, limits = _look_up(film.ModalityLUTSequence[0])
-        values = look_up(stored)
+    if tables := _tables(film, "ModalityLUTSequence"):
+        of_modality = tables[0]
     elif slope == 0:
         raise BoneXageError("a rescale slope of 0, which makes one grey of all; export the image again")
     elif (slope, intercept) != (1, 0):
-        values = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64) * slope + intercept
-        limits = limits and tuple(limit * slope + intercept for limit in limits)
-        if slope < 0:  # a scale that runs down: the larger number is still the brighter one
-            limits = limits and limits[::-1]
+        of_modality = partial(_rescaled, slope, intercept)
+    values, storable = of_modality(stored), None
+    if not deep:
+        least = -(2 ** (film.BitsStored - 1)) if film.PixelRepresentation == 1 else 0
+        storable = of_modality(np.arange(least, least + 2**film.BitsStored))
     for show, its_limits in _views(film):
         shown = show(values)
         if deep:  # of its scale, what the film takes
             sample, (low, high) = thin_out(values), film_range(values, image)
-            seen = show(sample[(sample >= low) & (sample <= high)])
-            its_limits = (float(seen.min()), float(seen.max()))
-        grey = to_8_bits(shown, its_limits)
+            its_limits = _ends(show(sample[(sample >= low) & (sample <= high)]))
+        grey = to_8_bits(shown, its_limits or _ends(show(storable)))
         if used_levels(grey) >= min(FEW, np.unique(thin_out(stored)).size):
             return grey
-    return to_8_bits(values, None if deep else limits, image)
+    return to_8_bits(values, None if deep else _ends(storable), image)
 
 
-View = tuple[Callable[[np.ndarray], np.ndarray], tuple[float, float]]
+Table = Callable[[np.ndarray], np.ndarray]
 
 
-def _views(film: Dataset) -> Iterator[View]:
-    """Each VOI LUT, then each window (C.11.2), as a function and the ends of its scale. Invalid ones are none."""
-    for item in film.get("VOILUTSequence") or []:
-        if item.get("LUTDescriptor") is not None and item.get("LUTData") is not None:
-            yield _look_up(item)
+def _ends(numbers: np.ndarray) -> tuple[float, float]:
+    return float(numbers.min()), float(numbers.max())
+
+
+def _rescaled(slope: float, intercept: float, stored: np.ndarray) -> np.ndarray:
+    return stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64) * slope + intercept
+
+
+def _views(film: Dataset) -> Iterator[tuple[Table, tuple[float, float] | None]]:
+    """Each VOI LUT, then each window (C.11.2), as a function and the ends of its scale. Invalid ones are none.
+
+    A table's own scale is none: many say 16 bits and are filled for 12, so what it makes of the film's numbers counts.
+    """
+    yield from ((table, None) for table in _tables(film, "VOILUTSequence"))
     function = str(film.get("VOILUTFunction") or "LINEAR").strip().upper()
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise BoneXageError(f"a VOI LUT function {function!r}, which the standard does not know; export it again")
@@ -310,16 +345,22 @@ def _sigmoid(center: float, width: float, values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -50, 50)))
 
 
-def _look_up(item: Dataset) -> View:
-    """The table in `item` as a function, and the ends of its scale (C.11.1.1.1)."""
+def _tables(film: Dataset, name: str) -> list[Table]:
+    order = "<u2" if film.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
+    return [_table(item, order) for item in film.get(name) or []
+            if item.get("LUTDescriptor") is not None and item.get("LUTData") is not None]
+
+
+def _table(item: Dataset, order: str) -> Table:
+    """The table in `item` as a function (C.11.1.1.1); as bytes it has 16-bit words in the file's byte order."""
     if any(len(element.value or b"") > 2**18 for element in item.elements()):
         raise BoneXageError("a look-up table longer than any can be; export the image with it applied")
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
     entries = entries or 2**16
-    table = item.LUTData
-    if isinstance(table, bytes):
-        table = np.frombuffer(table, np.uint8 if bits <= 8 and len(table) < 2 * entries else np.uint16)
-    table = np.asarray(table, np.uint16)[:entries]
+    words = item.LUTData
+    words = np.frombuffer(words, order) if isinstance(words, bytes) else np.atleast_1d(words)
+    words = words.astype("<u2")
+    table = words.view(np.uint8) if bits <= 8 and len(words) < entries else words  # two entries in a word
     if len(table) < entries or not 1 <= bits <= 16:
         raise BoneXageError("a look-up table shorter than it says; export the image with it applied")
-    return lambda values: table[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], (0, 2**bits - 1)
+    return lambda values: table[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)]

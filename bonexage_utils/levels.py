@@ -16,6 +16,12 @@ def used_levels(grey: np.ndarray) -> int:
     return np.count_nonzero(cv2.calcHist([grey], [0], None, [256], (0, 256)))
 
 
+def check_levels(grey: np.ndarray, stored: np.ndarray) -> None:
+    """Raise BoneXageError if a picture is of one grey level though its stored numbers, of any shape, differ."""
+    if grey.min() == grey.max() and stored.min() != stored.max():
+        raise BoneXageError("all of the film becomes one grey level, though its numbers differ; export the image again")
+
+
 def thin_out(pixels: np.ndarray) -> np.ndarray:
     """Every nth row and column, n such that at most about a million pixels remain."""
     step = math.ceil(math.sqrt(pixels.size / 1e6))

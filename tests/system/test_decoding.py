@@ -245,24 +245,75 @@ def test_oblong_pixels_of_a_turned_picture(tmp_path: Path, orientation: int, kin
     np.testing.assert_allclose(read, cv2.resize(upright, (90, 120), interpolation=cv2.INTER_AREA), atol=9)
 
 
+def exif_block(*fields: tuple[int, int, int, tuple[int, ...]]) -> bytes:
+    """EXIF of these tags: number, type (3 of 16 bits, 5 a fraction), count, values."""
+    directory, more = struct.pack("<H", len(fields)), b""
+    for tag, kind, count, values in fields:
+        packed = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'L'}", *values).ljust(4, b"\0")
+        if len(packed) > 4:
+            packed, more = struct.pack("<L", 8 + 2 + 12 * len(fields) + 4 + len(more)), more + packed
+        directory += struct.pack("<HHL", tag, kind, count) + packed
+    return b"Exif\0\0II*\0\x08\0\0\0" + directory + b"\0" * 4 + more
+
+
 @pytest.mark.parametrize("data", [
     with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 2835, 2840, 1)),
     with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 0, 0, 1)),
     pillow(film(), "PNG", dpi=(300, 300)), pillow(film(), "JPEG", dpi=(72, 72)), pillow(film(), "TIFF", dpi=(72, 72)),
     with_jfif(pillow(film(), "JPEG"), 0, 0, 0),
     dicom(film(), PixelSpacing=[0.143, 0.143]), dicom(film(), PixelSpacing="", PixelAspectRatio=[1, 1]),
+    # a value missing, 0 or endless on one axis declares nothing
+    with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 300, 0, 1)),
+    with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 0, 300, 1)),
+    with_jfif(pillow(film(), "JPEG"), 1, 300, 0), with_jfif(pillow(film(), "JPEG"), 0, 0, 1),
+    dicom(film(), PixelSpacing=[0.1]), dicom(film(), PixelSpacing=[0.1, 0], PixelAspectRatio=[1, 1]),
+    *(pillow(film(), "JPEG", exif=exif_block(*fields)) for fields in [
+        [(282, 5, 1, (72, 1))], [(282, 5, 1, (72, 0)), (283, 5, 1, (72, 1))], [(282, 5, 1, (72, 1)), (283, 5, 0, ())],
+        [(282, 5, 2, (72, 1, 72, 1)), (283, 5, 1, (72, 1))], [(282, 5, 1, (0, 1)), (283, 5, 1, (72, 1))]]),
 ])
 def test_square_pixels_are_left_alone(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
     assert read_gray(tmp_path / "a").shape == (48, 36)
 
 
+TURNED = struct.pack("<4sLHHHLLL", b"II*\0", 8, 1, 0x0112, 3, 1, 6, 0)
+XMP = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+
+
+def as_text(profile: bytes, key: str) -> bytes:
+    """As ImageMagick writes EXIF into a PNG."""
+    return f"\n{key}\n{len(profile):8}\n".encode() + b"\n".join(
+        profile.hex().encode()[place : place + 72] for place in range(0, 2 * len(profile), 72)) + b"\n"
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    (b"eXIf", TURNED), (b"eXIf", b"Exif\0\0" + TURNED),
+    (b"tEXt", b"Raw profile type exif\0" + as_text(b"Exif\0\0" + TURNED, "exif")),
+    (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(as_text(b"Exif\0\0" + TURNED, "exif"))),
+    (b"zTXt", b"Raw profile type APP1\0\0" + zlib.compress(as_text(b"Exif\0\0" + TURNED, "generic profile"))),
+])
+def test_orientation_in_any_chunk_of_a_png(tmp_path: Path, name: bytes, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(with_chunk(opencv(".png", turned(film(40, 60), 6)), name, content))
+    np.testing.assert_array_equal(read_gray(tmp_path / "a"), film(40, 60))
+
+
+@pytest.mark.parametrize("data", [
+    pillow(film(), "TIFF", tiffinfo={700: XMP}), pillow(deep(film()), "TIFF", tiffinfo={700: XMP}),
+    with_chunk(opencv(".png", film()), b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+    pillow(film(), "PNG", exif=exif_block((274, 3, 0, ()))), pillow(film(), "PNG", exif=exif_block((274, 3, 1, (99,)))),
+])
+def test_an_orientation_elsewhere_or_of_no_value_counts_for_nothing(tmp_path: Path, data: bytes) -> None:
+    """XMP repeats what EXIF says, and stays when a program turns the picture."""
+    (tmp_path / "a").write_bytes(data)
+    np.testing.assert_array_equal(read_gray(tmp_path / "a"), film())
+
+
 @pytest.mark.parametrize(("data", "words"), [
-    (with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 300, 0, 1)), "pHYs 300 and 0 is no shape"),
+    (with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 300, 1, 1)), "pHYs 300 and 1 is no shape"),
     (with_chunk(opencv(".png", film()), b"pHYs", struct.pack(">IIB", 1, 2835, 1)), "no shape of a pixel"),
     (with_jfif(pillow(film(), "JPEG"), 1, 72, 7200), "JFIF 72 and 7200"),
     (pillow(film(), "TIFF", x_resolution=300, y_resolution=1), "no shape of a pixel"),
-    (dicom(film(), PixelSpacing=[0.1]), "PixelSpacing 0.1 is no shape"),
+    (dicom(film(), PixelSpacing=[0.1, 0.01]), "PixelSpacing 0.1 and 0.01 is no shape"),
     (dicom(film(), PixelAspectRatio=[-1, -1]), "no shape of a pixel"),
     (dicom(film(), PixelAspectRatio=[1, 5]), "no shape of a pixel"),
     (dicom(film(), PixelAspectRatio=[2, 1], PixelSpacing=[0.1, 0.1]), "disagree on the shape"),
@@ -292,12 +343,9 @@ def outcome(path: Path) -> np.ndarray | str:
         return str(error)
 
 
-def png_header(width: int, height: int) -> bytes:
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+def png_header(width: int, height: int, bits: int = 8, colours: int = 0) -> bytes:
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + png_chunk(b"IEND", b"")
 
 
 def tiff_header(width: int, height: int) -> bytes:
@@ -313,6 +361,18 @@ def jpeg_header(width: int, height: int) -> bytes:
 
 SIZED = {"PNG": png_header, "TIFF": tiff_header, "JPEG": jpeg_header,
          "DICOM": lambda w, h: dicom(film(), Rows=h, Columns=w)}
+
+
+@pytest.mark.parametrize(("data", "bits"), [
+    (lambda: png_header(9_000, 9_000, 16, 6), 64), (lambda: png_header(9_000, 9_000, 16, 4), 64),
+    (lambda: tiff(rgb(film() / 255, 4), t256=9_000, t257=9_000), 256),
+    (lambda: tiff(film() / 255, t256=9_000, t257=9_000), 64),
+    (lambda: dicom(rgb(deep(film())), Rows=9_000, Columns=9_000), 48),
+    (lambda: dicom(film().astype(np.uint32), Rows=11_000, Columns=9_090, BitsAllocated=64), 64),
+])
+def test_numbers_of_over_400_mb_are_refused(tmp_path: Path, data: Callable[[], bytes], bits: int) -> None:
+    (tmp_path / "a").write_bytes(data())
+    refused(tmp_path / "a", f"px of {bits} bits are over the limit of 400 MB")
 
 
 @pytest.mark.parametrize("kind", SIZED)
@@ -352,6 +412,21 @@ NO_FILMS = {
     "JPEG cut": (lambda p: p.write_bytes(pillow(film(), "JPEG")[:-40]), "truncated JPEG"),
     "JPEG half zeros": (lambda p: p.write_bytes(pillow(film(), "JPEG")[:-100] + b"\0" * 100), "truncated JPEG"),
     "JPEG cut, its thumbnail whole": (lambda p: p.write_bytes(thumbnailed()[:-40]), "truncated JPEG"),
+    "PNG of two frames": (lambda p: p.write_bytes(
+        pillow(film(), "PNG", save_all=True, append_images=[Image.fromarray(film(seed=1))])), "more than one frame"),
+    "TIFF of a short palette": (lambda p: p.write_bytes(tiff(film(), t262=3, t320=[9] * 300)), "a palette of another"),
+    "TIFF of a long palette": (lambda p: p.write_bytes(tiff(film(), t262=3, t320=[9] * 999)), "a palette of another"),
+    "JPEG of 12 bits": (lambda p: p.write_bytes(
+        pillow(film(), "JPEG").replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc0\0\x0b\x0c")), "a JPEG of 12 bits"),
+    "PNG of many chunks": (lambda p: p.write_bytes(
+        with_chunk(opencv(".png", film()), b"IDAT", b"").replace(png_chunk(b"IDAT", b""),
+                                                                 png_chunk(b"IDAT", b"") * 200_000)), "200,000 parts"),
+    "JPEG of many segments": (lambda p: p.write_bytes(
+        jpeg()[:2] + segment(0xDD, b"\0\0") * 200_000 + jpeg()[2:]), "200,000 parts"),
+    "DICOM without preamble": (lambda p: p.write_bytes(dicom(film())[128:]), "DICOM without the preamble"),
+    "DICOM without preamble and mark": (lambda p: p.write_bytes(dicom(film())[132:]), "DICOM without the preamble"),
+    "DICOM of bare elements, implicit": (lambda p: p.write_bytes(
+        b"\x08\0\x16\0\x1a\0\0\0" + b"1.2.840.10008.5.1.4.1.1.7\0" + b"\0" * 99), "DICOM without the preamble"),
     "TIFF of two pages": (lambda p: p.write_bytes(
         pillow(film(), "TIFF", save_all=True, append_images=[Image.fromarray(film())])), "more than one page"),
     "TIFF of not-a-number": (lambda p: p.write_bytes(
@@ -558,8 +633,9 @@ def test_what_follows_a_jpeg_changes_nothing_and_heals_no_cut(tmp_path_factory: 
     refused(path)
 
 
-def tiff(pixels: np.ndarray, **tags: int | list[int]) -> bytes:
-    """An uncompressed little-endian TIFF of one strip, with numbers of the array's type; `tags` replace or add."""
+def tiff(pixels: np.ndarray, **tags: int | list[int] | None) -> bytes:
+    """An uncompressed little-endian TIFF of one strip, with numbers of the array's type; `tags` replace, add, or, of
+    None, take out."""
     pixels = np.atleast_3d(pixels)
     count = pixels.shape[2]
     fields = {256: pixels.shape[1], 257: pixels.shape[0], 258: [pixels.dtype.itemsize * 8] * count, 259: 1,
@@ -567,10 +643,11 @@ def tiff(pixels: np.ndarray, **tags: int | list[int]) -> bytes:
               339: [{"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]] * count}
     fields |= {int(tag[1:]): value for tag, value in tags.items()}
     directory, more = b"", b""
+    fields = {tag: value for tag, value in fields.items() if value is not None}
     start = 8 + pixels.nbytes + 2 + 12 * len(fields) + 4
     for tag, value in sorted(fields.items()):
         values = value if isinstance(value, list) else [value]
-        packed = struct.pack(f"<{len(values)}L", *values)
+        packed = struct.pack(f"<{len(values)}L", *values).ljust(4, b"\0")
         if len(packed) > 4:
             packed, more = struct.pack("<L", start + len(more)), more + packed
         directory += struct.pack("<HHL", tag, 4, len(values)) + packed
@@ -592,6 +669,17 @@ NUMBERS = {
     "double": lambda g: tiff(g / 255.0),
     "float, white is zero": lambda g: tiff((1 - g / 255).astype(np.float32), t262=0),
     "8 and alpha": lambda g: tiff(np.dstack([g, np.full_like(g, 128)]), t262=1, t338=2),
+    "8 and alpha that is multiplied in": lambda g: tiff(np.dstack([g, np.full_like(g, 255)]), t262=1, t338=1),
+    "orientation without a value": lambda g: tiff(g, t274=[]),
+    "16, orientation without a value": lambda g: tiff(deep(g), t274=[]),
+    "palette": lambda g: tiff(g, t262=3, t320=[number * 257 for number in range(256)] * 3),
+    "palette in 8 bits and alpha": lambda g: tiff(np.dstack([g, 255 - g]), t262=3, t338=2, t320=list(range(256)) * 3),
+    "palette in 8 bits": lambda g: tiff(g, t262=3, t320=list(range(256)) * 3),
+    "strips": lambda g: tiff(g, **in_strips(g, 7)),
+    "16, strips": lambda g: tiff(deep(g), **in_strips(deep(g), 7)),
+    "strips, one row each": lambda g: tiff(g, **in_strips(g, 1)),
+    "a strip of more rows than the picture": lambda g: tiff(g, t278=2**32 - 1),
+    "no length of the one strip": lambda g: tiff(deep(g), t279=None),
     "16 RGB and alpha": lambda g: tiff(rgb(deep(g), 4), t338=2),
     "LAB": lab,
     "CMYK": lambda g: pillow(Image.fromarray(rgb(g)).convert("CMYK"), "TIFF"),
@@ -605,9 +693,83 @@ def test_numbers_and_colours_of_a_tiff(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(read_gray(tmp_path / "a.tif").astype(int), film().astype(int), atol=1)
 
 
+def in_strips(pixels: np.ndarray, rows: int) -> dict[str, int | list[int]]:
+    """Tags of a TIFF that has its rows, one after the other, in strips of so many."""
+    row, tops = pixels[0].nbytes, range(0, len(pixels), rows)
+    return {"t278": rows, "t273": [8 + top * row for top in tops],
+            "t279": [min(rows, len(pixels) - top) * row for top in tops]}
+
+
+def tiled(pixels: np.ndarray, **tags: list[int]) -> bytes:
+    """A TIFF of a film of 48 × 32 px in six tiles."""
+    tiles = np.concatenate([part for band in np.split(pixels, 3) for part in np.split(band, 2, axis=1)])
+    size = 256 * pixels.itemsize
+    return tiff(tiles, **{"t256": 32, "t257": 48, "t322": 16, "t323": 16, "t273": None, "t278": None, "t279": None,
+                          "t324": [8 + size * tile for tile in range(6)], "t325": [size] * 6} | tags)
+
+
+# What is wrong with the places and lengths of the strips (or tiles): they go in right, and come out wrong.
+WRONG_STRIPS: dict[str, Callable[[list[int], list[int]], tuple[list[int], list[int]]]] = {
+    "one fewer": lambda places, lengths: (places[:-1], lengths[:-1]),
+    "the first two": lambda places, lengths: (places[:2], lengths[:2]),
+    "one more": lambda places, lengths: (places + places[-1:], lengths + lengths[-1:]),
+    "a place fewer": lambda places, lengths: (places[:-1], lengths),
+    "no place": lambda places, lengths: (places[:-1] + [0], lengths),
+    "no places but one": lambda places, lengths: (places[:1] + [0] * (len(places) - 1), lengths),
+    "no bytes": lambda places, lengths: (places, lengths[:-1] + [0]),
+    "a byte fewer": lambda places, lengths: (places, lengths[:-1] + [lengths[-1] - 1]),
+    "one place for all": lambda places, lengths: (places[:1] * len(places), lengths),
+    "one place for two": lambda places, lengths: (places[:1] + places[:1] + places[2:], lengths),
+    "half a strip further up": lambda places, lengths: (
+        places[:2] + [places[2] - lengths[1] // 2] + places[3:], lengths),
+    "beyond the file": lambda places, lengths: (places[:-1] + [places[-1] + 9_000], lengths),
+}
+
+
+@given(st.sampled_from(sorted(WRONG_STRIPS)), st.sampled_from([1, 3, 7, 10]), st.sampled_from([8, 16, 32]))
+def test_a_tiff_without_all_its_strips_is_refused(tmp_path_factory: pytest.TempPathFactory, name: str, rows: int,
+                                                  bits: int) -> None:
+    """And with all of them it is read: uncompressed, nothing else would show what is missing."""
+    pixels = {8: film(), 16: deep(film()), 32: (film() / 255).astype(np.float32)}[bits]
+    path = tmp_path_factory.getbasetemp() / "strips.tif"
+    tags = in_strips(pixels, rows)
+    path.write_bytes(tiff(pixels, **tags))
+    np.testing.assert_array_equal(read_gray(path), film())
+    tags["t273"], tags["t279"] = WRONG_STRIPS[name](tags["t273"], tags["t279"])
+    path.write_bytes(tiff(pixels, **tags))
+    refused(path, "do not hold the whole picture")
+
+
+@pytest.mark.parametrize("name", WRONG_STRIPS)
+@pytest.mark.parametrize("make", [np.asarray, deep])
+def test_a_tiff_without_all_its_tiles_is_refused(tmp_path: Path, name: str, make: Callable) -> None:
+    pixels = make(film(48, 32))
+    (tmp_path / "a.tif").write_bytes(tiled(pixels))
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), film(48, 32))
+    size = 256 * pixels.itemsize
+    places, lengths = WRONG_STRIPS[name]([8 + size * tile for tile in range(6)], [size] * 6)
+    (tmp_path / "a.tif").write_bytes(tiled(pixels, t324=places, t325=lengths))
+    refused(tmp_path / "a.tif", "do not hold the whole picture")
+
+
+def test_a_film_that_becomes_one_grey_level_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(film(), t262=3, t320=[0] * 768))
+    refused(tmp_path / "a.tif", "one grey level")
+
+
 UNREAD = {
     "half floats": lambda: tiff((film() / 255).astype(np.float16)),
     "8 signed, white is zero": lambda: tiff(film().view(np.int8), t262=0),
+    "16 CMYK": lambda: tiff(rgb(deep(film()), 4), t262=5),
+    "YCbCr, colour for four pixels": lambda: tiff(rgb(film()), t262=6, t530=[2, 2]),
+    "16 palette": lambda: tiff(deep(film()), t262=3, t320=[0] * 3 * 65536),
+    "16 LAB": lambda: tiff(rgb(deep(film())), t262=8),
+    "16 RGB and two more": lambda: tiff(rgb(deep(film()), 5), t338=[0, 0]),
+    "12 in 16 and alpha": lambda: tiff(np.dstack([deep(film(), 12)] * 2), t262=1, t338=2),  # OpenCV keeps 16 levels
+    "float and alpha": lambda: tiff(np.dstack([film() / np.float32(255)] * 2), t262=1, t338=2),
+    "double RGB and alpha": lambda: tiff(rgb(film() / 255, 4), t338=2),
+    "32 RGB": lambda: tiff(rgb(deep(film()).astype(np.uint32))),
+    "16 signed RGB": lambda: tiff(rgb(film().astype(np.int16))),
     "8 of no kind": lambda: tiff(film(), t339=4),
     "16 RGB in planes": lambda: tiff(rgb(deep(film())), t284=2, t273=[8] * 3, t279=[48 * 36 * 2] * 3),
     "16 zstd": lambda: pillow(deep(film()), "TIFF", compression="zstd"),
@@ -648,6 +810,22 @@ def many_items() -> bytes:
     return data[:place] + items + b"\xfe\xff\xdd\xe0\0\0\0\0" + data[place:]
 
 
+def many_elements(length: int) -> bytes:
+    """A table's sequence with an item of 1,500,000 elements, in bytes of its own or up to an end mark."""
+    data = dicom(film())
+    place = data.index(struct.pack("<HH2s", 0x7FE0, 16, b"OW"))
+    elements = np.zeros(1_500_000, [("group", "<u2"), ("element", "<u2"), ("vr", "S2"), ("length", "<u2")])
+    number = np.arange(len(elements))
+    elements["group"], elements["element"], elements["vr"] = 0x31 + (number >> 16), number & 0xFFFF, b"US"
+    item = elements.tobytes()
+    if length:
+        head = struct.pack("<HH2sHLHHL", 0x28, 0x3010, b"SQ", 0, len(item) + 8, 0xFFFE, 0xE000, len(item))
+        return data[:place] + head + item + data[place:]
+    head = struct.pack("<HH2sHLHHL", 0x28, 0x3010, b"SQ", 0, 2**32 - 1, 0xFFFE, 0xE000, 2**32 - 1)
+    end = struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    return data[:place] + head + item + end + data[place:]
+
+
 BOMBS = {
     "DICOM deflated": deflated_dicom,
     "DICOM JPEG": lambda: encapsulated(JPEGBaseline8Bit, pillow(np.zeros((9000, 9000), np.uint8), "JPEG")),
@@ -657,6 +835,11 @@ BOMBS = {
         RLELossless, struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\x07" * 1_500_000),
     "DICOM of a long list": long_list,
     "DICOM of many items": many_items,
+    "DICOM of many elements": lambda: many_elements(0),
+    "DICOM of many elements, with a length": lambda: many_elements(1),
+    "PNG of many chunks": lambda: opencv(".png", film())[:33] + png_chunk(b"IDAT", b"") * 1_500_000,
+    "JPEG of many segments": lambda: jpeg()[:2] + segment(0xDD, b"\0\0") * 3_000_000 + jpeg()[2:],
+    "TIFF of doubles in colour": lambda: tiff(rgb(film() / 255, 4), t256=9_000, t257=9_000, t259=8),
     "PNG text": lambda: with_chunk(opencv(".png", film()), b"zTXt", b"k\0\0" + zlib.compress(bytes(200_000_000))),
     "PNG profile": lambda: with_chunk(opencv(".png", film()), b"iCCP", b"k\0\0" + zlib.compress(bytes(200_000_000))),
     "TIFF tags that share bytes": lambda: tiff(film()[:, :16].repeat(4000, axis=0), **{
@@ -671,6 +854,13 @@ BOMBS = {
         b"Exif\0\0II*\0\x08\0\0\0\x88\x13",
         *(struct.pack("<HHLL", tag, 7, 60_000, 8) for tag in range(40_000, 45_000))])) + jpeg()[2:],
 }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("length", "words"), [(0, "more elements than any film's"), (1, "of 12,000,008 bytes")])
+def test_a_dicom_of_more_elements_than_any_films_is_refused(tmp_path: Path, length: int, words: str) -> None:
+    (tmp_path / "a.dcm").write_bytes(many_elements(length))
+    refused(tmp_path / "a.dcm", words)
 
 
 @pytest.mark.slow

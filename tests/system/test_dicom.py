@@ -33,10 +33,11 @@ def read(path: Path, data: bytes) -> np.ndarray:
     return read_gray(path / "film").astype(int)
 
 
-def table(values: np.ndarray, first: int = 0, bits: int = 16) -> pydicom.Sequence:
+def table(values: np.ndarray, first: int = 0, bits: int = 16, kind: str = "<u2") -> pydicom.Sequence:
+    """Of words in that order; bytes ("u1") stand two in a word."""
     item = Dataset()
     item.LUTDescriptor = [len(values) % 65536, first, bits]
-    item["LUTData"] = DataElement(0x00283006, "OW", values.astype(np.uint16).tobytes())
+    item["LUTData"] = DataElement(0x00283006, "OW", values.astype(kind).tobytes())
     item["LUTDescriptor"].VR = "US" if first >= 0 else "SS"
     return pydicom.Sequence([item])
 
@@ -60,6 +61,24 @@ OFF = {"WindowCenter": 20_000, "WindowWidth": 100}
 
 def inverted_lut(bits: int) -> pydicom.Sequence:
     return table(np.arange(2**bits)[::-1], bits=bits)
+
+
+def of_float(dtype: type, value: float, **tags: object) -> bytes:
+    """Numbers from 0 to 1, the first six columns padded."""
+    name = {np.float32: "FloatPixelData", np.float64: "DoubleFloatPixelData"}[dtype]
+    pixels = np.where(np.arange(36) < 6, value, GREY / 255).astype(dtype)
+    element = DataElement(name, "OF" if dtype == np.float32 else "OD", pixels.tobytes())
+    return dicom(pixels, PixelData=None, BitsStored=None, HighBit=None, PixelRepresentation=None, element=element,
+                 **tags)
+
+
+def grouped(name: str, macro: str, **tags: object) -> dict[str, object]:
+    """Tags as an enhanced object of one frame has them, in a group of their own."""
+    inner, group = Dataset(), Dataset()
+    for tag, value in tags.items():
+        setattr(inner, tag, value)
+    setattr(group, macro, pydicom.Sequence([inner]))
+    return {f"{name}FunctionalGroupsSequence": pydicom.Sequence([group]), "NumberOfFrames": 1}
 
 
 # name: the file, the picture it has to give (GREY if None)
@@ -126,6 +145,42 @@ SAYS = {
                                              WindowWidth=200), None),
     "VOILUTSequence without data": (dicom(TWELVE, 12, VOILUTSequence=pydicom.Sequence([Dataset()])), None),
     "VOILUTSequence that shows nothing": (dicom(TWELVE, 12, VOILUTSequence=table(np.zeros(4096), bits=12)), None),
+    "VOILUTSequence in big endian": (
+        dicom(TWELVE.byteswap(), 12, ExplicitVRBigEndian,
+              VOILUTSequence=table(np.arange(4096)[::-1] * 16 + 5, kind=">u2")), 255 - GREY),
+    "ModalityLUTSequence in big endian": (
+        dicom(TWELVE.byteswap(), 12, ExplicitVRBigEndian,
+              ModalityLUTSequence=table(np.arange(4096)[::-1], bits=12, kind=">u2")), 255 - GREY),
+    "VOILUTSequence in big endian, two entries in a word": (
+        dicom(GREY.reshape(-1, 2)[:, ::-1].reshape(GREY.shape), 8, ExplicitVRBigEndian, VOILUTSequence=table(
+            np.arange(256)[::-1].reshape(-1, 2)[:, ::-1].ravel(), bits=8, kind="u1")), 255 - GREY),
+    "VOILUTSequence, two entries in a word": (
+        dicom(GREY, VOILUTSequence=table(np.arange(256)[::-1], bits=8, kind="u1")), 255 - GREY),
+    "VOILUTSequence of 16 bits filled for 12, 8 bits": (
+        dicom(GREY, VOILUTSequence=table(np.arange(256) * 16)), None),
+    "ModalityLUTSequence of 16 bits filled for 12, 8 bits": (
+        dicom(GREY, ModalityLUTSequence=table(np.arange(256) * 16)), None),
+    "ModalityLUTSequence of 16 bits filled for 12, a flat film of 8 bits": (
+        dicom(GREY // 4 + 60, ModalityLUTSequence=table(np.arange(256) * 16)), GREY // 4 + 60),
+    "ModalityLUTSequence of 4,096 entries, 8 bits": (dicom(GREY, ModalityLUTSequence=table(ACROSS, bits=12)), None),
+    "ModalityLUTSequence, then VOILUTSequence, 8 bits": (
+        dicom(GREY, ModalityLUTSequence=table(np.arange(256) * 16), VOILUTSequence=table(ACROSS[::-1])), 255 - GREY),
+    "ModalityLUTSequence of an empty item": (
+        dicom(TWELVE, 12, ModalityLUTSequence=pydicom.Sequence([Dataset()])), None),
+    "FloatPixelData": (of_float(np.float32, 0), BLACK_EDGE),
+    **{f"{name} of {value}": (of_float(dtype, value, **{name: value}), BLACK_EDGE)
+       for dtype, name in [(np.float32, "FloatPixelPaddingValue"), (np.float64, "DoubleFloatPixelPaddingValue")]
+       for value in (-1000.0, -0.5, -9999.5, 1e30, 2.0)},
+    "FloatPixelPaddingRangeLimit": (
+        of_float(np.float32, -5.0, FloatPixelPaddingValue=-9.0, FloatPixelPaddingRangeLimit=-2.0), BLACK_EDGE),
+    "DoubleFloatPixelPaddingRangeLimit": (
+        of_float(np.float64, 5.0, DoubleFloatPixelPaddingValue=9.0, DoubleFloatPixelPaddingRangeLimit=2.0), BLACK_EDGE),
+    **{f"{name}FunctionalGroupsSequence, rescale": (
+        dicom(4095 - TWELVE, 12, **grouped(name, "PixelValueTransformationSequence", RescaleSlope=-1,
+                                           RescaleIntercept=4095)), None) for name in ("Shared", "PerFrame")},
+    **{f"{name}FunctionalGroupsSequence, window": (
+        dicom(TWELVE, 12, **grouped(name, "FrameVOILUTSequence", WindowCenter=1024, WindowWidth=2048)),
+        np.minimum(GREY * 2.0, 255)) for name in ("Shared", "PerFrame")},
     "WindowWidth full": (dicom(TWELVE, 12, WindowCenter=2048, WindowWidth=4096), None),
     "WindowWidth full, 8 bits": (dicom(GREY // 4 + 60, WindowCenter=127, WindowWidth=255), GREY // 4 + 60),
     "WindowWidth half, 8 bits": (dicom(GREY // 4 + 60, WindowCenter=92, WindowWidth=128), (GREY // 4 + 60 - 28) * 2),
@@ -181,6 +236,14 @@ def test_what_an_attribute_says(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(read(tmp_path, data), expected, atol=1.01 if name != "JPEG" else 3)
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("name", ["Shared", "PerFrame"])
+def test_the_spacing_of_an_enhanced_object_makes_square_pixels(tmp_path: Path, name: str, syntax: str) -> None:
+    oblong = GREY.repeat(2, axis=1)
+    data = dicom(oblong, 8, syntax, **grouped(name, "PixelMeasuresSequence", PixelSpacing=[0.2, 0.1]))
+    np.testing.assert_allclose(read(tmp_path, data), GREY, atol=1)
+
+
 def frame_of(size: tuple[int, int], kind: str, **settings: object) -> bytes:
     return pydicom.encaps.encapsulate([pillow(np.zeros(size, np.uint8), kind, **settings)])
 
@@ -214,6 +277,8 @@ REFUSED = {
         dicom(TWELVE, 12, WindowCenter=20481, WindowWidth=4096).replace(b"20481.0", b"2o481.0"), "WindowCenter is no"),
     "ModalityLUTSequence cut": (dicom(TWELVE, 12, ModalityLUTSequence=table(ACROSS[:9])).replace(
         struct.pack("<HHH", 9, 0, 16), struct.pack("<HHH", 900, 0, 16)), "shorter than it says"),
+    "ModalityLUTSequence that makes one level of all": (
+        dicom(GREY, ModalityLUTSequence=table(np.full(256, 7))), "one grey level"),
     "ShutterShape without edges": (dicom(TWELVE, 12, ShutterShape="CIRCULAR"), "without its edges"),
     "ShutterShape that hides all": (
         dicom(TWELVE, 12, ShutterShape="CIRCULAR", CenterOfCircularShutter=[900, 900], RadiusOfCircularShutter=3),
