@@ -24,7 +24,7 @@ from bonexage_utils.decoding import MAX_BYTES, read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import StopRequest, atomic_file, atomic_folder, file_hash, only_writer
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 AHEAD, AHEAD_BYTES = 64, 2**28  # films, and bytes of letterboxed films, read before they are needed
 TICK = 0.02  # seconds; file systems stamp by a clock that ticks every 4 to 10 ms, so a change after this shows
 T = TypeVar("T")
