@@ -121,10 +121,15 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def is_cohort(root: Path) -> bool:
-    """Whether a folder is meant as a cohort. Any `train.csv` may lie among films; it needs the cohort's folder of them.
-    """
+    """Whether a folder is meant as a cohort: by an RSNA label table, or a `train.csv` beside a cohort's films."""
     whole, flat = (os.path.isfile(root / name) for name in LABEL_FILES["training"])
     return whole or (flat and bool(_Layout(root).places["training"]))
+
+
+def _has_training_labels(names: set[str]) -> bool:
+    """Whether a folder with `names` in it is a cohort's, so far as they tell; any `train.csv` may lie among films."""
+    whole, flat = (name in names for name in LABEL_FILES["training"])
+    return whole or (flat and any(map(IMAGE_FOLDER.fullmatch, names)))
 
 
 class _Layout:
@@ -136,12 +141,13 @@ class _Layout:
         self.films: dict[str, list[os.DirEntry]] = {}
         others: list[Path] = []  # cohorts in this one's folder
         for folder, films, names in folders(root, depth=3):
-            if folder != root and names.intersection(LABEL_FILES["training"]):
+            if folder != root and _has_training_labels(names):
                 others.append(folder)
             if any(folder.is_relative_to(other) for other in others):
                 continue
             for name, files in LABEL_FILES.items():
-                self.tables[name] += [folder / file for file in files if file in names]
+                if name != "training" or folder == root:
+                    self.tables[name] += [folder / file for file in files if file in names]
             if match := IMAGE_FOLDER.fullmatch(folder.name):
                 # The folder with films comes first: Kaggle's outer folder holds none.
                 self.places[(match[1] or match[2]).lower()].insert(0 if films else 99, folder)

@@ -247,9 +247,10 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
         said, known = (next(iter(ids), "none") for ids in (joined.loc[~failed, "id"], known_ids))
         raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "
                             f"labelled: {known}); check that the ids agree")
-    there = [film_hash(image) or "" if said else ""
-             for image, said in zip(films.get("image", films["sha256"]), films["sha256"], strict=True)]
-    _check_same(films["id"], films["sha256"], pd.Series(there),
+    images = films.get("image", pd.Series("", films.index))
+    there = [film_hash(image) or "" if said and image else ""
+             for image, said in zip(images, films["sha256"], strict=True)]
+    _check_same(films["id"], films["sha256"], pd.Series(there, films.index, str),
                 "give the cohort that was predicted, or predict this one again")
     predicted, months = films["predicted"].to_numpy(), films["months"].to_numpy()
     scores = score(predicted, months)

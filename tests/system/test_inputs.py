@@ -291,3 +291,14 @@ def test_any_table_may_lie_among_films(tmp_path: Path) -> None:
     (tmp_path / "flat" / "boneage-training-dataset.csv").write_text("id,boneage,male\n3,60,True\n")
     with pytest.raises(BoneXageError, match="not a cohort; it needs"):
         ids(tmp_path / "flat")
+
+
+def test_a_table_among_the_films_of_a_cohort_hides_none(tmp_path: Path) -> None:
+    """A run's log has that name, too; a folder with labels and films of its own is another cohort."""
+    for root in (tmp_path, tmp_path / "other"):
+        films_at(root, "boneage-training-dataset/3.png")
+        (root / "train.csv").write_text("id,boneage,male\n3,60,True\n")
+    (tmp_path / "boneage-training-dataset" / "train.csv").write_text("epoch,loss\n1,2\n")
+    films = list_films([str(tmp_path)])
+    assert films["image"].tolist() == [str(tmp_path / "boneage-training-dataset" / "3.png")]
+    assert films["sex"].tolist() == ["M"]
