@@ -326,3 +326,13 @@ def test_films_that_trained_do_not_calibrate_under_other_ids(run: Path, cohort: 
     assert done.stderr.startswith(f"bonexage: {count} of these films are, under other ids, in ")
     assert (done.stderr.count("\n"), done.returncode, model.read_bytes()) == (1, 1, before)
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_an_evaluation_says_that_films_had_another_sex(cohort: Cohort, tmp_path: Path) -> None:
+    said = cohort.table.assign(bone_age_months=60.0)[["id", "sex", "bone_age_months"]]
+    said.loc[:1, "sex"] = said.loc[:1, "sex"].map({"F": "M", "M": "F"})
+    said.to_csv(tmp_path / "p.csv", index=False)
+    done = bonexage("evaluate", tmp_path / "p.csv", cohort.root, "--out", tmp_path / "report")
+    assert done.returncode == 0
+    assert "\n2 films were predicted with another sex than their label's\n" in done.stdout
