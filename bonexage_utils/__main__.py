@@ -229,21 +229,24 @@ def evaluate(
     beside = [table.parent / f"{table.stem}.json" for table in tables]  # `with_suffix` takes no "" and no "."
     read = [*tables, *beside, *([calibrate] if calibrate else [])]
     check_outputs(outputs(out), read)
-    provenance, truth = evaluation.read_provenance(predictions), evaluation.read_truth(labels)
+    (table, provenance), *others = map(evaluation.read_predicted, tables)
+    truth = evaluation.read_truth(labels)
     check_outputs(outputs(out), truth.files)
     medians = provenance.get("training", {}).get("median_months_by_sex")
-    result = evaluation.evaluate(evaluation.read_predictions(predictions), truth.table, medians,
-                                 read_noise_floor(labels))
-    other = evaluation.evaluate(evaluation.read_predictions(against), truth.table) if against else None
-    comparison = evaluation.compare(result, other) if other else None
+    result = evaluation.evaluate(table, truth.table, medians, read_noise_floor(labels))
+    comparison = evaluation.compare(result, evaluation.evaluate(others[0][0], truth.table)) if others else None
     if calibrate:
-        fitted = intervals.calibrate_checkpoint(calibrate, result.films, provenance, truth.label_hashes, coverage)
+        fitted = intervals.fit_checkpoint(calibrate, result.films, provenance, truth.label_hashes, coverage)
         held = intervals.cross_validated(result.films, fitted)
     else:
         fitted = intervals.Calibration.from_description(provenance)
         held = intervals.measured(result.films, fitted)
     page = write_report(result, out, provenance, held, fitted, comparison)
+    if calibrate:  # last: a report that cannot be written leaves the checkpoint as it was
+        intervals.calibrate_checkpoint(calibrate, fitted, provenance)
     typer.echo(headline(result))
+    if result.of_another_sex:
+        typer.echo(f"{result.of_another_sex:,} films were predicted with another sex than their label's")
     if comparison:
         typer.echo(f"MAE minus that of {against}: {comparison.difference} months on {comparison.n:,} films")
     if held and held.table["n"].iloc[-1] >= SMALLEST_GROUP:

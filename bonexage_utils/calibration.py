@@ -1,16 +1,20 @@
 """How far to trust one prediction: intervals by split conformal prediction, from films no weight was fitted to."""
 
+import hashlib
 import math
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bonexage_utils.checkpoints import set_calibration
+from bonexage_utils.checkpoints import check_network, set_calibration
 from bonexage_utils.cohort import UNKNOWN_SPLIT
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import AGE_BANDS, groups_of
+from bonexage_utils.images import cached_images
+from bonexage_utils.labels import read_table
 from bonexage_utils.statistics import SMALLEST_GROUP, share
 
 COVERAGE = 0.9
@@ -102,7 +106,7 @@ def _band(months: pd.Series, edges: tuple | list) -> np.ndarray:
 
 def fit_calibration(films: pd.DataFrame, provenance: dict, label_hashes: dict[str, str],
                     coverage: float = COVERAGE) -> Calibration:
-    """Fit intervals to the `films` of an evaluation; `calibrate_checkpoint` also writes them into the checkpoint.
+    """Fit intervals to the `films` of an evaluation; `calibrate_checkpoint` writes them into the checkpoint.
 
     `provenance` describes what made the predictions (`evaluation.read_provenance`), `label_hashes` those of the films'
     cohort. Raises BoneXageError if `provenance` is empty, if the network was trained on a film or selected by it or
@@ -127,15 +131,32 @@ def fit_calibration(films: pd.DataFrame, provenance: dict, label_hashes: dict[st
     return Calibration.fit(films, coverage, provenance["tta"], provenance["model"]["max_age"])
 
 
-def calibrate_checkpoint(checkpoint: Path | str, films: pd.DataFrame, provenance: dict, label_hashes: dict[str, str],
-                         coverage: float = COVERAGE) -> Calibration:
-    """Fit intervals as `fit_calibration` does and write them into the checkpoint that made the predictions.
+def fit_checkpoint(checkpoint: Path | str, films: pd.DataFrame, provenance: dict, label_hashes: dict[str, str],
+                   coverage: float = COVERAGE) -> Calibration:
+    """Fit intervals for a checkpoint as `fit_calibration` does; `films` has `image`, too.
 
-    Raises BoneXageError, with nothing written, for what `fit_calibration` and `checkpoints.set_calibration` refuse.
+    Label tables that are not the training's may still be of its films, under other ids. Where the checkpoint lies in
+    its run's folder, the films' pixels tell; elsewhere one has to know. Raises BoneXageError for what `fit_calibration`
+    refuses, for a checkpoint of another network, and for films that the network learned from.
     """
     fitted = fit_calibration(films, provenance, label_hashes, coverage)
-    set_calibration(checkpoint, provenance["network_sha256"], asdict(fitted))
+    check_network(checkpoint, provenance["network_sha256"])
+    learned = Path(checkpoint).parent / "last" / "films.csv"
+    trained = provenance["training"]["label_hashes"]
+    if set(trained.values()) != set(label_hashes.values()) and os.path.isfile(learned):
+        table = read_table(learned, "table of the films of a run")
+        known = set(table.get("pixels", []))
+        cache = cached_images(films["image"].tolist(), provenance["preprocessing"]["image_size"])
+        seen = sum(hashlib.sha256(film).hexdigest() in known for film in cache.array)
+        if seen:
+            raise BoneXageError(f"{seen:,} of these films are, under other ids, in {learned}, from which the network "
+                                "learned; calibrate on the cohort as it was, or on other films")
     return fitted
+
+
+def calibrate_checkpoint(checkpoint: Path | str, fitted: Calibration, provenance: dict) -> None:
+    """Write what was fitted into the checkpoint that made the predictions (`checkpoints.set_calibration`)."""
+    set_calibration(checkpoint, provenance["network_sha256"], asdict(fitted))
 
 
 @dataclass(frozen=True)

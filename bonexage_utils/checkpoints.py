@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bonexage_utils.batches import SEX_CODE
-from bonexage_utils.description import CALIBRATION, DESCRIPTION, STATE, Section, check_description
+from bonexage_utils.description import DESCRIPTION, STATE, Section, check_description
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import Preprocessing
@@ -164,6 +164,16 @@ def restore_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     network.load_state_dict(tensors)
 
 
+def check_network(path: Path | str, network_sha256: str) -> None:
+    """Raises BoneXageError if a checkpoint holds another network than `network_sha256`, or is none."""
+    _require_network(Path(path), network_sha256, *_read(Path(path), DESCRIPTION))
+
+
+def _require_network(path: Path, network_sha256: str, tensors: dict[str, Tensor], description: dict) -> None:
+    if _network_digest(tensors, description) != network_sha256:
+        raise BoneXageError(f"{path}: another network made these predictions; predict with this one first")
+
+
 def set_calibration(path: Path | str, network_sha256: str, calibration: dict) -> None:
     """Write `calibration` into the checkpoint; weights and the rest of its description stay as they are.
 
@@ -171,12 +181,12 @@ def set_calibration(path: Path | str, network_sha256: str, calibration: dict) ->
     and bands that are none, or for a file that is missing, damaged or foreign.
     """
     path = Path(path)
-    check_description(calibration, CALIBRATION, "calibration")
     with only_writer(path):  # from reading to writing: else a training's better model could be lost in between
         tensors, description = _read(path, DESCRIPTION)
-        if _network_digest(tensors, description) != network_sha256:
-            raise BoneXageError(f"{path}: another network made these predictions; predict with this one first")
-        _write(path, tensors, {**description, "calibration": calibration})
+        _require_network(path, network_sha256, tensors, description)
+        description = {**description, "calibration": calibration}
+        check_description(description)
+        _write(path, tensors, description)
 
 
 def save_state(path: Path | str, parts: dict[str, dict[str, Tensor]], progress: dict) -> None:

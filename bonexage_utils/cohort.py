@@ -30,8 +30,10 @@ LABEL_FILES = {
 IMAGE_FOLDER = re.compile(r"boneage-(training|validation|test)-dataset(?:-\d)?|(Test) Set Images")
 
 # Beside what is hidden, what systems and archives leave behind (macOS, disk stations, Windows, Linux): no films.
-LEFT_BEHIND = {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "@Recycle", "$RECYCLE.BIN", "System Volume Information",
-               "lost+found"}
+# Casefolded, as their file systems are.
+LEFT_BEHIND = {"__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "recycler", "recycled",
+               "system volume information", "lost+found", "~snapshot", "@recently-snapshot", "@__thumb", "@tmp",
+               "network trash folder", "temporary items"}
 
 # RSNA's ids: training and validation interleave here and together leave out those of the test.
 RSNA_IDS, RSNA_TEST_IDS, RSNA_VALIDATION_FILMS = range(1377, 15613), range(4360, 4560), 1425
@@ -104,7 +106,7 @@ def folders(root: Path, depth: float = float("inf")) -> Iterator[tuple[Path, lis
         try:
             with os.scandir(folder) as listing:
                 entries = sorted((entry for entry in listing if not entry.name.startswith(".")
-                                  and entry.name not in LEFT_BEHIND), key=lambda entry: entry.name)
+                                  and entry.name.casefold() not in LEFT_BEHIND), key=lambda entry: entry.name)
         except OSError as error:
             raise BoneXageError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
         inner = {entry.name for entry in entries if _is_folder(entry)}
@@ -118,6 +120,18 @@ def _is_folder(entry: os.DirEntry) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()  # of a link to itself DirEntry raises
 
 
+def is_cohort(root: Path) -> bool:
+    """Whether a folder is meant as a cohort: by an RSNA label table, or a `train.csv` beside a cohort's films."""
+    whole, flat = (os.path.isfile(root / name) for name in LABEL_FILES["training"])
+    return whole or (flat and bool(_Layout(root).places["training"]))
+
+
+def _has_training_labels(names: set[str]) -> bool:
+    """Whether a folder with `names` in it is a cohort's, so far as they tell; any `train.csv` may lie among films."""
+    whole, flat = (name in names for name in LABEL_FILES["training"])
+    return whole or (flat and any(map(IMAGE_FOLDER.fullmatch, names)))
+
+
 class _Layout:
     """Where a cohort's files lie: label `tables` and image `places` per set, `films` by id over all places."""
 
@@ -127,12 +141,13 @@ class _Layout:
         self.films: dict[str, list[os.DirEntry]] = {}
         others: list[Path] = []  # cohorts in this one's folder
         for folder, films, names in folders(root, depth=3):
-            if folder != root and names.intersection(LABEL_FILES["training"]):
+            if folder != root and _has_training_labels(names):
                 others.append(folder)
             if any(folder.is_relative_to(other) for other in others):
                 continue
             for name, files in LABEL_FILES.items():
-                self.tables[name] += [folder / file for file in files if file in names]
+                if name != "training" or folder == root:
+                    self.tables[name] += [folder / file for file in files if file in names]
             if match := IMAGE_FOLDER.fullmatch(folder.name):
                 # The folder with films comes first: Kaggle's outer folder holds none.
                 self.places[(match[1] or match[2]).lower()].insert(0 if films else 99, folder)

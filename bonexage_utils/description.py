@@ -92,14 +92,16 @@ CALIBRATION = Section({
     "groups": Section({"F": _HALF_WIDTHS, "M": _HALF_WIDTHS})}, optional=True, agree=Rule(
         "a table with a half-width for each band", lambda value: all(
             len(widths) == len(value["bands"]) - 1 for widths in value["groups"].values())))
+_SAME_MAX_AGE = Rule("one whose calibration.max_age is its model.max_age", lambda value: (
+    value["calibration"] is None or value["calibration"]["max_age"] == value["model"]["max_age"]))
 DESCRIPTION = Section({
     "format": one_of(1), "model": MODEL, "preprocessing": PREPROCESSING,
     "sex_coding": Rule(f"{SEX_CODE}", lambda value: value == SEX_CODE), "training": TRAINING,
-    "calibration": CALIBRATION})
+    "calibration": CALIBRATION}, agree=_SAME_MAX_AGE)
 # What stands in the JSON file beside a table of predictions, as far as a report tells it.
 PROVENANCE = Section({
     **DESCRIPTION.rules, "training": _whole(TRAINING), "sha256": SHA256, "network_sha256": SHA256,
-    "tta": FLAG}, closed=False)
+    "tta": FLAG}, closed=False, agree=_SAME_MAX_AGE)
 # The state of a run that can be gone on with. What else a run keeps there is its own.
 STATE = Section({"format": one_of(1), "progress": Section({
     "epoch": integer(0, COUNT), "batch": integer(0, COUNT), "update": integer(0, COUNT),
@@ -130,7 +132,7 @@ def check_description(description: Any, section: Section = DESCRIPTION, name: st
     if section.closed and unknown:
         raise BoneXageError(f"{place}{_short(unknown[0])[1:-1]} is a setting that this version does not know")
     if section.agree and not section.agree.holds(description):
-        raise BoneXageError(f"{name} is {_short(description)}, not {section.agree.words}")
+        raise BoneXageError(f"{name or 'its description'} is {_short(description)}, not {section.agree.words}")
 
 
 def _short(value: Any) -> str:

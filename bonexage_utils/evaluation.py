@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort, load_cohort
-from bonexage_utils.description import PROVENANCE, check_description
+from bonexage_utils.description import PROVENANCE, SHA256, check_description
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import file_hash
+from bonexage_utils.images import film_hash
 from bonexage_utils.labels import MAX_MONTHS, in_another_spelling, label_hash, parse_sex, read_labels, read_table
 from bonexage_utils.statistics import (
     SMALLEST_GROUP,
@@ -125,6 +126,11 @@ class Evaluation:
     calibration_slope: Interval
     noise_floor: float | None
 
+    @property
+    def of_another_sex(self) -> int:
+        """How many films were predicted with another sex than their label's."""
+        return int(((self.films["given_sex"] != "") & (self.films["given_sex"] != self.films["sex"])).sum())
+
 
 def read_truth(path: Path | str) -> Cohort:
     """The labels to compare with: of a cohort's folder, or of one label table, whose films have `UNKNOWN_SPLIT`."""
@@ -177,6 +183,7 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
 
 def read_provenance(predictions: Path | str) -> dict:
     """The description, in the JSON file beside a predictions.csv, of the checkpoint that made it; empty without one.
+    Its `films_sha256` has for each row the SHA-256 of the film's bytes, or None.
 
     Raises BoneXageError if it is damaged or of another table.
     """
@@ -190,22 +197,47 @@ def read_provenance(predictions: Path | str) -> dict:
         if description["table_sha256"] != file_hash(predictions):
             raise ValueError("it describes another table, or this one was changed since")
         check_description(description, PROVENANCE)
+        films = description.setdefault("films_sha256", [])
+        if not isinstance(films, list) or not all(film is None or SHA256.holds(film) for film in films):
+            raise ValueError("films_sha256 is no list of hashes")
     except (ValueError, OSError, KeyError, TypeError, RecursionError, BoneXageError) as error:
         raise BoneXageError(f"{path}: not usable ({error}); predict again, or remove it") from None
     return description
+
+
+def read_predicted(path: Path | str) -> tuple[pd.DataFrame, dict]:
+    """`read_predictions`, with `sha256` of each film's bytes ("" where not known), and `read_provenance`."""
+    provenance, table = read_provenance(path), read_predictions(path)
+    hashes = provenance.get("films_sha256") or [None] * len(table)
+    if len(hashes) != len(table):
+        raise BoneXageError(f"{path}: {len(table):,} rows, and {len(hashes):,} films in the JSON file beside it; "
+                            "predict again")
+    return table.assign(sha256=[film or "" for film in hashes]), provenance
+
+
+def _check_same(films: pd.Series, first: pd.Series, second: pd.Series, remedy: str) -> None:
+    """Raise BoneXageError where both hashes of a film are known ("" is not) and differ."""
+    differ = (first != "") & (second != "") & (first != second)
+    if differ.any():
+        raise BoneXageError(f"{int(differ.sum()):,} of {len(films):,} films are others of the same id, e.g. "
+                            f"{films[differ].iloc[0]}: {remedy}")
 
 
 def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, float] | None = None,
              noise_floor: float | None = None) -> Evaluation:
     """Join predictions and labels by id and measure. `medians` (months by sex) are for labels without training films.
 
-    Raises BoneXageError if no film has both, or a film has a label under another spelling of its id.
+    Where `predictions` has `sha256` and `truth` has `image`, every film that is there is read to see that it is the one
+    predicted, which takes about a millisecond each: an id alone tells no film, many cohorts count from one number.
+
+    Raises BoneXageError if no film has both, one has a label under another spelling of its id, or is another film.
     """
     predictions = predictions.assign(id=predictions["id"].astype(str))
     known_ids = truth.loc[truth["months"].notna(), "id"]
     for film, other in in_another_spelling(predictions["id"], known_ids).items():
         raise BoneXageError(f"film {film} has no label, but {other}, in another spelling, has; name it alike in both")
-    predictions = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months"])
+    predictions = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months",
+                                               "sha256"]).fillna({"sha256": "", "sex": ""})
     predictions = predictions.rename(columns={"sex": "given_sex", "bone_age_months": "predicted"})
     joined = predictions.merge(truth, on="id", how="left")
     failed = joined["predicted"].isna()
@@ -215,6 +247,11 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
         said, known = (next(iter(ids), "none") for ids in (joined.loc[~failed, "id"], known_ids))
         raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "
                             f"labelled: {known}); check that the ids agree")
+    images = films.get("image", pd.Series("", films.index))
+    there = [film_hash(image) or "" if said and image else ""
+             for image, said in zip(images, films["sha256"], strict=True)]
+    _check_same(films["id"], films["sha256"], pd.Series(there, films.index, str),
+                "give the cohort that was predicted, or predict this one again")
     predicted, months = films["predicted"].to_numpy(), films["months"].to_numpy()
     scores = score(predicted, months)
     labelled = truth[(truth["split"] == "train") & truth["months"].notna()]
@@ -237,9 +274,11 @@ class Comparison:
 
 
 def compare(evaluation: Evaluation, other: Evaluation) -> Comparison:
-    """Two models on the films that both predicted, film by film. Raises BoneXageError if there is no such film."""
-    both = evaluation.films.merge(other.films[["id", "predicted"]], on="id", suffixes=("", "_other"))
+    """Two models on the films that both predicted, film by film. Raises BoneXageError if there is no such film, or one
+    of an id is not the other's."""
+    both = evaluation.films.merge(other.films[["id", "predicted", "sha256"]], on="id", suffixes=("", "_other"))
     if both.empty:
         raise BoneXageError("the two models have no film in common; predict the same films with both")
+    _check_same(both["id"], both["sha256"], both["sha256_other"], "predict the same films with both models")
     return Comparison(len(both), paired_difference(both["predicted"] - both["months"],
                                                    both["predicted_other"] - both["months"]))

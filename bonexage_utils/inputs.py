@@ -2,18 +2,20 @@
 
 import os
 import re
+from itertools import count
 from pathlib import Path
 from unicodedata import normalize
 
 import pandas as pd
 
-from bonexage_utils.cohort import LABEL_FILES, folders, load_cohort
+from bonexage_utils.cohort import folders, is_cohort, load_cohort
 from bonexage_utils.decoding import IMAGE_ENDINGS
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.labels import (
     ID_COLUMNS,
     SEX_COLUMNS,
     film_id,
+    find_column,
     in_another_spelling,
     parse_sex,
     read_table,
@@ -30,7 +32,8 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
     images in its folders too, without those that `cohort.folders` passes over.
 
     `id` is the `labels.film_id` of the image's name, or what a table says; where two images would have the same, each
-    has its path, printable, for an id. A film given twice has one row.
+    has its path, printable, for an id, and a number if that is the same, too. A film given twice has one row, with the
+    sex that came with it.
 
     Raises BoneXageError for an empty input, inputs without images, a folder that cannot be listed, an unusable list or
     cohort, or an unknown `sex`.
@@ -44,31 +47,55 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
             raise BoneXageError("an INPUT is empty; give images, a folder or a list")
         path = Path(given)
         if os.path.isdir(path):
-            rows += _films_of_folder(path, default, split)
+            rows += _films_of_folder(path, split)
         elif path.suffix.lower() == ".csv":
-            rows += _films_of_table(path, default)
+            rows += _films_of_table(path)
         elif path.suffix.lower() == ".txt":
             lines = re.split(r"[\r\n]+", read_text(path, "list of films"))
-            rows += [_film(path.parent / line.strip(), default) for line in lines if line.strip()]
+            rows += [_film(path.parent / line.strip()) for line in lines if line.strip()]
         else:
-            rows.append(_film(path, default))
+            rows.append(_film(path))
     if not rows:
         raise BoneXageError(f"{', '.join(inputs)}: no film found; give images ({', '.join(IMAGE_ENDINGS)}) or a list")
-    films = pd.DataFrame(rows, columns=["id", "image", "sex", "error"]).drop_duplicates()
+    films = pd.DataFrame(rows, columns=["id", "image", "sex", "error"])
+    films = _once(films)
+    films.loc[(films["sex"] == "") & (films["error"] == ""), "sex"] = default
     alike = films["id"].duplicated(keep=False)
     films.loc[alike, "id"] = films.loc[alike, "image"].map(lambda path: printable(normalize("NFC", path)).strip())
-    return films.reset_index(drop=True)
+    return films.assign(id=_numbered(films["id"].tolist())).reset_index(drop=True)
 
 
-def _film(path: Path, sex: str, error: str = "") -> dict:
+def _once(films: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows with the same id and the same file those that bring a sex, if one does, and none of them twice."""
+    alike = films["id"].duplicated(keep=False)
+    file = films["image"].mask(alike, films.loc[alike, "image"].map(os.path.realpath))
+    good = films["error"] == ""
+    told = ((films["sex"] != "") & good).groupby([films["id"], file]).transform("any")
+    twice = films.assign(image=file).duplicated()
+    return films[~twice & ~(told & good & (films["sex"] == ""))].copy()
+
+
+def _numbered(ids: list[str]) -> list[str]:
+    """The ids, each but the first of several alike with a number that makes it unlike all others."""
+    taken: set[str] = set(ids)
+    out: dict[str, None] = {}
+    for film in ids:
+        others = (name for number in count(2) if (name := f"{film} ({number})") not in taken)
+        name = next(others) if film in out else film
+        taken.add(name)
+        out[name] = None
+    return list(out)
+
+
+def _film(path: Path, sex: str = "", error: str = "") -> dict:
     if not str(path).isascii():  # Macs decompose what others compose; by Unicode's rules it is the same name
         forms = [path, *(Path(normalize(form, str(path))) for form in ("NFC", "NFD"))]
         path = next(filter(os.path.exists, forms), path)
     return {"id": film_id(path.name) or printable(path.name).strip(), "image": str(path), "sex": sex, "error": error}
 
 
-def _films_of_folder(folder: Path, sex: str, split: str | None) -> list[dict]:
-    if any(os.path.isfile(folder / name) for name in LABEL_FILES["training"]):
+def _films_of_folder(folder: Path, split: str | None) -> list[dict]:
+    if is_cohort(folder):
         cohort = load_cohort(folder)
         table = cohort.split(split) if split else cohort.table
         return table[["id", "image", "sex"]].assign(error="").to_dict("records")
@@ -78,13 +105,13 @@ def _films_of_folder(folder: Path, sex: str, split: str | None) -> list[dict]:
     for place, films, _ in folders(folder):
         for film in films:
             images.setdefault((os.path.realpath(place), film.name), Path(film.path))
-    return [_film(image, sex) for image in sorted(images.values())]
+    return [_film(image) for image in sorted(images.values())]
 
 
-def _films_of_table(path: Path, default: str) -> list[dict]:
+def _films_of_table(path: Path) -> list[dict]:
     table = read_table(path, "list of films")
-    sex_column = next((name for name in SEX_COLUMNS if name in table.columns), None)
-    id_column = next((name for name in ID_COLUMNS if name in table.columns), None)
+    sex_column = find_column(table, path, "sex", SEX_COLUMNS)
+    id_column = find_column(table, path, "film id", ID_COLUMNS)
     if "image" not in table.columns and id_column is None:
         raise BoneXageError(f"{path}: needs a column 'image' (a path) or 'id' (a file name without ending)")
     beside: dict[str, list[Path]] = {}  # where a table without paths has its films
@@ -98,10 +125,15 @@ def _films_of_table(path: Path, default: str) -> list[dict]:
     rows = []
     for line, row in zip(table.index, table.to_dict("records"), strict=True):
         text = row[sex_column] if sex_column else ""
-        name = film_id(row.get(id_column, ""))
-        image, found = row.get("image"), beside.get(name, [])
+        name, image = film_id(row.get(id_column, "")), row.get("image")
+        # A file's own name may begin with the apostrophe that is taken off a formula.
+        if image and not os.path.exists(path.parent / image) and os.path.exists(path.parent / f"'{image}"):
+            image = f"'{image}"
+        if name not in beside and f"'{name}" in beside:
+            name = f"'{name}"
+        found = beside.get(name, [])
         # What is given but not understood must not be taken for something else.
-        sex, error = (parse_sex(text) or "", "") if text else (default, "")
+        sex, error = parse_sex(text) or "", ""
         if text and not sex:
             error = f"{path}: sex '{text}' is not M or F"
         elif not image and not name:

@@ -21,7 +21,8 @@ MAX_MONTHS = 240.0
 ID_COLUMNS = ("id", "image id", "case id")
 MONTHS_COLUMNS = ("boneage", "bone age", "boneage (months)", "bone age (months)", "ground truth bone age (months)")
 SEX_COLUMNS = ("male", "sex")
-SEX_VALUES = {"m": "M", "male": "M", "true": "M", "1": "M", "f": "F", "female": "F", "false": "F", "0": "F"}
+SEX_VALUES = {"m": "M", "male": "M", "true": "M", "1": "M", "1.0": "M",
+              "f": "F", "female": "F", "false": "F", "0": "F", "0.0": "F"}
 
 # Tables in circulation by the SHA-256 of their text with LF line ends.
 RSNA_TRAINING_LABELS = "9459296c0fca3e3cd908e79002914d0d90c7f5e46936eefd34b11261468ce209"
@@ -119,6 +120,14 @@ def _cell(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
+def find_column(table: pd.DataFrame, path: Path, kind: str, names: tuple[str, ...]) -> str | None:
+    """Which of `names` the table from `path` has; None for none of them. Raises BoneXageError for more than one."""
+    found = [name for name in names if name in table.columns]
+    if len(found) > 1:
+        raise BoneXageError(f"{path}: two {kind} columns ({', '.join(found)}); keep one")
+    return found[0] if found else None
+
+
 def read_text(path: Path, what: str = "label table") -> str:
     """A text file in UTF-8, without its byte order mark. Raises BoneXageError if it is absent, too large or no text."""
     if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
@@ -151,13 +160,10 @@ def read_labels(path: Path | str) -> pd.DataFrame:
     path = Path(path)
     raw = read_table(path)
 
-    def column(kind: str, names: tuple[str, ...], required: bool = True) -> str | None:
-        found = [name for name in names if name in raw.columns]
-        if len(found) > 1:
-            raise BoneXageError(f"{path}: two {kind} columns ({', '.join(found)}); keep one")
-        if required and not found:
-            raise BoneXageError(f"{path}: no {kind} column; name it '{names[0]}' (found: {', '.join(raw.columns[:8])})")
-        return found[0] if found else None
+    def column(kind: str, names: tuple[str, ...]) -> str:
+        if found := find_column(raw, path, kind, names):
+            return found
+        raise BoneXageError(f"{path}: no {kind} column; name it '{names[0]}' (found: {', '.join(raw.columns[:8])})")
 
     def refuse(bad: pd.Series, what: str, remedy: str) -> None:
         if bad.any():
@@ -166,7 +172,7 @@ def read_labels(path: Path | str) -> pd.DataFrame:
             raise BoneXageError(f"{path}: {what} at {lines}{more}; {remedy}")
 
     id_name, sex_name = column("film id", ID_COLUMNS), column("sex", SEX_COLUMNS)
-    months_name = column("bone age", MONTHS_COLUMNS, required=False)
+    months_name = find_column(raw, path, "bone age", MONTHS_COLUMNS)
     if raw.empty:
         raise BoneXageError(f"{path}: no rows; give one row per film")
     ids = raw[id_name].map(film_id)

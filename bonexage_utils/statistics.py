@@ -1,5 +1,6 @@
 """How sure a number is: 95 % intervals by bootstrap, paired differences, slopes, and the words they allow."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,14 +16,15 @@ WITHIN_LIMITS = 1.96  # limits of agreement, in standard deviations (Bland & Alt
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with a 95 % interval."""
+    """An estimate with a 95 % interval. What is none (NaN) is a dash in words."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        between = f"{self.low:.2f}, {self.high:.2f}" if math.isfinite(self.low) and math.isfinite(self.high) else "–"
+        return f"{self.value:.2f} [{between}]" if math.isfinite(self.value) else "–"
 
 
 def _bootstrap(statistic: Callable, seed: int, *samples: np.ndarray) -> Interval:

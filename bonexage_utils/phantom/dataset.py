@@ -225,8 +225,10 @@ def write_cohort(
 
 
 def read_noise_floor(path: Path | str) -> float | None:
-    """The MAE, months, of a phantom cohort's true bone ages against its labels; None for any other cohort or table."""
+    """The MAE, 0–240 months, of a phantom cohort's true bone ages against its labels; None for any other cohort or
+    table, and for what is no such number."""
     try:
-        return float(json.loads((Path(path) / "cohort.json").read_text(encoding="utf-8"))["noise_floor_months"])
-    except (OSError, ValueError, KeyError, TypeError):
+        floor = json.loads((Path(path) / COHORT_FILE).read_text(encoding="utf-8"))["noise_floor_months"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return float(floor) if type(floor) in (int, float) and 0 <= floor <= 240 else None  # not bool, an int to Python

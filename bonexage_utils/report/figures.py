@@ -63,18 +63,18 @@ def bland_altman(films: pd.DataFrame) -> Picture:
     """
     figure, ax = new_figure(6.5, 4)
     found = agreement(films["predicted"], films["months"])
+    lower, upper = (f"{limit.value:+.1f}" if len(films) > 1 else "–" for limit in (found.lower, found.upper))
     _scatter_by_sex(ax, films, (films["predicted"] + films["months"]) / 2, films["predicted"] - films["months"])
     for line, dashes in ((found.bias, "-"), (found.lower, "--"), (found.upper, "--")):
         ax.axhline(line.value, color=ACCENT, linestyle=dashes)
         ax.axhspan(line.low, line.high, color=ACCENT, alpha=0.2, linewidth=0)
     ax.axhline(0, color=MUTED, linewidth=0.8, zorder=0)
     ax.set(xlabel="mean of prediction and label (months)", ylabel="prediction − label (months)",
-           title=f"Bias {found.bias.value:+.1f}, limits of agreement {found.lower.value:+.1f} to "
-                 f"{found.upper.value:+.1f} months")
+           title=f"Bias {found.bias.value:+.1f}, limits of agreement {lower} to {upper} months")
     ax.legend()
     return Picture(figure, f"""Bland–Altman plot of {len(films)} films: prediction minus label against their mean, in
         months. The bias is {found.bias.value:+.1f} months; the dashed limits of agreement are at
-        {found.lower.value:+.1f} and {found.upper.value:+.1f} months, and {found.outside:.0%} of the films lie beyond
+        {lower} and {upper} months, and {found.outside:.0%} of the films lie beyond
         them. Bands show 95 % intervals.""")
 
 

@@ -1,6 +1,7 @@
 """An evaluation written out: report.html, model_card.md, metrics.json, tables and figures in one folder."""
 
 import json
+import math
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -61,9 +62,19 @@ def write_report(evaluation: Evaluation, out: Path | str, provenance: dict, cove
         return _write(evaluation, out, provenance, coverage, calibration, comparison)
 
 
+def _known(value: object) -> object:
+    """`value` with null for every number that is none, for which JSON has no word."""
+    if isinstance(value, dict):
+        return {name: _known(part) for name, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Coverage | None,
            calibration: Calibration | None, comparison: Comparison | None) -> Path:
     stress = tables.stress_table(out, provenance.get("network_sha256"))
+    if not coverage:  # that of an earlier evaluation is not this one's
+        for name in ("coverage.csv", "coverage.png"):
+            (out / name).unlink(missing_ok=True)
     pictures = {
         "predicted_against_true": figures.predicted_against_true(evaluation.films),
         "bland_altman": figures.bland_altman(evaluation.films),
@@ -82,7 +93,7 @@ def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Covera
         "comparison": asdict(comparison) if comparison else None,
     }
     with atomic_file(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+        temporary.write_text(json.dumps(_known(metrics), indent=2, allow_nan=False), encoding="utf-8")
     numbers = {"groups": evaluation.groups} | ({"coverage": coverage.table} if coverage else {})
     for name, table in numbers.items():
         with atomic_file(out / f"{name}.csv") as temporary:

@@ -1,6 +1,7 @@
 """The tables of a report, as text: scores, agreement, groups, coverage, widths, films, stress; and Markdown."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from bonexage_utils.evaluation import Evaluation, Scores
 from bonexage_utils.figures import SEX_NAME
 from bonexage_utils.statistics import Interval
 
+LARGEST = 1e6
 WORST = 10  # films listed
-STRESS_COLUMNS = ["perturbation", "strength", "n", "mae_change", "low", "high", "share_significant"]
+STRESS_NUMBERS = {"strength": (-LARGEST, LARGEST), "n": (1, LARGEST), "mae_change": (-LARGEST, LARGEST),
+                  "low": (-LARGEST, LARGEST), "high": (-LARGEST, LARGEST), "share_significant": (0, 1)}
+STRESS_COLUMNS = ["perturbation", *STRESS_NUMBERS]
 
 
 def score_table(evaluation: Evaluation) -> pd.DataFrame:
@@ -22,7 +26,8 @@ def score_table(evaluation: Evaluation) -> pd.DataFrame:
         return {
             "films": f"{scores.n:,}", "MAE, months [95 % interval]": str(scores.mae),
             "RMSE, months": f"{scores.rmse:.2f}", "median absolute error, months": f"{scores.median:.2f}",
-            "R²": f"{scores.r2:.3f}", "bias, months [95 % interval]": str(scores.bias),
+            "R²": f"{scores.r2:.3f}" if math.isfinite(scores.r2) else "–",
+            "bias, months [95 % interval]": str(scores.bias),
             **{f"within {limit} months": f"{share:.1%}" for limit, share in scores.within.items()},
         }
 
@@ -110,13 +115,25 @@ def stress_table(out: Path, network: str | None = None) -> pd.DataFrame | None:
         tested = json.loads(facts.read_text(encoding="utf-8"))["network_sha256"] if facts.is_file() else network
         if network and tested != network:
             raise ValueError("of another network than the predictions")
-        table = pd.read_csv(path)[STRESS_COLUMNS]
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)[STRESS_COLUMNS]
+        if table.empty:
+            raise ValueError("no row")
+        single = (table["n"] == "1") & (table["low"] == "") & (table["high"] == "")  # one film has no interval
+        for name, (lowest, highest) in STRESS_NUMBERS.items():
+            none = single & (name in ("low", "high"))
+            table[name] = table[name].mask(none).astype(float)
+            if not (table[name].between(lowest, highest) | none).all():
+                raise ValueError(f"{name} is not {lowest:g} to {highest:g} everywhere")
+        if (table["low"] > table["high"]).any() or (table["n"] % 1).any():
+            raise ValueError("an interval or a number of films that is none")
         return pd.DataFrame({
-            "perturbation": table["perturbation"], "strength": table["strength"], "n": table["n"],
+            "perturbation": table["perturbation"], "strength": table["strength"].map("{:g}".format),
+            "n": table["n"].map("{:.0f}".format),
             "change of the MAE, months [95 % interval]": [
-                f"{row.mae_change:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in table.itertuples()],
+                f"{row.mae_change:+.2f} [{f'{row.low:+.2f}, {row.high:+.2f}' if math.isfinite(row.low) else '–'}]"
+                for row in table.itertuples()],
             "clinically significant changes": table["share_significant"].map("{:.0%}".format)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BoneXageError(f"{path}: not usable ({error}); make it with 'bonexage stress', or remove it") from None
 
 

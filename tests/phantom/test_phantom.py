@@ -304,6 +304,16 @@ def test_the_noise_floor_is_read_where_it_is_known(phantom_folder: Path, tmp_pat
     assert read_noise_floor(tmp_path) is None
 
 
+@pytest.mark.parametrize("said", ["NaN", "-5", "-0.1", "240.1", "1e999", "Infinity", "true", "null", '"5"', "[5]",
+                                  "1" + "0" * 400, "1" + "0" * 9999, "[" * 100_000])
+def test_a_noise_floor_that_is_none_is_not_known(tmp_path: Path, said: str) -> None:
+    for right in ("0", "5.25", "240"):
+        (tmp_path / "cohort.json").write_text(f'{{"noise_floor_months": {right}}}')
+        assert read_noise_floor(tmp_path) == float(right)
+    (tmp_path / "cohort.json").write_text(f'{{"noise_floor_months": {said}}}')
+    assert read_noise_floor(tmp_path) is None
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 

@@ -21,7 +21,7 @@ from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import evaluate, read_predictions, read_provenance, read_truth
 from bonexage_utils.prediction import Predictor, predict_to_file
 from bonexage_utils.report import figures
-from bonexage_utils.report.page import write_report
+from bonexage_utils.report.page import headline, write_report
 from bonexage_utils.report.tables import plain_markdown, stress_table, worst_table
 
 
@@ -233,3 +233,87 @@ def test_a_description_that_is_none_is_refused_before_a_report(told: Path, chang
     with pytest.raises(BoneXageError, match=r"p\.json: not usable") as caught:
         read_provenance(told)
     assert "\n" not in str(caught.value)
+
+
+HEADER = "perturbation,strength,n,mae_change,low,high,share_significant\n"
+
+
+@pytest.mark.parametrize("row", [
+    "rotation,inf,100,1,0,2,0.2", "rotation,15,-3,1,0,2,0.2", "rotation,15,0,1,0,2,0.2", "rotation,15,100,nan,0,2,0.2",
+    "rotation,15,100,,0,2,0.2", "rotation,15,100,1,-inf,2,0.2", "rotation,15,100,1,0,1e999,0.2",
+    "rotation,15,100,1,0,2,1.5", "rotation,15,100,1,0,2,-0.1", "rotation,15,100,1,,,0.2",
+    "rotation,15,100,True,0,2,0.2",
+    "rotation,15,100,many,0,2,0.2", "rotation,x,100,1,0,2,0.2", "rotation,15,100,1,0,2,",
+    f"rotation,15,{'9' * 400},1,0,2,0.2", "", "rotation,15,100,1,NA,2,0.2", "rotation,15,1,1,x,x,0.2",
+    "rotation,15", "rotation,15,100,1,3,2,0.2", "rotation,15,9.5,1,0,2,0.2", "rotation,15,100,1,0,2,\u0663",
+])
+def test_a_stress_table_of_no_numbers_is_refused(tmp_path: Path, row: str) -> None:
+    good = "rotation,15,100,-1.234,-2,-0.5,0.25\nflip,1.0,100,1.234,0.5,2,0\n"
+    (tmp_path / "stress.csv").write_text(HEADER + good + "rotation,0.5,1,3.0,,,0.0\n")
+    cell = "change of the MAE, months [95 % interval]"
+    assert stress_table(tmp_path)[cell].tolist() == ["-1.23 [-2.00, -0.50]", "+1.23 [+0.50, +2.00]", "+3.00 [–]"]
+    assert stress_table(tmp_path)["strength"].tolist() == ["15", "1", "0.5"]
+    (tmp_path / "stress.csv").write_text(HEADER + (good + row if row else ""), encoding="utf-8")
+    with pytest.raises(BoneXageError, match=r"stress\.csv: not usable .*; make it with") as caught:
+        stress_table(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", "3", "null", "{}",
+                                  '{"network_sha256": 1' + "0" * 9999 + "}"])
+def test_a_description_of_a_stress_test_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stress.csv").write_text(HEADER + "rotation,15,100,1.234,0.5,2.0,0.25\n")
+    (tmp_path / "stress.json").write_text(text)
+    with pytest.raises(BoneXageError, match=r"stress\.csv: not usable") as caught:
+        stress_table(tmp_path, "one")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["one film", "constant labels", "constant predictions"])
+def test_a_number_that_is_none_is_null_and_a_dash(tmp_path: Path, kind: str) -> None:
+    """JSON has no NaN: other readers refuse the whole file."""
+    predictions, truth = tables()
+    if kind == "one film":
+        predictions = predictions.head(1)
+    elif kind == "constant labels":
+        truth = truth.assign(months=60.0)
+    else:
+        predictions = predictions.assign(bone_age_months=60.0)
+    result = evaluate(predictions, truth)
+    page = write_report(result, tmp_path, {})
+
+    def no_number(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    metrics = json.loads((tmp_path / "metrics.json").read_text("utf-8"), parse_constant=no_number)
+    assert metrics["scores"]["mae"]["value"] == pytest.approx(result.scores.mae.value)
+    assert (metrics["scores"]["mae"]["low"] is None) == (kind == "one film")
+    assert (metrics["scores"]["r2"] is None) == (kind != "constant predictions")
+    assert (metrics["calibration_slope"]["value"] is None) == (kind != "constant labels")
+    assert ("–" in headline(result)) == (kind == "one film")
+    for text in (headline(result), re.sub("data:image[^\"]*", "", page.read_text("utf-8")),
+                 (tmp_path / "model_card.md").read_text("utf-8")):
+        assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+def test_the_coverage_of_an_earlier_evaluation_goes(tmp_path: Path) -> None:
+    result = evaluate(*tables())
+    write_report(result, tmp_path, {}, cross_validated(result.films, Calibration.fit(result.films)))
+    kept = {"coverage.csv", "coverage.png"}
+    assert kept <= {path.name for path in tmp_path.iterdir()}
+    write_report(result, tmp_path, {})
+    assert not kept & {path.name for path in tmp_path.iterdir()}
+
+
+def test_films_predicted_with_another_sex_are_counted(tmp_path: Path) -> None:
+    predictions, truth = tables()
+    sexes = truth["sex"].iloc[100:].tolist()
+    right = predictions.assign(sex=sexes)
+    other = predictions.assign(sex=["M", "F", "", *sexes[3:]])  # both wrong, and one that was not known
+    for said, count in ((predictions, 0), (right, 0), (other, 2)):
+        result = evaluate(said, truth)
+        assert result.of_another_sex == count
+        page = write_report(result, tmp_path, {})
+        for text in (page.read_text("utf-8"), (tmp_path / "model_card.md").read_text("utf-8")):
+            assert (f"{count} of these films were predicted with another sex" in text) == (count > 0)

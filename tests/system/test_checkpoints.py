@@ -238,6 +238,20 @@ def test_a_setting_that_is_none_is_refused_by_name(run: Path, tmp_path: Path, si
     assert not silence
 
 
+@pytest.mark.slow
+def test_a_calibration_to_another_highest_age_is_refused(run: Path, tmp_path: Path) -> None:
+    """Its intervals would end where the network's ages do not."""
+    path, other = tmp_path / "model.safetensors", {**widths(), "max_age": 60.0}
+    with pytest.raises(BoneXageError, match=r"calibration\.max_age") as caught:
+        load_model(forged(run, path, lambda d: d.update(calibration=other)))
+    assert "\n" not in str(caught.value)
+    shutil.copy(run / "model.safetensors", path)
+    before = path.read_bytes()
+    with pytest.raises(BoneXageError, match=r"calibration\.max_age"):
+        set_calibration(path, load_model(path)[2]["network_sha256"], other)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("section", ["", "model", "preprocessing", "calibration"])
 def test_settings_that_are_absent_or_of_another_version_are_refused(run: Path, tmp_path: Path, section: str) -> None:
     """An unknown rule may change what a prediction means."""

@@ -11,7 +11,10 @@ import pandas as pd
 import pytest
 from commands import bonexage
 
-from bonexage_utils.cohort import Cohort
+from bonexage_utils.checkpoints import _read, _write
+from bonexage_utils.cohort import Cohort, load_cohort
+from bonexage_utils.description import DESCRIPTION
+from bonexage_utils.phantom import write_cohort
 
 TRAIN = ["--backbone", "test_convnext", "--image-size", 64, "--epochs", 1, "--batch-size", 8, "--grad-accum", 1,
          "--lr", 1e-3, "--weights", "none", "--precision", "fp32"]
@@ -224,3 +227,112 @@ def test_calibrate_then_predict_with_intervals(run: Path, cohort, tmp_path: Path
     assert judged.returncode == 0, judged.stderr
     page = (tmp_path / "report" / "report.html").read_text("utf-8")
     assert "of splits that neither trained, selected nor calibrated" in page
+
+
+@pytest.mark.slow
+def test_the_labels_of_other_films_of_the_same_ids_are_refused(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    """Two cohorts that count from one number, one that was changed after the prediction, and a moved one."""
+    model = tmp_path / "model.safetensors"
+    shutil.copy(run / "model.safetensors", model)
+    shutil.copytree(cohort.root, tmp_path / "mine")
+    write_cohort(tmp_path / "other", len(cohort), seed=5, workers=1)
+    for data in ("mine", "other"):
+        assert bonexage("predict", model, tmp_path / data, "--split", "calibration",
+                        "--out", tmp_path / f"{data}.csv").returncode == 0
+    count, before = len(cohort.split("calibration")), model.read_bytes()
+
+    def evaluate(*words: object) -> str:
+        done = bonexage("evaluate", *words, "--out", tmp_path / "report")
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "report").exists()
+        assert model.read_bytes() == before
+        return done.stderr
+
+    table = tmp_path / "mine.csv"
+    for options in ((), ("--calibrate", model, "--coverage", 0.5)):
+        assert f"{count} of {count} films are others" in evaluate(table, tmp_path / "other", *options)
+    assert f"{count} of {count} films" in evaluate(table, tmp_path / "mine", "--against", tmp_path / "other.csv")
+    labels = tmp_path / "mine" / "boneage-training-dataset.csv"
+    assert f"{count} of {count} films" in evaluate(table, labels, "--against", tmp_path / "other.csv")
+
+    description = json.loads(table.with_suffix(".json").read_text())
+    for hashes in (description["films_sha256"][1:], ["x"] * count, "none", [1] * count):
+        table.with_suffix(".json").write_text(json.dumps({**description, "films_sha256": hashes}))
+        assert "predict again" in evaluate(table, tmp_path / "mine")
+    table.with_suffix(".json").write_text(json.dumps(description))
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    films = load_cohort(tmp_path / "moved").split("calibration")
+    Path(films["image"][0]).unlink()  # cannot be compared
+    assert bonexage("evaluate", table, tmp_path / "moved", "--out", tmp_path / "report").returncode == 0
+    shutil.rmtree(tmp_path / "report")
+    shutil.copy(films["image"][1], films["image"][2])
+    assert f"1 of {count} films are others of the same id, e.g. {films['id'][2]}: " in evaluate(
+        table, tmp_path / "moved")
+
+
+@pytest.mark.slow
+def test_a_calibration_is_the_last_thing_written(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    model, report = tmp_path / "model.safetensors", tmp_path / "report"
+    shutil.copy(run / "model.safetensors", model)
+    before = model.read_bytes()
+    done = bonexage("predict", model, cohort.root, "--split", "calibration", "--out", tmp_path / "p.csv")
+    assert done.returncode == 0
+    report.mkdir()
+    (report / "stress.csv").write_text("a,b\n1,2\n")
+    words = ("evaluate", tmp_path / "p.csv", cohort.root, "--out", report, "--coverage", 0.5, "--calibrate")
+    done = bonexage(*words, model)
+    assert (done.returncode, model.read_bytes()) == (1, before)
+    assert "stress.csv" in done.stderr
+    (report / "stress.csv").unlink()
+    tensors, description = _read(model, DESCRIPTION)
+    other = tmp_path / "other.safetensors"
+    _write(other, {name: 2 * tensor for name, tensor in tensors.items()}, description)
+    done = bonexage(*words, other)
+    assert "another network" in done.stderr
+    assert list(report.iterdir()) == []
+    assert bonexage(*words, model).returncode == 0
+    assert model.read_bytes() != before
+
+
+@pytest.mark.slow
+def test_films_that_trained_do_not_calibrate_under_other_ids(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    """A label table that was numbered anew is another table, and splits its films otherwise."""
+    shutil.copytree(run, tmp_path / "run")
+    model, data = tmp_path / "run" / "model.safetensors", tmp_path / "data"
+    write_cohort(data, len(cohort), seed=6, workers=1)
+    words = ("evaluate", tmp_path / "p.csv", data, "--out", tmp_path / "report", "--calibrate", model,
+             "--coverage", 0.5)
+
+    def predicted() -> bool:
+        return bonexage("predict", model, data, "--split", "calibration", "--out", tmp_path / "p.csv").returncode == 0
+
+    assert predicted()
+    assert bonexage(*words).returncode == 0, "films of another hospital"
+    shutil.rmtree(data)
+    shutil.rmtree(tmp_path / "report")
+    (data / "boneage-training-dataset").mkdir(parents=True)
+    lines = ["id,boneage,male"]
+    for number, row in enumerate(cohort.table.itertuples()):
+        shutil.copy(row.image, data / "boneage-training-dataset" / f"new{number}.png")
+        lines.append(f"new{number},{row.months},{row.sex == 'M'}")
+    (data / "boneage-training-dataset.csv").write_text("\n".join(lines) + "\n")
+    assert predicted()
+    before = model.read_bytes()
+    done = bonexage(*words)
+    known = set(cohort.table.loc[cohort.table["split"].isin(["train", "selection"])].index)
+    count = sum(int(film.removeprefix("new")) in known for film in load_cohort(data).split("calibration")["id"])
+    assert count
+    assert done.stderr.startswith(f"bonexage: {count} of these films are, under other ids, in ")
+    assert (done.stderr.count("\n"), done.returncode, model.read_bytes()) == (1, 1, before)
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_an_evaluation_says_that_films_had_another_sex(cohort: Cohort, tmp_path: Path) -> None:
+    said = cohort.table.assign(bone_age_months=60.0)[["id", "sex", "bone_age_months"]]
+    said.loc[:1, "sex"] = said.loc[:1, "sex"].map({"F": "M", "M": "F"})
+    said.to_csv(tmp_path / "p.csv", index=False)
+    done = bonexage("evaluate", tmp_path / "p.csv", cohort.root, "--out", tmp_path / "report")
+    assert done.returncode == 0
+    assert "\n2 films were predicted with another sex than their label's\n" in done.stdout

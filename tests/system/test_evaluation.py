@@ -23,6 +23,7 @@ from bonexage_utils.evaluation import (
     read_truth,
     score,
 )
+from bonexage_utils.files import file_hash
 from bonexage_utils.statistics import SMALLEST_GROUP, Interval
 
 months = st.lists(st.floats(0, 240), min_size=2, max_size=40)
@@ -332,3 +333,35 @@ def test_the_median_is_shown_beside_every_group_and_without_training_films() -> 
     girls, groups = part[part["sex"] == "F"], result.groups.set_index(["sex", "age"])
     assert groups.loc[("girls", "all"), "median"] == pytest.approx((girls["months"] - 100).abs().mean())
     assert np.isnan(evaluate(predictions, part).groups["median"]).all()
+
+
+def test_a_film_is_known_by_its_bytes_and_not_by_its_id_alone(tmp_path: Path) -> None:
+    """Every simulated cohort counts from 1000: the labels of another one would fit by id. An absent film, and one whose
+    hash was not kept, cannot be compared; one without a prediction is in no number."""
+    predictions, truth = tables()
+    for film in truth["id"]:
+        (tmp_path / film).write_text(f"film {film}")
+    truth = truth.assign(image=[str(tmp_path / film) for film in truth["id"]])
+    said = predictions.assign(sha256=[file_hash(tmp_path / film) for film in predictions["id"]])
+    assert evaluate(said, truth).scores == evaluate(predictions, truth).scores
+    (tmp_path / "100").unlink()
+    (tmp_path / "101").write_text("another")
+    (tmp_path / "102").write_text("another")
+    for harmless in (said.assign(sha256=""), said.assign(sha256=said["sha256"].where(said.index >= 3, "")),
+                     said.assign(bone_age_months=said["bone_age_months"].where(said.index >= 3))):
+        assert evaluate(harmless, truth).scores.n >= 97
+    assert evaluate(said, truth.assign(image="")).scores.n == 100, "a label table alone has no films"
+    with pytest.raises(BoneXageError, match=r"^2 of 100 films are others .*e\.g\. 101: .*predict this one again$"):
+        evaluate(said, truth)
+
+
+def test_two_models_are_compared_on_the_same_films_and_not_on_the_same_ids() -> None:
+    predictions, truth = tables()
+    said = predictions.assign(sha256=[f"hash {film}" for film in predictions["id"]])
+    first = evaluate(said, truth)
+    assert compare(first, evaluate(said.tail(30), truth)).n == 30
+    assert compare(first, evaluate(predictions, truth)).n == 100, "not known"
+    other = said.assign(sha256=said["sha256"].where(said.index != 7, "another"))
+    for pair in ((first, evaluate(other, truth)), (evaluate(other, truth), first)):
+        with pytest.raises(BoneXageError, match=r"^1 of 100 films are others of the same id, e\.g\. 107: predict the"):
+            compare(*pair)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -82,7 +83,10 @@ def test_what_systems_leave_behind_is_no_film(tmp_path: Path) -> None:
     """A folder from a Mac, a disk station, a notebook and Windows."""
     films_at(tmp_path, "1.png", "sub/2.PNG", "._1.png", "sub/._2.png", ".hidden/3.png", "Thumbs.db",
              ".ipynb_checkpoints/1-checkpoint.png", "__MACOSX/1.png", "__MACOSX/._1.png",
-             "@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/$R1.png", "lost+found/4.png")
+             "@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg", "lost+found/4.png", ".Trash-1000/files/5.png", ".Trashes/5.png",
+             *(f"{name}/5.png" for name in ("$RECYCLE.BIN", "$Recycle.Bin", "RECYCLER", "Recycler", "__macosx", "@tmp",
+                                            "~snapshot", "@Recently-Snapshot", "@__thumb", "#Recycle", "#snapshot",
+                                            "Network Trash Folder", "SYSTEM VOLUME INFORMATION", "@Recycle")))
     assert ids(tmp_path) == ["1", "2"]
     assert ids(tmp_path / ".hidden") == ["3"], "a folder that is named is meant"
 
@@ -219,3 +223,82 @@ def test_only_line_ends_end_a_line_of_a_list(tmp_path: Path) -> None:
     films_at(tmp_path, "a\u2028b.png", "c.png")
     (tmp_path / "list.txt").write_bytes("a\u2028b.png\r\n\r\nc.png\r".encode())
     assert list_films([str(tmp_path / "list.txt")])["image"].map(os.path.isfile).tolist() == [True, True]
+
+
+def test_a_film_given_twice_has_one_row_with_the_sex_that_came_with_it(
+        cohort: Cohort, phantom_folder: Path, tmp_path: Path) -> None:
+    film = cohort.table.iloc[3]
+    (tmp_path / "linked").symlink_to(phantom_folder)
+    other = str(tmp_path / "linked" / Path(film["image"]).relative_to(phantom_folder))
+    for inputs in ([film["image"], str(phantom_folder)], [str(phantom_folder), other, film["image"]]):
+        films = list_films(inputs, sex={"F": "M", "M": "F"}[film["sex"]])
+        assert sorted(films["id"]) == sorted(cohort.table["id"])
+        assert films.set_index("id")["sex"].to_dict() == cohort.table.set_index("id")["sex"].to_dict()
+    (tmp_path / "one.csv").write_text(f"image,sex\n{film['image']},x\n")
+    films = list_films([str(tmp_path / "one.csv"), film["image"]], sex="F")
+    assert films["error"].map(bool).tolist() == [True, False], "a sex that is not understood is none"
+    assert films["id"].is_unique
+
+
+@needs_bytes
+def test_names_that_are_written_alike_are_numbered(tmp_path: Path) -> None:
+    """Two files whose names differ in form alone, one that is no text beside one that is named as it is written."""
+    forms = [f"{unicodedata.normalize(form, 'é')}.png" for form in ("NFC", "NFD")]
+    films_at(tmp_path / "forms", *forms)
+    films_at(tmp_path / "escapes", b"bad\xff.png", rb"bad\udcff.png", rb"bad\udcff.png (2).png")
+    for folder, alike in (("forms", forms[0]), ("escapes", r"bad\udcff.png")):
+        films = list_films([str(tmp_path / folder)])
+        assert {str(tmp_path / folder / alike), f"{tmp_path / folder / alike} (2)"} <= set(films["id"])
+        assert films["id"].map(lambda film: unicodedata.normalize("NFC", film)).is_unique
+        assert sorted(films["image"]) == sorted(str(path) for path in (tmp_path / folder).iterdir())
+    (tmp_path / "both.csv").write_text("id,image,sex\n1,1.png,M\n1,1.png,F\n")
+    films = list_films([str(tmp_path / "both.csv")])
+    assert films["id"].tolist() == [f"{tmp_path / '1.png'}", f"{tmp_path / '1.png'} (2)"]
+    assert films["sex"].tolist() == ["M", "F"]
+
+
+@pytest.mark.parametrize(("header", "words"), [
+    ("image,sex,male", "two sex columns (male, sex)"), ("image,id,image id", "two film id columns (id, image id)"),
+    ("case_id,image_id,sex", "two film id columns (image id, case id)"), ("id,Sex,MALE", "two sex columns (male, sex)"),
+])
+def test_a_list_that_says_a_thing_twice_is_refused(tmp_path: Path, header: str, words: str) -> None:
+    (tmp_path / "films.csv").write_text(f"{header}\na.png,F,True\n")
+    with pytest.raises(BoneXageError, match=f"films.csv: {re.escape(words)}; keep one"):
+        list_films([str(tmp_path / "films.csv")])
+
+
+def test_a_list_may_write_a_sex_as_pandas_does_and_name_a_file_with_an_apostrophe(tmp_path: Path) -> None:
+    films_at(tmp_path, "'=2.png", "=3.png", "'=4.png", "=4.png", "'=5.png")
+    rows = ["image,id,male", "'=2.png,,1.0", "'=3.png,,0.0", "'=4.png,,1.0", "''=4.png,,1", ",'=5,0", ""]
+    (tmp_path / "films.csv").write_text("\n".join(rows))
+    films = list_films([str(tmp_path / "films.csv")])
+    assert films["image"].tolist() == [str(tmp_path / name) for name in (
+        "'=2.png", "=3.png", "=4.png", "'=4.png", "'=5.png")]
+    assert films["sex"].tolist() == ["M", "F", "M", "M", "F"]
+    assert films["error"].eq("").all()
+
+
+def test_any_table_may_lie_among_films(tmp_path: Path) -> None:
+    films_at(tmp_path, "1.png", "sub/2.png")
+    (tmp_path / "train.csv").write_text("epoch,loss\n1,2\n")
+    assert ids(tmp_path) == ["1", "2"]
+    with pytest.raises(BoneXageError, match="needs a cohort folder"):
+        list_films([str(tmp_path)], split="test")
+    films_at(tmp_path, "boneage-training-dataset/3.png")
+    (tmp_path / "train.csv").write_text("id,boneage,male\n3,60,True\n")
+    assert ids(tmp_path) == ["3"], "a cohort"
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "boneage-training-dataset.csv").write_text("id,boneage,male\n3,60,True\n")
+    with pytest.raises(BoneXageError, match="not a cohort; it needs"):
+        ids(tmp_path / "flat")
+
+
+def test_a_table_among_the_films_of_a_cohort_hides_none(tmp_path: Path) -> None:
+    """A run's log has that name, too; a folder with labels and films of its own is another cohort."""
+    for root in (tmp_path, tmp_path / "other"):
+        films_at(root, "boneage-training-dataset/3.png")
+        (root / "train.csv").write_text("id,boneage,male\n3,60,True\n")
+    (tmp_path / "boneage-training-dataset" / "train.csv").write_text("epoch,loss\n1,2\n")
+    films = list_films([str(tmp_path)])
+    assert films["image"].tolist() == [str(tmp_path / "boneage-training-dataset" / "3.png")]
+    assert films["sex"].tolist() == ["M"]

@@ -155,7 +155,8 @@ FAULTS: dict[str, Fault] = {
     **{f"age {value!r}": cell(1, value) for value in (
         "", "abc", "-3", "240.01", "300", "1e2", "nan", "inf", "12,5", "10 years 6 months", "1/2", "0x10", "1_0",
         "１２", "None", "1e400", "NA", "+5", "−5", "60 months")},
-    **{f"sex {value!r}": cell(2, value) for value in ("", "x", "2", "nan", "maybe", "T", "MF", "M.", "1.0", "None")},
+    **{f"sex {value!r}": cell(2, value) for value in ("", "x", "2", "nan", "maybe", "T", "MF", "M.", "1.5", "2.0",
+                                                     "None")},
     "no id column": header(0, "film"), "no sex column": header(2, "gender?"),
     "years in the name": header(1, "Bone Age (years)"), "boneage_years": header(1, "boneage_years"),
     "two id columns": header(1, "Image ID "), "two sex columns": header(1, "sex "),

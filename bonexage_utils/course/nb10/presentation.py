@@ -1,6 +1,7 @@
 """A final presentation of a workshop, filled from the files that a run and its report left."""
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from bonexage_utils.checkpoints import load_model
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_file
 from bonexage_utils.report.tables import STRESS_COLUMNS, markdown
-from bonexage_utils.statistics import SMALLEST_GROUP
+from bonexage_utils.statistics import SMALLEST_GROUP, Interval
 
 TEMPLATE = Path(__file__).with_name("workshop_report.md")
 WORST = 5  # conditions of the stress test
@@ -86,7 +87,10 @@ def _training(log: pd.DataFrame) -> pd.DataFrame:
 
 def _result(metrics: dict) -> pd.DataFrame:
     def interval(found: dict) -> str:
-        return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+        return str(Interval(*(math.nan if found[name] is None else found[name] for name in ("value", "low", "high"))))
+
+    def limit(found: dict) -> str:
+        return "–" if found["value"] is None else f"{found['value']:.0f}"
 
     scores, rows = metrics["scores"], {}
     rows["films"] = f"{scores['n']:,}"
@@ -95,8 +99,8 @@ def _result(metrics: dict) -> pd.DataFrame:
         rows["median by sex: MAE"] = interval(metrics["baseline"]["mae"])
     rows["bias, months [95 % interval]"] = interval(scores["bias"])
     rows |= {f"within {limit} months": f"{share:.0%}" for limit, share in scores["within"].items()}
-    rows["limits of agreement, months"] = (f"{metrics['agreement']['lower']['value']:.0f} to "
-                                           f"{metrics['agreement']['upper']['value']:.0f}")
+    rows["limits of agreement, months"] = (f"{limit(metrics['agreement']['lower'])} to "
+                                           f"{limit(metrics['agreement']['upper'])}")
     if metrics["noise_floor_months"] is not None:
         label_error = "labels of these phantoms are off by, months (a reader's habit included)"
         rows[label_error] = f"{metrics['noise_floor_months']:.2f}"
