@@ -127,13 +127,14 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
     missing = [folder for folder in place.parents if not folder.exists()]
     lock = FileLock(place.with_name(f".{_short_name(place)}.lock"), timeout=-1 if wait else 0)
     while not lock.is_locked:
-        place.parent.mkdir(parents=True, exist_ok=True)
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise BoneXageError(f"{path}: in use by another run; wait for it, or write to another place") from None
-        except FileNotFoundError:  # another that waited here has removed the empty folder again
-            continue
+        except (FileNotFoundError, FileExistsError):  # another that waited here has removed the empty folder again
+            if os.path.lexists(place.parent) and not place.parent.is_dir():
+                raise BoneXageError(f"{path}: a file stands where its folder should be; name another place") from None
         except (OSError, NotImplementedError) as error:
             raise BoneXageError(f"{path}: cannot be locked there ({error}); write to another place") from None
     try:

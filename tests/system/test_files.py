@@ -111,3 +111,13 @@ def test_no_folder_is_made_where_a_file_stands(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(BoneXageError, match="a file stands"):
         check_outputs([tmp_path / "file" / "x.csv"])
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nothing"])
+def test_no_lock_is_waited_for_where_no_folder_can_be(tmp_path: Path, kind: str) -> None:
+    if kind == "a file":
+        (tmp_path / "taken").write_text("mine")
+    else:
+        (tmp_path / "taken").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(BoneXageError, match="a file stands"), only_writer(tmp_path / "taken" / "x", wait=True):
+        pass
