@@ -57,7 +57,7 @@ COMMANDS = {
     "check": Command(3, [(["data"], COHORTS)], {"--out": (["new", "sub/new"], ["film.png", "film.png/x"])}),
     "train": Command(8, [(["data"], COHORTS)], {
         "--lr": (["1e-3", "0.1"], ["nan", "inf", "-1", "x", ""]),
-        "--max-age": (["240", "200.5"], ["nan", "inf", "0", "-5"]),
+        "--max-age": (["240", "239.5"], ["nan", "inf", "0", "-5", "100"]),
         "--seed": (["0", "7", str(2**32)], ["-1", "x", str(2**64)]),
         "--precision": (["fp32", "bf16", "auto"], ["fp8", ""]),
         "--pooling": (["gem", "avg", "max"], ["mean"]), "--output": (["bounded", "linear"], ["x"]),
