@@ -1,5 +1,6 @@
 """Whole files or none, one writer at a time, and being asked to stop in the middle."""
 
+import errno
 import glob
 import hashlib
 import os
@@ -121,7 +122,7 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
     entry, remove what a killed writer of these left half done.
 
     The lock is the system's, on a file beside `path`, and ends with the process that holds it, however that ends.
-    Raises BoneXageError at once if another process holds it, unless `wait`.
+    Raises BoneXageError at once if another process holds it, unless `wait`; OSError where nothing can be locked.
     """
     place = path.absolute()  # "." has no name
     missing = [folder for folder in place.parents if not folder.exists()]
@@ -134,9 +135,10 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
             raise BoneXageError(f"{path}: in use by another run; wait for it, or write to another place") from None
         except (FileNotFoundError, FileExistsError):  # another that waited here has removed the empty folder again
             if os.path.lexists(place.parent) and not place.parent.is_dir():
-                raise BoneXageError(f"{path}: a file stands where its folder should be; name another place") from None
-        except (OSError, NotImplementedError) as error:
-            raise BoneXageError(f"{path}: cannot be locked there ({error}); write to another place") from None
+                raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder should", str(place.parent)) \
+                    from None
+        except NotImplementedError:
+            raise OSError(errno.ENOLCK, "cannot be locked", str(path)) from None
     try:
         for target in (place, *others):
             # Exactly the names of `_temporary_sibling`: a neighbour's may be in the making.

@@ -119,5 +119,5 @@ def test_no_lock_is_waited_for_where_no_folder_can_be(tmp_path: Path, kind: str)
         (tmp_path / "taken").write_text("mine")
     else:
         (tmp_path / "taken").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(BoneXageError, match="a file stands"), only_writer(tmp_path / "taken" / "x", wait=True):
+    with pytest.raises(NotADirectoryError, match="a file stands"), only_writer(tmp_path / "taken" / "x", wait=True):
         pass
