@@ -37,7 +37,7 @@ test: $(STAMP)  ## lint and all tests
 	@$(PY) -m ruff check .
 	@$(PYTEST)
 
-check: lint  ## lint and the fast tests, under two minutes
+check: lint  ## lint and the fast tests, about three minutes
 	@$(PYTEST) -m "not slow"
 
 lab: $(STAMP)  ## open JupyterLab in notebooks/
