@@ -8,6 +8,7 @@ Data flows one way, and each arrow is a module: `cohort` → `images` → `batch
 These six are what most programs need. They are loaded when they are first used: `--help` does not wait for torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from bonexage_utils.prediction import Predictor
     from bonexage_utils.settings import TrainConfig
     from bonexage_utils.training import train
+
+# Torch's threads spin while they wait for each other, which starves whoever shares the machine, and them: beside other
+# work a step takes ten times as long. Read when torch is first imported; a user's own setting stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 __all__ = ["BoneAgeNet", "GeM", "Predictor", "TrainConfig", "load_cohort", "train"]

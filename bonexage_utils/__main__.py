@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 from enum import StrEnum
 from functools import partial
@@ -304,6 +305,9 @@ def main() -> None:
     terminal.prepare()
     status = 0
     try:
+        # Of a shell variable that is not set. As a path it would be the working directory.
+        if any(re.fullmatch("(--[a-z-]+=)?", argument) for argument in sys.argv[1:]):
+            raise BoneXageError("an argument is empty; give a value, or leave the option out")
         app(prog_name="bonexage")
     except SystemExit as end:  # of a command that came to its end, well or not
         status = end.code if isinstance(end.code, int) else 1

@@ -21,10 +21,10 @@ from bonexage_utils.errors import BoneXageError
 
 def _temporary_sibling(path: Path) -> Path:
     # A sibling, because a rename is only atomic within one file system.
-    return path.with_name(f".{_short_name(path)}.{uuid.uuid4().hex[:8]}.part")
+    return path.with_name(f".{short_name(path)}.{uuid.uuid4().hex[:8]}.part")
 
 
-def _short_name(path: Path) -> str:
+def short_name(path: Path) -> str:
     """A name that leaves room for what is put round it: file systems take 255 bytes."""
     name = path.name
     return name if len(os.fsencode(name)) <= 200 else hashlib.sha256(os.fsencode(name)).hexdigest()
@@ -126,7 +126,7 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
     """
     place = path.absolute()  # "." has no name
     missing = [folder for folder in place.parents if not folder.exists()]
-    lock = FileLock(place.with_name(f".{_short_name(place)}.lock"), timeout=-1 if wait else 0)
+    lock = FileLock(place.with_name(f".{short_name(place)}.lock"), timeout=-1 if wait else 0)
     while not lock.is_locked:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def only_writer(path: Path, *others: Path, wait: bool = False) -> Iterator[None]
     try:
         for target in (place, *others):
             # Exactly the names of `_temporary_sibling`: a neighbour's may be in the making.
-            for part in target.parent.glob(f".{glob.escape(_short_name(target))}.????????.part"):
+            for part in target.parent.glob(f".{glob.escape(short_name(target))}.????????.part"):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
         yield
     finally:

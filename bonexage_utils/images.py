@@ -8,9 +8,11 @@ import os
 import shutil
 import stat
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,8 +26,9 @@ from bonexage_utils.decoding import MAX_BYTES, read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import StopRequest, atomic_file, atomic_folder, file_hash, only_writer
 
-CACHE_VERSION = 4
+CACHE_VERSION = 5
 AHEAD, AHEAD_BYTES = 64, 2**28  # films, and bytes of letterboxed films, read before they are needed
+KEY_LENGTH = 24  # hexadecimal digits
 TICK = 0.02  # seconds; file systems stamp by a clock that ticks every 4 to 10 ms, so a change after this shows
 T = TypeVar("T")
 
@@ -131,7 +134,7 @@ class _Films:
         digest = hashlib.sha256(f"{CACHE_VERSION} {self.size}\n".encode())
         for path, stamp in zip(self.paths, self.stamps, strict=True):
             digest.update(os.fsencode(os.path.abspath(path)) + f" {stamp}\n".encode())
-        return digest.hexdigest()[:24]
+        return digest.hexdigest()[:KEY_LENGTH]
 
     def read(self, rows: Sequence[int], put: Callable[[int, np.ndarray], None]) -> dict[int, str]:
         """Hand each of the `rows` and its letterboxed film to `put`; returns the rows that cannot be read, and why.
@@ -181,6 +184,7 @@ def cached_images(
         cache = _load(folder, films)
         if cache is not None:
             return _read_failed_again(cache, films) if cache.failures else cache
+        _sweep(place)
         with only_writer(folder, wait=True):
             if _load(folder, films) is None:  # else another process made it while this one waited
                 if folder.is_dir() and not folder.is_symlink():
@@ -199,17 +203,27 @@ def cached_images(
                             "MiB: free them, or set BONEXAGE_CACHE to another folder") from None
 
 
+def _sweep(place: Path) -> None:
+    """Remove what killed writers left half done in `place`: gigabytes, and their key may never come again."""
+    for part in place.glob(f".{'[0-9a-f]' * KEY_LENGTH}.????????.part"):
+        with suppress(BoneXageError), only_writer(place / part.name[1 : KEY_LENGTH + 1]):  # which sweeps; not if in use
+            pass
+
+
 def _load(folder: Path, films: _Films) -> CachedImages | None:
     """The cache in `folder`; None if there is none, or not a whole one."""
     try:
         array = np.lib.format.open_memmap(folder / "images.npy", mode="r")
-        text = (folder / "failures.json").read_text(encoding="utf-8")
-        failures = {int(row): str(reason) for row, reason in json.loads(text).items()}
+        rows = list(json.loads((folder / "rows.json").read_text(encoding="utf-8")))
     except Exception:  # a damaged header raises what its parser raises
         return None
-    count = len(films.paths)
-    whole = array.shape == (count, films.size, films.size) and array.dtype == np.uint8 and array.flags.c_contiguous
-    return CachedImages(array, failures, folder) if whole and failures.keys() <= set(range(count)) else None
+    shape = (len(films.paths), films.size, films.size)
+    if array.shape != shape or array.dtype != np.uint8 or not array.flags.c_contiguous or len(rows) != len(films.paths):
+        return None
+    failures = {row: value for row, value in enumerate(rows) if isinstance(value, str) and value}
+    with ThreadPoolExecutor(films.workers or os.cpu_count()) as pool:
+        whole = all(pool.map(lambda row: row in failures or zlib.crc32(array[row]) == rows[row], range(len(rows))))
+    return CachedImages(array, failures, folder) if whole else None
 
 
 def _write_cache(folder: Path, films: _Films) -> None:
@@ -220,7 +234,12 @@ def _write_cache(folder: Path, films: _Films) -> None:
             os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size)
     failures = films.read(range(len(films.paths)), array.__setitem__)
     array.flush()
-    (folder / "failures.json").write_text(json.dumps(failures), encoding="utf-8")
+    (folder / "rows.json").write_text(_rows(array, failures), encoding="utf-8")
+
+
+def _rows(array: np.ndarray, failures: dict[int, str]) -> str:
+    """What is known of each row, as JSON: a checksum of its film, or why there is none."""
+    return json.dumps([failures.get(row) or zlib.crc32(film) for row, film in enumerate(array)])
 
 
 def _read_failed_again(cache: CachedImages, films: _Films) -> CachedImages:
@@ -235,8 +254,8 @@ def _read_failed_again(cache: CachedImages, films: _Films) -> CachedImages:
 
     failures = films.read(sorted(cache.failures), put)
     if failures.keys() != cache.failures.keys():
-        with atomic_file(cache.path / "failures.json") as temporary:  # last: killed in between, they are read again
-            temporary.write_text(json.dumps(failures), encoding="utf-8")
+        with atomic_file(cache.path / "rows.json") as temporary:  # last: killed in between, they are read again
+            temporary.write_text(_rows(cache.array, failures), encoding="utf-8")
     return CachedImages(cache.array, failures, cache.path)
 
 

@@ -21,7 +21,7 @@ from bonexage_utils.checkpoints import load_model
 from bonexage_utils.devices import memory_advice, to_network
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.evaluation import LEAST_SAID, MOST_SAID, read_predictions
-from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer
+from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer, short_name
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
 from bonexage_utils.labels import write_table
 
@@ -226,14 +226,15 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
     is known by its bytes, wherever it lies now; `tell` gets one line if films were replaced under their old paths.
 
     Raises BoneXageError when `outputs` and `files.check_outputs` refuse `out`, when another process writes it, when
-    stopped by Ctrl-C or SIGTERM (what is done is kept), or when there is nothing to resume by this checkpoint.
+    stopped by Ctrl-C or SIGTERM (what is done is kept), when there is nothing to resume by this checkpoint, or when
+    there is something and `resume` is False.
     """
     out, description = outputs(out)
     check_outputs([out, description], [predictor.path, *films["image"]])
-    parts = out.with_name(f".{out.name}.parts")
+    parts = out.with_name(f".{short_name(out)}.parts")
     with only_writer(description, out), StopRequest() as stop:
-        if not resume:
-            shutil.rmtree(parts, ignore_errors=True)
+        if not resume and any(parts.glob("*.json")):
+            raise BoneXageError(f"{out}: a stopped prediction put films aside; go on with --resume, or remove {parts}")
         before = _load_done(out, parts, predictor) if resume else []
         done = {(row["sha256"], row["sex"]): row for row in before}
         rows: list[dict] = []
@@ -281,7 +282,10 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> list[dict]:
         for part in sorted(parts.glob("*.json")):
             stored = json.loads(part.read_text(encoding="utf-8"))
             if {name: stored[name] for name in _identity(predictor)} != _identity(predictor):
-                raise BoneXageError(f"{out}: begun by another checkpoint or options; start over without --resume")
+                raise BoneXageError(f"{out}: begun by another checkpoint or options; to start over, remove {parts}")
+            for row in stored["rows"]:
+                if not row["error"] and not LEAST_SAID <= row["bone_age_months"] <= MOST_SAID:
+                    raise ValueError(f"an age of {row['bone_age_months']} months in {part.name}")
             rows += stored["rows"]
         if out.is_file() and out.with_suffix(".json").is_file():
             stored = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
@@ -294,7 +298,7 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> list[dict]:
         return [{name: row[name] for name in ("sha256", "sex", "image", "bone_age_months", "bone_age")}
                 for row in rows if not row["error"] and row["sha256"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BoneXageError(f"{out}: cannot be gone on with ({error}); start over without --resume") from None
+        raise BoneXageError(f"{out}: cannot be gone on with ({error}); remove {parts}, or name another table") from None
 
 
 def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path | str,

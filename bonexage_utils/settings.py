@@ -8,7 +8,7 @@ from bonexage_utils.errors import BoneXageError
 # From, to, by the name of the option, or of the field where there is none. Whole numbers have whole limits.
 LIMITS = {
     "--image-size": (32, 4096), "--epochs": (1, 100_000), "--batch-size": (1, 10**6), "--grad-accum": (1, 10**6),
-    "--lr": (0.0, 1e38), "weight_decay": (0.0, 1e38), "warmup": (0.0, 1.0), "clip": (0.0, 1e38),
+    "--lr": (1e-12, 1e38), "weight_decay": (0.0, 1e38), "warmup": (0.0, 1.0), "clip": (0.0, 1e38),
     "ema_decay": (0.0, 1.0), "--max-age": (1.0, 1200.0), "--seed": (0, 2**63 - 1), "--workers": (0, 256),
 }
 CHOICES = {

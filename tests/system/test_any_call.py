@@ -56,7 +56,7 @@ COMMANDS = {
     }, always={"--n": (["1", "3"], WHOLE)}),
     "check": Command(3, [(["data"], COHORTS)], {"--out": (["new", "sub/new"], ["film.png", "film.png/x"])}),
     "train": Command(8, [(["data"], COHORTS)], {
-        "--lr": (["1e-3", "0.1"], ["nan", "inf", "-1", "x", ""]),
+        "--lr": (["1e-3", "0.1"], ["nan", "inf", "-1", "0", "x", ""]),
         "--max-age": (["240", "239.5"], ["nan", "inf", "0", "-5", "100"]),
         "--seed": (["0", "7", str(2**32)], ["-1", "x", str(2**64)]),
         "--precision": (["fp32", "bf16", "auto"], ["fp8", ""]),

@@ -336,3 +336,16 @@ def test_an_evaluation_says_that_films_had_another_sex(cohort: Cohort, tmp_path:
     done = bonexage("evaluate", tmp_path / "p.csv", cohort.root, "--out", tmp_path / "report")
     assert done.returncode == 0
     assert "\n2 films were predicted with another sex than their label's\n" in done.stdout
+
+
+@pytest.mark.parametrize("call", [
+    ["phantom", "", "--n", 3], ["check", ""], ["check", "data", "--out", ""], ["train", "data", "--out="],
+    ["predict", "model.safetensors", "film.png", "--out", ""], ["export", "model.safetensors", "--out="], [""],
+])
+def test_an_empty_argument_is_not_the_working_directory(tmp_path: Path, call: list) -> None:
+    """Of a shell variable that is not set."""
+    done = bonexage(*call, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "an argument is empty" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import zlib
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from bonexage_utils import images
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.files import only_writer
 from bonexage_utils.images import cached_images, film_hash, films_ahead, letterbox, measure_intensity, read_films
 
 
@@ -229,6 +231,12 @@ def test_the_reason_of_a_failure_is_todays(tmp_path: Path, monkeypatch: pytest.M
     assert cached_images(paths, 32, tmp_path / "cache").failures == {1: "another reason"}
 
 
+def _overwrite(path: Path, part: slice, value: int) -> None:
+    content = np.fromfile(path, np.uint8)
+    content[part] = value
+    content.tofile(path)
+
+
 DAMAGE = {
     "images.npy cut": lambda folder: os.truncate(folder / "images.npy", 5000),
     "images.npy empty": lambda folder: os.truncate(folder / "images.npy", 0),
@@ -246,10 +254,14 @@ DAMAGE = {
         (folder / "images.npy").read_bytes().replace(b"32, 32)", b"32e999)")),
     "a file in its place": lambda folder: (shutil.rmtree(folder), folder.write_text("mine")),
     "a link to nothing in its place": lambda folder: (shutil.rmtree(folder), folder.symlink_to("nowhere")),
-    "failures.json gone": lambda folder: (folder / "failures.json").unlink(),
-    **{f"failures.json {text!r}": lambda folder, text=text: (folder / "failures.json").write_bytes(text)
-       for text in (b"", b"{", b"null", b"[]", b'"x"', b'{"a": "x"}', b'{"99": "x"}', b'{"-1": "x"}', b"\xff\xfe",
-                    b"[" * 100_000)},
+    "images.npy of zeros": lambda folder: _overwrite(folder / "images.npy", slice(128, None), 0),
+    "images.npy with a page of zeros": lambda folder: _overwrite(folder / "images.npy", slice(4096, 8192), 0),
+    "images.npy with one other byte": lambda folder: _overwrite(folder / "images.npy", slice(9000, 9001), 77),
+    "rows.json gone": lambda folder: (folder / "rows.json").unlink(),
+    **{f"rows.json {text[:40]!r}": lambda folder, text=text: (folder / "rows.json").write_bytes(text)
+       for text in (b"", b"{", b"null", b"[]", b'"x"', b'"twelve signs"', b"5", b'{"a": "x"}', b"[1, 2]", b"\xff\xfe",
+                    b"[" * 100_000, json.dumps([0] * 12).encode(), json.dumps([""] * 12).encode(),
+                    json.dumps([None] * 12).encode(), json.dumps({str(row): 0 for row in range(12)}).encode())},
 }
 
 
@@ -335,10 +347,24 @@ def test_what_is_no_film_has_no_hash(tmp_path: Path, kind: str) -> None:
     assert film_hash(f"{path}\0" if kind == "nul" else path) is None
 
 
+def test_what_a_killed_writer_left_goes_though_its_films_never_come_again(tmp_path: Path) -> None:
+    part, busy = (tmp_path / "cache" / f".{letter * 24}.01234567.part" for letter in "ab")
+    other = tmp_path / "cache" / ".mine.part"
+    for folder in (part, busy, other):
+        folder.mkdir(parents=True)
+        (folder / "images.npy").write_bytes(b"half")
+    with only_writer(tmp_path / "cache" / ("b" * 24)):  # at work
+        busy.mkdir()
+        cached_images(films(tmp_path / "films"), 32, tmp_path / "cache")
+        assert not part.exists()
+        assert busy.exists()
+        assert other.exists()
+
+
 def test_the_cache_is_no_pickle(tmp_path: Path) -> None:
     cache = cached_images(films(tmp_path / "films"), 32, tmp_path / "cache")
-    assert {p.name for p in cache.path.iterdir()} == {"images.npy", "failures.json"}
-    assert json.loads((cache.path / "failures.json").read_text()) == {}
+    assert {p.name for p in cache.path.iterdir()} == {"images.npy", "rows.json"}
+    assert json.loads((cache.path / "rows.json").read_text()) == [zlib.crc32(film) for film in cache.array]
 
 
 def test_intensity_is_of_the_named_rows_only() -> None:

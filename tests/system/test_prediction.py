@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -307,6 +308,33 @@ def test_a_film_replaced_since_is_predicted_anew_and_named(predictor: Predictor,
     assert len(told) == 1
     assert "films replaced under their old path: 1," in told[0]
     assert films["image"][1] in told[0]
+
+
+def test_what_a_stopped_prediction_put_aside_is_kept(predictor: Predictor, films: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        counted(patch, die_at=5)
+        with pytest.raises(BoneXageError, match="--resume"):
+            predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)
+    (part,) = (tmp_path / ".p.csv.parts").iterdir()
+    with pytest.raises(BoneXageError, match=r"put films aside.*--resume.*remove .*\.p\.csv\.parts"):
+        predict_to_file(predictor, films, tmp_path / "p.csv")
+    assert part.exists()
+    assert len(predict_to_file(predictor, films, tmp_path / "p.csv", resume=True)) == len(films)
+    assert not part.parent.exists()
+    predict_to_file(predictor, films, tmp_path / "p.csv")  # a finished one is made anew
+
+
+@pytest.mark.parametrize("months", ["NaN", "1e9", "-1e4", "null", '"many"', "[]"])
+def test_an_age_put_aside_that_is_none_is_refused(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,
+                                                  months: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        counted(patch, die_at=5)
+        with pytest.raises(BoneXageError, match="--resume"):
+            predict_to_file(predictor, films, tmp_path / "p.csv", batch_size=2)
+    (part,) = (tmp_path / ".p.csv.parts").iterdir()
+    part.write_text(re.sub(r'"bone_age_months": [0-9.]+', f'"bone_age_months": {months}', part.read_text(), count=1))
+    with pytest.raises(BoneXageError, match="cannot be gone on with"):
+        predict_to_file(predictor, films, tmp_path / "p.csv", resume=True)
 
 
 def test_one_path_in_two_places_is_two_films(predictor: Predictor, films: pd.DataFrame, tmp_path: Path,

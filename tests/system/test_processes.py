@@ -82,3 +82,12 @@ def test_spawned_workers_give_the_same_weights(run: Path, phantom_folder: Path, 
     first, second = (load_file(folder / "last" / "state.safetensors") for folder in (run, tmp_path / "spawned"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(("given", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_do_not_spin_unless_the_user_says_so(given: str | None, policy: str) -> None:
+    """torch's threads are libgomp's; it tells by which settings it goes as soon as it is loaded."""
+    known = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", "import bonexage_utils, torch"], capture_output=True, text=True,
+                          env=known | {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": given} if given else {}))
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr

@@ -433,7 +433,7 @@ def test_metrics_are_means_over_films(cohort: Cohort, tmp_path: Path, cache_dir:
 
 def test_training_error_counts_only_the_films_it_saw(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
     """Fault 12: dropped batches counted in the denominator. Without learning, the mean is known."""
-    config = replace(TINY, lr=0.0, output="linear", augmentation=None, batch_size=9, epochs=1, loss="l1")
+    config = replace(TINY, lr=1e-12, output="linear", augmentation=None, batch_size=9, epochs=1, loss="l1")
     trainer = Trainer(cohort, tmp_path / "run", config, cache_dir=cache_dir)
     trainer.network.head[3].p = 0.0  # no dropout, so that the same films give the same error
     order = list(trainer.sampler)[: len(trainer.loader) * 9]
