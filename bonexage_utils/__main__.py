@@ -126,6 +126,8 @@ def train(
     max_age: Annotated[float, typer.Option(min=1, help="Upper bound of a bounded output, months.")] = 240.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     precision: Annotated[Precision, typer.Option(help="auto: bf16 where native, fp16 on older GPUs.")] = Precision.auto,
+    tf32: Annotated[bool, typer.Option("--tf32", help="On a GPU, multiply fp32 at 10 bits: faster.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the network first.")] = False,
     weights: Annotated[Weights, typer.Option(help="phantom: shipped with the package.")] = Weights.imagenet,
     pooling: Annotated[Pooling, typer.Option()] = Pooling.gem,
     sex: Annotated[bool, typer.Option("--sex/--no-sex", help="Whether the sex is an input of the network.")] = True,
@@ -145,8 +147,8 @@ def train(
 
     config = TrainConfig(
         backbone=backbone, image_size=image_size, epochs=epochs, batch_size=batch_size, grad_accum=grad_accum, lr=lr,
-        max_age=max_age, seed=seed, precision=precision.value, weights=weights.value, pooling=pooling.value, sex=sex,
-        output=output.value, loss=loss.value, workers=workers,
+        max_age=max_age, seed=seed, precision=precision.value, tf32=tf32, compile=compile, weights=weights.value,
+        pooling=pooling.value, sex=sex, output=output.value, loss=loss.value, workers=workers,
     )
 
     def report(row: dict) -> None:

@@ -124,9 +124,9 @@ def train_loader(dataset: FilmDataset, batch_size: int, seed: int, workers: int 
     sampler = EpochSampler(len(dataset), seed, batch_size * grad_accum)
     # A generator of its own: else starting workers draws from torch's global stream, and so moves the dropout.
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
-                      generator=torch.Generator())
+                      generator=torch.Generator(), pin_memory=torch.cuda.is_available())
 
 
 def eval_loader(dataset: FilmDataset, batch_size: int, workers: int = 0) -> DataLoader:
     """Every film once, in the order of the table."""
-    return DataLoader(dataset, batch_size, num_workers=workers)
+    return DataLoader(dataset, batch_size, num_workers=workers, pin_memory=torch.cuda.is_available())

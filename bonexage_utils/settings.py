@@ -77,6 +77,8 @@ class TrainConfig:
     max_age: float = 240.0
     seed: int = 0
     precision: str = "auto"
+    tf32: bool = False  # on a GPU, multiply fp32 at 10 bits instead of 23: faster, and no longer as a processor does
+    compile: bool = False
     weights: str = "imagenet"
     pooling: str = "gem"
     sex: bool = True

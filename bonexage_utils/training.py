@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import GradientAccumulationPlugin
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -46,6 +46,8 @@ from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.labels import write_table
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
 from bonexage_utils.settings import TrainConfig
+
+SHOWN_EVERY = 0.5  # seconds
 
 # All that a run writes. The model stands first: who holds its lock (see `only_writer`) may write it, and only a run or
 # `checkpoints.set_calibration` does.
@@ -101,7 +103,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         return Accelerator(
             mixed_precision="no", dynamo_backend="no",
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=config.grad_accum),
-            dataloader_config=DataLoaderConfiguration(split_batches=True),  # batch_size is the global one
+            # batch_size is the global one; copying films to a GPU goes on beside its work
+            dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
         )
     except ValueError as error:
         raise BoneXageError(f"the environment's variables for several processes are not usable ({error}); unset RANK, "
@@ -123,6 +126,7 @@ class Trainer:
             raise BoneXageError(f"--batch-size {config.batch_size} cannot be shared out among {processes} processes; "
                                 "choose a multiple of their number")
         self.precision = choose_precision(config.precision, self.accelerator.device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
         splits = ("train", "selection")
         sets, parts, self.dropped = film_sets(cohort, splits, config.image_size, drop_bad, cache_dir)
         update_size = config.batch_size * config.grad_accum
@@ -151,6 +155,8 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=fused)
         loader = train_loader(sets["train"], config.batch_size, config.seed, config.workers, config.grad_accum)
         self.sampler = loader.sampler
+        if config.compile:
+            model.compile()  # in place: names and weights stay, and the averaged network is not compiled
         self.model, self.optimizer, self.loader, self.selection = self.accelerator.prepare(
             model, optimizer, loader, eval_loader(sets["selection"], config.batch_size * 2, config.workers)
         )
@@ -158,8 +164,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=self.precision == "fp16")
         self.epoch, self.update, self.best, self.log = 0, 0, math.inf, []
         self.best_network: str | None = None  # the digest of the model that is kept
-        # Within the epoch: batches done, and the sums over them of loss (years), of error (months) and of films.
-        self.batch, self.sums = 0, [0.0, 0.0, 0.0]
+        # Within the epoch: batches done, and the sums over them of loss (years), of error (months) and of films. On the
+        # device, because whoever asks for their values waits until it has done all its work.
+        self.batch, self.sums = 0, self._sums()
         self.stop = StopRequest()
         # An explicit disable=False would override the user's TQDM_DISABLE.
         self.hidden = {} if self.accelerator.is_main_process else {"disable": True}
@@ -214,7 +221,7 @@ class Trainer:
         mae = row["selection_mae_months"]
         self._require_numbers(row["train_loss_years"], row["train_mae_months"], mae)
         self.log.append(row)
-        self.epoch, self.batch, self.sums = self.epoch + 1, 0, [0.0, 0.0, 0.0]
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, self._sums()
         if mae < self.best and self.accelerator.is_main_process:
             summary = {**self.labels, "epoch": self.epoch, "selection_mae_months": mae,
                        "config": asdict(self.config), "precision": self.precision,
@@ -232,6 +239,7 @@ class Trainer:
         self.model.train()
         bar = tqdm(self.loader, desc=f"epoch {self.epoch + 1}/{config.epochs}", unit="batch", leave=False,
                    initial=self.batch, mininterval=0.5, **self.hidden)
+        shown = time.perf_counter()
         for batch in bar:
             change = None if config.augmentation is None else partial(
                 augment, keys=batch["key"], epoch=self.epoch, seed=config.seed, how=config.augmentation)
@@ -240,19 +248,29 @@ class Trainer:
                 with autocast(device, self.precision):
                     months = self.model(images, batch["sex"])
                 loss = age_loss(months, batch["months"], config.loss)
-                if not torch.isfinite(loss):
-                    raise self._no_number(f"loss became {loss.item()}")
                 self.accelerator.backward(self.scaler.scale(loss))
                 if self.accelerator.sync_gradients:
                     self._step(updates)
-            count, error = len(months), (months.detach() - batch["months"]).abs().sum().item()
+            seen = [loss, (months - batch["months"]).abs().mean(), torch.ones_like(loss)]
+            self.sums += torch.stack(seen).detach().to(self.sums) * len(months)
             self.batch += 1
-            self.sums = [have + new for have, new in zip(self.sums, (loss.item() * count, error, count), strict=True)]
-            bar.set_postfix_str(f"mean error {self.sums[1] / self.sums[2]:.1f} months", refresh=False)
+            if time.perf_counter() - shown > SHOWN_EVERY:
+                bar.set_postfix_str(f"mean error {self._means(self.sums)[1]:.1f} months", refresh=False)
+                shown = time.perf_counter()
             if self.accelerator.sync_gradients:
                 self._stop_if_asked()
-        loss_sum, error_sum, films = self._over_processes(self.sums)
-        return loss_sum / films, error_sum / films
+        return self._means(self._over_processes(self.sums))
+
+    def _sums(self, values: Sequence[float] = (0.0, 0.0, 0.0)) -> Tensor:
+        device = self.accelerator.device
+        return torch.tensor(values, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+
+    def _means(self, sums: Tensor) -> tuple[float, float]:
+        """Loss (years) and error (months) per film. A loss that was no number shows here, before anything is saved."""
+        loss, error, films = sums.tolist()
+        if not math.isfinite(loss):
+            raise self._no_number(f"loss became {loss}")
+        return loss / films, error / films
 
     def _step(self, updates: int) -> None:
         optimizer = self.optimizer.optimizer  # the scaler wants the bare one, not Accelerate's wrapper
@@ -279,19 +297,19 @@ class Trainer:
             raise BoneXageError(f"{path}: not the model of this run; put that back, or train into another folder")
 
     def _stop_if_asked(self) -> None:
-        if self.stop.asked:
+        several = self.accelerator.num_processes > 1
+        if self.stop.asked and several:
             self.accelerator.set_trigger()
-        if self.accelerator.check_trigger():  # one process was asked: all of them stop at the same update
+        # One process was asked: all of them stop at the same update. To ask the others is to wait for the device.
+        if self.accelerator.check_trigger() if several else self.stop.asked:
             self.sums = self._over_processes(self.sums)
-            self._require_numbers(*self.sums)
+            self._require_numbers(*self._means(self.sums))
             self._save()
             self.accelerator.wait_for_everyone()
             raise BoneXageError(f"{self.out}: stopped in epoch {self.epoch + 1} and saved; go on with --resume")
 
-    def _over_processes(self, sums: list[float]) -> list[float]:
-        if self.accelerator.num_processes == 1:
-            return sums
-        return self.accelerator.reduce(torch.tensor(sums, device=self.accelerator.device)).tolist()
+    def _over_processes(self, sums: Tensor) -> Tensor:
+        return self.accelerator.reduce(sums) if self.accelerator.num_processes > 1 else sums
 
     def _gem_p(self) -> float | None:
         pool = self.network.pool
@@ -305,8 +323,8 @@ class Trainer:
             self.out / "last" / "state.safetensors",
             {"model": self.network.state_dict(), "ema": self.ema.module.state_dict(),
              "optimizer": optimizer_tensors(self.optimizer.optimizer), "random": random_state(self.accelerator.device)},
-            {"epoch": self.epoch, "batch": self.batch, "sums": self.sums, "update": self.update, "best": self.best,
-             "log": self.log, "scaler": self.scaler.state_dict(), "config": self.config.fixed(),
+            {"epoch": self.epoch, "batch": self.batch, "sums": self.sums.tolist(), "update": self.update,
+             "best": self.best, "log": self.log, "scaler": self.scaler.state_dict(), "config": self.config.fixed(),
              "films_sha256": hashlib.sha256(self.films.encode()).hexdigest(), "network_sha256": self.best_network},
         )
         self._write_log()
@@ -345,7 +363,7 @@ class Trainer:
         self.epoch, self.batch, self.update = progress["epoch"], progress["batch"], progress["update"]
         self.best, self.log = progress["best"], progress["log"]
         if self.accelerator.is_main_process:
-            self.sums = progress["sums"]  # they are of all processes
+            self.sums = self._sums(progress["sums"])  # they are of all processes
             self._write_log()  # a run killed between state and log had not written its last row
 
     def require_same_start(self) -> None:

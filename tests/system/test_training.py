@@ -451,6 +451,41 @@ def test_training_error_counts_only_the_films_it_saw(cohort: Cohort, tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_step_asks_the_device_for_no_value(cohort: Cohort, tmp_path: Path, cache_dir: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question makes a GPU finish its work first, and the processor wait for it."""
+    trainer = Trainer(cohort, tmp_path / "run", replace(TINY, epochs=1), cache_dir=cache_dir)
+    asked: list[str] = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
+        usual = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda *arguments, usual=usual, name=name: (
+            asked.append(name) or usual(*arguments)))
+    monkeypatch.setattr(training, "SHOWN_EVERY", 1e9)
+    trainer.model.train()
+    trainer._one_epoch()
+    assert trainer.update > 2
+    assert asked == ["item", "tolist"]  # a DataLoader's seed as it begins, the sums at the end
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
+    rows = []
+    for compiled in (False, True):
+        trainer = Trainer(cohort, tmp_path / str(compiled), replace(TINY, epochs=1, compile=compiled),
+                          cache_dir=cache_dir)
+        trainer.network.head[3].p = 0.0  # compiled, dropout draws from a stream of its own
+        load_model(trainer.fit(rows.append))
+    plain, compiled = ({name: value for name, value in row.items() if "second" not in name} for row in rows)
+    assert compiled == pytest.approx(plain, rel=1e-3)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_what_fp32_means_on_a_gpu_is_a_setting(cohort: Cohort, tmp_path: Path, cache_dir: Path, tf32: bool) -> None:
+    Trainer(cohort, tmp_path / "run", replace(TINY, tf32=tf32), cache_dir=cache_dir)
+    assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is tf32
+
+
+@pytest.mark.slow
 def test_mixed_precision_is_really_used(cohort: Cohort, tmp_path: Path, cache_dir: Path) -> None:
     """Fault 6: "AMP" in the README and no autocast in the code."""
     kinds: set[torch.dtype] = set()
