@@ -35,7 +35,8 @@ Split = StrEnum("Split", ["train", "selection", "calibration", "test"])
 Labels = Annotated[str | None, typer.Option(metavar="FILE", help="Label table of the films in the folder: CSV, .xlsx.")]
 Columns = Annotated[str | None, typer.Option(
     metavar="KIND=NAME,...", help="What your columns are called; KIND is id, image, months, years or sex.")]
-SexCodes = Annotated[str | None, typer.Option(metavar="CODE=SEX,...", help="What codes mean, as in 0=F,1=M; U: unknown.")]
+SexCodes = Annotated[str | None, typer.Option(
+    metavar="CODE=SEX,...", help="What codes of the sex mean, as in 0=F,1=M; U is unknown.")]
 
 
 def _note(line: str) -> None:

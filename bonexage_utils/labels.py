@@ -63,8 +63,9 @@ class TableFormat:
         Raises BoneXageError for another form, an unknown kind or sex, or one that is said twice.
         """
         kinds = "|".join(COLUMNS)
-        names = _pairs("--columns", columns, rf"({kinds})\s*=\s*([^,\s].*?)", "id=Patient,months=Age,sex=Gender")
-        said = _pairs("--sex-codes", sex_codes, r"([^,\s].*?)\s*=\s*(male|female|unknown|[mfu])",
+        names = _pairs("--columns", columns, rf"({kinds})\s*=\s*([^,\s](?:.*?[^,\s])??)",
+                       "id=Patient,months=Age,sex=Gender")
+        said = _pairs("--sex-codes", sex_codes, r"([^,=\s](?:[^=]*?[^,=\s])??)\s*=\s*(male|female|unknown|[mfu])",
                       "0=F,1=M (U is unknown)")
         if {"months", "years"} <= {kind for kind, _ in names}:
             raise BoneXageError(f"--columns {columns}: months and years; name one column of bone ages")

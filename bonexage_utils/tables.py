@@ -54,12 +54,21 @@ def read_table(path: Path | str, what: str = "label table",
     path = Path(path)
     data = read_bytes(path, what)
     if data.startswith(b"PK\x03\x04"):
-        sheets = {name: table for name, rows in _workbook(path, data) if (table := _table(rows, path)) is not None}
-        return _fitting(sheets, path, what, fits)
-    table = _table(_lines(_text(data, path), path), path)
-    if table is None:
+        rows = _fitting(_workbook(path, data), path, what, fits)
+    else:
+        rows = _filled(_lines(_text(data, path), path))
+    if not rows:
         raise BoneXageError(f"{path}: empty; give a table with a header and one row per film")
-    return table
+    names = _header(rows)
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice:
+        raise BoneXageError(f"{path}: two columns are named '{twice}'; keep one")
+    for line, cells in rows[1:]:
+        if len(cells) < len(names) or any(cells[len(names) :]):
+            raise BoneXageError(f"{path}: line {line} has {len(cells)} fields and the header {len(names)}; is it cut "
+                                "off, or is a decimal comma not in quotes? Save the table again")
+    cells = [row[: len(names)] for _, row in rows[1:]]
+    return pd.DataFrame(cells, index=[line for line, _ in rows[1:]], columns=names, dtype=str)
 
 
 def heading(name: str) -> str:
@@ -67,24 +76,16 @@ def heading(name: str) -> str:
     return re.sub(r"[\s_]+", " ", name.lower()).strip()
 
 
-def _table(rows: Rows, path: Path) -> pd.DataFrame | None:
-    """Rows of cells, the first of them the header, as a table; None for no rows."""
-    rows = [(line, [_cell(text) for text in cells]) for line, cells in rows if any(map(str.strip, cells))]
-    if not rows:
-        return None
-    (_, names), *rows = rows
+def _filled(rows: Rows) -> Rows:
+    """The rows that hold something, their cells stripped."""
+    return [(line, [_cell(text) for text in cells]) for line, cells in rows if any(map(str.strip, cells))]
+
+
+def _header(rows: Rows) -> list[str]:
+    names = list(map(heading, rows[0][1]))
     while not names[-1]:
         names.pop()
-    names = list(map(heading, names))
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice:
-        raise BoneXageError(f"{path}: two columns are named '{twice}'; keep one")
-    for line, cells in rows:
-        if len(cells) < len(names) or any(cells[len(names) :]):
-            raise BoneXageError(f"{path}: line {line} has {len(cells)} fields and the header {len(names)}; is it cut "
-                                "off, or is a decimal comma not in quotes? Save the table again")
-    cells = [row[: len(names)] for _, row in rows]
-    return pd.DataFrame(cells, index=[line for line, _ in rows], columns=names, dtype=str)
+    return names
 
 
 def _cell(text: str) -> str:
@@ -140,16 +141,15 @@ def _lines(text: str, path: Path) -> Rows:
 
 # --- workbooks ---
 
-def _fitting(sheets: dict[str, pd.DataFrame], path: Path, what: str, fits: Callable[[set[str]], bool]) -> pd.DataFrame:
-    """The one of several tables that fits, or the only one."""
-    found = [name for name, table in sheets.items() if fits(set(table.columns))] or list(sheets)
-    if not found:
-        raise BoneXageError(f"{path}: empty; give a table with a header and one row per film")
-    if len(found) > 1:
-        fit = "each may be" if fits(set(sheets[found[0]].columns)) else "none looks like"
-        raise BoneXageError(f"{path}: of its sheets ({', '.join(found[:4])}) {fit} the {what}; keep one, or save it "
-                            "as CSV")
-    return sheets[found[0]]
+def _fitting(sheets: list[tuple[str, Rows]], path: Path, what: str, fits: Callable[[set[str]], bool]) -> Rows:
+    """The rows of the one sheet whose header fits, or of the only one; none if all are empty."""
+    filled = {name: filled for name, rows in sheets if (filled := _filled(rows))}
+    fitting = [name for name, rows in filled.items() if fits(set(_header(rows)))]
+    if len(fitting) > 1 or (len(filled) > 1 and not fitting):
+        names, fit = (fitting, "each may be") if fitting else (list(filled), "none looks like")
+        raise BoneXageError(f"{path}: of its sheets ({', '.join(names[:4])}) {fit} the {what}; keep one, or save it as "
+                            "CSV; --columns id=NAME,sex=NAME says what columns are called")
+    return filled[(fitting or list(filled))[0]] if filled else []
 
 
 def _workbook(path: Path, data: bytes) -> list[tuple[str, Rows]]:

@@ -235,7 +235,7 @@ def test_a_user_s_own_links_are_her_films(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(load_cohort(root).table, whole.table)
     for output in (root / "boneage-training-dataset.csv", tmp_path / "boneage-training-dataset.csv",
                    next((tmp_path / "elsewhere").iterdir())):
-        with pytest.raises(BoneXageError, match="not written over|nothing is written over it"):
+        with pytest.raises(BoneXageError, match=r"not written over|nothing is written over it"):
             check_outputs([output], linked.files)
 
 
