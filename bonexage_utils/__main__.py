@@ -201,7 +201,7 @@ def predict(
 
     table, description = outputs(out)
     tables = TableFormat.parse(columns, sex_codes)
-    check_outputs([table, description], [checkpoint, *inputs, *([labels] if labels else [])])
+    check_outputs([table, description], [checkpoint, *inputs, *filter(None, [labels])])
     predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
     films = list_films(inputs, sex, split.value if split else None, labels, tables, _note)
     predictions = predict_to_file(predictor, films, out, batch_size, resume, tell=_note)

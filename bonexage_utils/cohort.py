@@ -230,7 +230,7 @@ def load_cohort(root: Path | str, labels: Path | str | None = None, tables: Tabl
     root = Path(root)
     if not os.path.isdir(root):
         raise BoneXageError(f"{root}: no such folder; give the folder that holds boneage-training-dataset.csv")
-    layout = _Layout(root, label_file(root, labels) if labels else None)
+    layout = _Layout(root, None if labels is None else label_file(root, labels))
     if not layout.tables["training"] and (own := _own_labels(root)):
         if len(own) > 1:
             raise BoneXageError(f"{own[0]}: {own[1].name} lies beside it; name the one you mean with --labels")
@@ -284,7 +284,7 @@ def label_file(root: Path, labels: Path | str) -> Path:
     there and not the same, or neither is."""
     there = [path for path in (Path(labels), root / labels) if os.path.isfile(path)]
     if not there:
-        raise BoneXageError(f"{labels}: no such file; --labels takes a label table, CSV or .xlsx")
+        raise BoneXageError(f"--labels '{labels}': no such file; name a label table, CSV or .xlsx")
     if len(there) > 1 and not os.path.samefile(*there):
         raise BoneXageError(f"{labels}: so named are {there[0].absolute()} and {there[1]}; give --labels a longer path")
     return there[0]

@@ -151,7 +151,7 @@ def read_truth(path: Path | str, labels: Path | str | None = None, tables: Table
     path = Path(path)
     if os.path.isdir(path):
         return load_cohort(path, labels, tables, tell)
-    if labels:
+    if labels is not None:
         raise BoneXageError(f"--labels {labels}: is for a folder, and {path} is none; give one table")
     table = read_labels(path, tables).assign(image="", split=UNKNOWN_SPLIT)
     return Cohort(path, table, {printable(path.name): label_hash(path, tables)}, (path,))

@@ -47,14 +47,14 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
     default = parse_sex(sex) if sex is not None else ""
     if default is None:
         raise BoneXageError(f"--sex {sex}: unknown; give M or F")
-    if labels and (len(inputs) != 1 or not os.path.isdir(inputs[0])):
+    if labels is not None and (len(inputs) != 1 or not os.path.isdir(inputs[0])):
         raise BoneXageError(f"--labels {labels}: is for one INPUT that is a folder; a table may be an INPUT itself")
     rows: list[dict] = []
     for given in inputs:
         if not given:  # of a shell variable that is not set; as a path it would be the working directory
             raise BoneXageError("an INPUT is empty; give images, a folder or a list")
         path = Path(given)
-        if labels and not split:
+        if labels is not None and not split:
             rows += _films_of_table(label_file(path, labels), tables, tell, path)
         elif os.path.isdir(path):
             rows += _films_of_folder(path, split, labels, tables, tell)
@@ -111,7 +111,7 @@ def _film(path: Path, sex: str = "", sex_from: str = "", error: str = "") -> dic
 
 def _films_of_folder(folder: Path, split: str | None, labels: Path | str | None, tables: TableFormat,
                      tell: Callable[[str], None]) -> list[dict]:
-    if labels or is_cohort(folder):
+    if labels is not None or is_cohort(folder):
         cohort = load_cohort(folder, labels, tables, tell)
         table = cohort.split(split) if split else cohort.table
         said = f"the labels of {printable(str(folder))}"

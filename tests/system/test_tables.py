@@ -85,7 +85,7 @@ MAILS: dict[str, tuple[str, dict[str, str], list[tuple] | str]] = {
     "as in a DICOM": ("id,boneage,sex\n1377,126M,F\n1378,003Y,M\n", {}, [("1377", 126.0, "F"), ("1378", 36.0, "M")]),
     "with a semicolon": ("id,boneage,sex\n1377,10;6,F\n1378,3;0,M\n", {},
                          [("1377", 126.0, "F"), ("1378", 36.0, "M")]),
-    "with and without units": ("id,boneage,sex\n1377,10y 6m,F\n1378,36,M\n", {}, "with a unit and some without"),
+    "with and without units": ("id,boneage,sex\n1377,10y 6m,F\n1378,36,M\n", {}, "unit and some without"),
     "a thirteenth month": ("id,boneage,sex\n1377,10y 13m,F\n1378,3y,M\n", {}, "age that is not.*'10y 13m'.* at line 2;"),
     "dates": ("id,boneage,sex\n1377,10.06.2015,F\n1378,2015-06-10,M\n", {}, r"age that is not.*'10\.06\.2015'"),
     "what a spreadsheet makes of 10-6": ("id,boneage,sex\n1377,10-Jun,F\n1378,3-Jan,M\n", {}, "age that is not"),
@@ -358,7 +358,7 @@ def test_a_label_file_is_looked_for_here_and_in_the_folder(cohort: Cohort, tmp_p
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     root, rows = folder_of(tmp_path / "mine", cohort)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BoneXageError, match=r"t\.csv: no such file; --labels takes"):
+    with pytest.raises(BoneXageError, match=r"--labels 't\.csv': no such file; name a label table"):
         load_cohort(root, "t.csv")
     for place in (root, tmp_path):
         rows.rename(columns={"months": "boneage"}).to_csv(place / "t.csv", index=False)
@@ -384,6 +384,8 @@ def test_a_table_for_a_folder_of_films_needs_no_ages_to_predict(cohort: Cohort, 
     for inputs in ([str(root), str(root)], [rows["id"][0]], [str(path)]):
         with pytest.raises(BoneXageError, match="is for one INPUT that is a folder"):
             list_films(inputs, labels=path)
+    with pytest.raises(BoneXageError, match="--labels '': no such file; name a label table"):
+        list_films([str(root)], labels="")
     with pytest.raises(BoneXageError, match="unknown sex at line 2"):  # for a split it has to be a whole label table
         list_films([str(root)], split="test", labels=path)
 
