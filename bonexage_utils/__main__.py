@@ -39,11 +39,6 @@ SexCodes = Annotated[str | None, typer.Option(
     metavar="CODE=SEX,...", help="What codes of the sex mean, as in 0=F,1=M; U is unknown.")]
 
 
-def _note(line: str) -> None:
-    """Tell what is no result, beside the results."""
-    typer.echo(f"bonexage: {line}", err=True)
-
-
 @app.command()
 def download(out: Annotated[Path, typer.Option(help="Folder for the data set.")] = Path("data")) -> None:
     """Get the RSNA data set (10 GB) from Kaggle with kagglehub and check it, or print how to get it by hand.
@@ -105,7 +100,7 @@ def check(
     from bonexage_utils.labels import KNOWN_LABELS, TableFormat
 
     try:
-        cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _note)
+        cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _tell)
     except BoneXageError as error:
         typer.echo(f"bonexage: {error}", err=True)
         raise typer.Exit(2) from None
@@ -170,7 +165,7 @@ def train(
                    f"selection {row['selection_mae_months']:6.2f} months  {row['seconds']:5.0f} s")
 
     first = os.environ.get("RANK") in (None, "", "0")  # of several processes only one speaks
-    cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _note if first else lambda line: None)
+    cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _tell if first else lambda line: None)
     if first:
         typer.echo(repr(cohort))
     best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=report)
@@ -203,8 +198,8 @@ def predict(
     tables = TableFormat.parse(columns, sex_codes)
     check_outputs([table, description], [checkpoint, *inputs, *filter(None, [labels])])
     predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
-    films = list_films(inputs, sex, split.value if split else None, labels, tables, _note)
-    predictions = predict_to_file(predictor, films, out, batch_size, resume, tell=_note)
+    films = list_films(inputs, sex, split.value if split else None, labels, tables, _tell)
+    predictions = predict_to_file(predictor, films, out, batch_size, resume, tell=_tell)
     good = predictions[predictions["error"] == ""]
     if len(predictions) <= 20:
         for row in good.itertuples():
@@ -251,11 +246,11 @@ def evaluate(
     read = [*tables, *beside, *([calibrate] if calibrate else [])]
     check_outputs(outputs(out), read)
     (table, provenance), *others = map(evaluation.read_predicted, tables)
-    cohort = evaluation.read_truth(truth, labels, TableFormat.parse(columns, sex_codes), _note)
+    cohort = evaluation.read_truth(truth, labels, TableFormat.parse(columns, sex_codes), _tell)
     check_outputs(outputs(out), cohort.files)
     medians = provenance.get("training", {}).get("median_months_by_sex")
-    result = evaluation.evaluate(table, cohort.table, medians, read_noise_floor(truth), _note)
-    others = [evaluation.evaluate(other, cohort.table, tell=_note) for other, _ in others]
+    result = evaluation.evaluate(table, cohort.table, medians, read_noise_floor(truth), _tell)
+    others = [evaluation.evaluate(other, cohort.table, tell=_tell) for other, _ in others]
     comparison = evaluation.compare(result, others[0]) if others else None
     if calibrate:
         fitted = intervals.fit_checkpoint(calibrate, result.films, provenance, cohort.label_hashes, coverage)
@@ -297,7 +292,7 @@ def stress(
     from bonexage_utils.labels import TableFormat
     from bonexage_utils.prediction import Predictor
 
-    cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _note)
+    cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _tell)
     check_outputs(outputs(out), [checkpoint, *cohort.files])
     table, summary = run(Predictor(checkpoint, tta=tta), cohort, out, split.value if split else None, batch_size)
     typer.echo(table.drop(columns="unit").to_string(index=False, float_format=lambda x: f"{x:.2f}"))
@@ -318,6 +313,10 @@ def export(
     check_outputs([out], [checkpoint])
     difference = export_onnx(checkpoint, out)
     typer.echo(f"{out}: at most {difference:.4f} months from PyTorch")
+
+
+def _tell(line: str) -> None:
+    typer.echo(f"bonexage: {line}", err=True)
 
 
 def main() -> None:

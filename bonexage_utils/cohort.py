@@ -19,6 +19,7 @@ from bonexage_utils.labels import (
     film_id,
     in_another_spelling,
     label_hash,
+    no_ages,
     read_labels,
     spreadsheet_line,
 )
@@ -160,7 +161,7 @@ class _Layout:
         self.films: dict[str, list[os.DirEntry]] = {}
         if labels:
             self.tables["training"], self.places["training"] = [labels], [root]
-            for _, films, _ in folders(root):
+            for _, films, *_ in folders(root):
                 self._add(films)
             return
         others: list[Path] = []  # cohorts in this one's folder
@@ -254,8 +255,7 @@ def load_cohort(root: Path | str, labels: Path | str | None = None, tables: Tabl
             read[path] = label_hash(path, tables)
     sets = {name: _merge(root, found) for name, found in parts.items() if found}
     if sets["training"]["months"].isna().all():
-        raise BoneXageError(f"{layout.tables['training'][0]}: no bone age column; name it 'boneage', in months, or say "
-                            "which it is with --columns months=NAME")
+        raise no_ages(layout.tables["training"][0])
 
     labelled = {name for name, table in sets.items() if table["months"].notna().all()}
     provided = frozenset(("selection", "calibration") * ("validation" in labelled) + ("test",) * ("test" in labelled))

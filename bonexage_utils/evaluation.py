@@ -24,6 +24,7 @@ from bonexage_utils.labels import (
     before_the_spreadsheet,
     in_another_spelling,
     label_hash,
+    no_ages,
     parse_sex,
     read_labels,
     spreadsheet_line,
@@ -154,6 +155,8 @@ def read_truth(path: Path | str, labels: Path | str | None = None, tables: Table
     if labels is not None:
         raise BoneXageError(f"--labels {labels}: is for a folder, and {path} is none; give one table")
     table = read_labels(path, tables).assign(image="", split=UNKNOWN_SPLIT)
+    if table["months"].isna().all():
+        raise no_ages(path)
     return Cohort(path, table, {printable(path.name): label_hash(path, tables)}, (path,))
 
 

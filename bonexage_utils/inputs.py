@@ -125,7 +125,7 @@ def _films_of_folder(folder: Path, split: str | None, labels: Path | str | None,
 def _images(folder: Path) -> list[Path]:
     """The images in a folder and its folders, each once, however many links lead to its folder."""
     images: dict[tuple[str, str], Path] = {}
-    for place, films, _ in folders(folder):
+    for place, films, *_ in folders(folder):
         for film in films:
             images.setdefault((os.path.realpath(place), film.name), Path(film.path))
     return sorted(images.values())
@@ -164,8 +164,7 @@ def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None]
         # What is given but not understood must not be taken for something else.
         sex, error = tables.sex(text, sex_column or ""), ""
         if sex is None:
-            error = f"{path}: sex '{text}' under '{sex_column}' at line {line} is not clear; write M or F, or say " \
-                    f"what it means, as in --sex-codes {text}=F (or {text}=M)"
+            error = f"{path}: unknown sex '{text}' under '{sex_column}' at line {line}; {tables.ask_for_codes(sexes)}"
         elif not image and not name:
             error = f"{path}: line {line} names no film; give it an image or an id"
         elif not image and len(found) > 1:

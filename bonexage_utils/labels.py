@@ -113,6 +113,12 @@ class TableFormat:
         sex = SEXES_UNDER.get(column, SEXES).get(code)
         return None if sex in self.sex_codes.values() else sex
 
+    def ask_for_codes(self, cells: pd.Series) -> str:
+        """What a user could say of the codes in a column of a table."""
+        meant = {_code(text): self.sex(text, str(cells.name)) for text in cells}
+        codes = [f"{code}={sex or '?'}" for code, sex in meant.items() if sex != ""]
+        return f"say what every code means, with F or M for each ?: --sex-codes '{','.join(codes[:6])}'"
+
     @property
     def digest(self) -> str:
         """Changes with everything said here; "" if nothing is."""
@@ -285,9 +291,8 @@ def read_labels(path: Path | str, tables: TableFormat = AS_IT_SAYS) -> pd.DataFr
     sex = raw[sex_name].map(lambda text: tables.sex(text, sex_name))
     refuse(sex == "", "unknown sex", "write True/False under 'male', or M/F under 'sex'")
     if sex.isna().any():
-        code = raw.loc[sex.isna(), sex_name].iloc[0]
-        refuse(sex.isna(), f"unknown sex '{code}' under '{sex_name}'",
-               f"say what every code means, as in --sex-codes {code}=F (or {code}=M)")
+        refuse(sex.isna(), f"unknown sex '{raw.loc[sex.isna(), sex_name].iloc[0]}' under '{sex_name}'",
+               tables.ask_for_codes(raw[sex_name]))
 
     months = pd.Series(float("nan"), index=raw.index)
     if months_name := tables.find(raw, path, "months", "years"):
@@ -322,6 +327,12 @@ def read_labels(path: Path | str, tables: TableFormat = AS_IT_SAYS) -> pd.DataFr
     table = pd.DataFrame({"id": ids, "months": months, "sex": sex}).drop_duplicates()
     refuse(table["id"].duplicated(keep=False), "the same id twice, with different labels,", "keep one row per film")
     return table.reset_index(drop=True)
+
+
+def no_ages(path: Path) -> BoneXageError:
+    """What to raise of a table without ages where they are needed."""
+    return BoneXageError(f"{path}: no bone age column; name it 'boneage', in months, or say which it is with --columns "
+                         "months=NAME (or years=NAME)")
 
 
 def _is_a_name(film: str) -> bool:

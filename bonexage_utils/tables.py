@@ -19,7 +19,7 @@ MAX_BYTES = 2**26  # a table of a million films; more is something else
 # Of a workbook, which is compressed: bytes and cells once unpacked.
 MAX_UNPACKED, MAX_CELLS = 2**28, 2**24
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the marks before a spreadsheet's "Unicode text"
-_OTHER_SPREADSHEETS = {b"\xd0\xcf\x11\xe0": "an old Excel file, or one with a password"}
+_OTHER_SPREADSHEETS = {b"\xd0\xcf\x11\xe0": "an old Excel file, or one with a password", b"<": "a web page, or XML"}
 # A spreadsheet computes a cell that begins so, and what it computes may call other programs; an apostrophe before it
 # makes it text (OWASP, CSV injection).
 _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
@@ -65,8 +65,9 @@ def read_table(path: Path | str, what: str = "label table",
         raise BoneXageError(f"{path}: two columns are named '{twice}'; keep one")
     for line, cells in rows[1:]:
         if len(cells) < len(names) or any(cells[len(names) :]):
-            raise BoneXageError(f"{path}: line {line} has {len(cells)} fields and the header {len(names)}; is it cut "
-                                "off, or is a decimal comma not in quotes? Save the table again")
+            raise BoneXageError(f"{path}: line {line} has {len(cells)} fields, and the header in line {rows[0][0]} has "
+                                f"{len(names)}; is one cut off, a decimal comma not in quotes, or the header further "
+                                "down? Save the table again")
     cells = [row[: len(names)] for _, row in rows[1:]]
     return pd.DataFrame(cells, index=[line for line, _ in rows[1:]], columns=names, dtype=str)
 
@@ -115,7 +116,7 @@ def read_bytes(path: Path, what: str) -> bytes:
 def _text(data: bytes, path: Path) -> str:
     other = next((name for start, name in _OTHER_SPREADSHEETS.items() if data.startswith(start)), None)
     if other:
-        raise BoneXageError(f"{path}: {other}; save it as .xlsx without a password, or as CSV")
+        raise BoneXageError(f"{path}: {other}; save it as .xlsx (without a password), or as CSV")
     encoding, where = "utf-16" if data.startswith(_UTF_16) else "utf-8-sig", ""
     try:
         text = data.decode(encoding)

@@ -63,7 +63,7 @@ def test_a_given_sex_is_never_replaced_or_guessed(tmp_path: Path) -> None:
     assert table["sex_from"].tolist() == ["films.csv", "", "--sex", "films.csv", "--sex", "--sex"]
     assert table["error"].map(bool).tolist() == [True, True, False, False, False, False]
     assert re.search(r"a\.png: F in films\.csv, but --sex M; leave", table["error"][0])
-    assert re.search(r"sex 'x' under 'sex' at line 3 is not clear; .*--sex-codes x=F", table["error"][1])
+    assert re.search(r"unknown sex 'x' under 'sex' at line 3; .*--sex-codes 'f=F,x=\?,m=M'$", table["error"][1])
     unsaid = list_films([str(tmp_path / "films.csv")])
     assert unsaid["sex"].tolist() == ["F", "", "", "M", "", ""], "an unknown sex stays unknown"
     assert unsaid["error"].map(bool).tolist() == [False, True, False, False, False, False]

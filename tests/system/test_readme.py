@@ -74,7 +74,8 @@ def prepare_next(command: str, folder: Path) -> None:
         shutil.copytree(folder / "data" / "boneage-training-dataset", folder / "films")
         labels = pd.read_csv(folder / "data" / "boneage-training-dataset.csv")
         ages = [f"{months // 12:.0f}y {months % 12:.3f}m" for months in labels["boneage"]]
-        pd.DataFrame({"Film": labels["id"], "Age": ages, "Gender": 2 - labels["male"]}).to_excel(folder / "ages.xlsx", index=False)
+        sheet = pd.DataFrame({"Film": labels["id"], "Age": ages, "Gender": 2 - labels["male"]})
+        sheet.to_excel(folder / "ages.xlsx", index=False)
     if "--out test.csv" in command:
         shutil.copy(folder / "test.csv", folder / "other.csv")
         shutil.copy(folder / "test.json", folder / "other.json")
