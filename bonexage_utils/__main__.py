@@ -31,6 +31,13 @@ UnknownSex = StrEnum("UnknownSex", ["error", "mean"])
 Site = StrEnum("Site", {"A": "A", "B": "B"})
 Split = StrEnum("Split", ["train", "selection", "calibration", "test"])
 
+# What a user says of her tables, alike in every command that reads labels.
+Labels = Annotated[str | None, typer.Option(metavar="FILE", help="Label table of the films in the folder: CSV, .xlsx.")]
+Columns = Annotated[str | None, typer.Option(
+    metavar="KIND=NAME,...", help="What your columns are called; KIND is id, image, months, years or sex.")]
+SexCodes = Annotated[str | None, typer.Option(
+    metavar="CODE=SEX,...", help="What codes of the sex mean, as in 0=F,1=M; U is unknown.")]
+
 
 @app.command()
 def download(out: Annotated[Path, typer.Option(help="Folder for the data set.")] = Path("data")) -> None:
@@ -77,21 +84,23 @@ def phantom(
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout.")],
+    data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout, or with a label table.")],
     out: Annotated[Path | None, typer.Option(help="Folder for findings.csv and findings.png.")] = None,
+    labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
 ) -> None:
     """Load a cohort, look at every film, and list what is wrong or odd. Changes nothing.
 
     Exit status: 0 usable (there may be notes), 1 faults found, 2 not a cohort, or its labels are refused.
 
     Example: bonexage check data/rsna --out findings
+    Or: bonexage check films --labels ages.xlsx --columns id=Film,months=Age,sex=Gender --sex-codes 1=M,2=F
     """
     from bonexage_utils.checks import audit
     from bonexage_utils.cohort import load_cohort
-    from bonexage_utils.labels import KNOWN_LABELS
+    from bonexage_utils.labels import KNOWN_LABELS, TableFormat
 
     try:
-        cohort = load_cohort(data)
+        cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _tell)
     except BoneXageError as error:
         typer.echo(f"bonexage: {error}", err=True)
         raise typer.Exit(2) from None
@@ -115,7 +124,7 @@ def check(
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout.")],
+    data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout, or with a label table.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: model, log, settings, resumable state.")],
     backbone: Annotated[str, typer.Option(help="Any convolutional timm model.")] = "convnext_tiny",
     image_size: Annotated[int, typer.Option(min=32, help="Side of the letterboxed film, px.")] = 512,
@@ -136,12 +145,14 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 is enough for cached films.")] = 0,
     drop_bad: Annotated[bool, typer.Option("--drop-bad", help="Go on without films that cannot be read.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
+    labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
 ) -> None:
     """Train on a cohort's train split; keep the model that is best on its selection split.
 
     Example: bonexage train data/rsna --out checkpoints/tiny --backbone convnext_tiny --image-size 512
     """
     from bonexage_utils.cohort import load_cohort
+    from bonexage_utils.labels import TableFormat
     from bonexage_utils.settings import TrainConfig
     from bonexage_utils.training import train as run
 
@@ -155,8 +166,8 @@ def train(
         typer.echo(f"epoch {row['epoch']:>3}/{epochs}  train {row['train_mae_months']:6.2f}  "
                    f"selection {row['selection_mae_months']:6.2f} months  {row['seconds']:5.0f} s")
 
-    cohort = load_cohort(data)
     first = os.environ.get("RANK") in (None, "", "0")  # of several processes only one speaks
+    cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _tell if first else lambda line: None)
     if first:
         typer.echo(repr(cohort))
     best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=report)
@@ -175,20 +186,22 @@ def predict(
     tta: Annotated[bool, typer.Option("--tta", help="Mean over nine slightly moved views; nine times slower.")] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out films that OUT has a prediction for.")] = False,
+    labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
 ) -> None:
     """Estimate bone ages. Every film keeps its row; a film that fails says why in the column `error`.
 
     Example: bonexage predict checkpoints/tiny/model.safetensors hand.png --sex F
     """
     from bonexage_utils.inputs import list_films
+    from bonexage_utils.labels import TableFormat
     from bonexage_utils.prediction import Predictor, outputs, predict_to_file
 
     table, description = outputs(out)
-    check_outputs([table, description], [checkpoint, *inputs])
+    tables = TableFormat.parse(columns, sex_codes)
+    check_outputs([table, description], [checkpoint, *inputs, *filter(None, [labels])])
     predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
-    films = list_films(inputs, sex, split.value if split else None)
-    predictions = predict_to_file(predictor, films, out, batch_size, resume,
-                                  tell=lambda line: typer.echo(f"bonexage: {line}", err=True))
+    films = list_films(inputs, sex, split.value if split else None, labels, tables, _tell)
+    predictions = predict_to_file(predictor, films, out, batch_size, resume, tell=_tell)
     good = predictions[predictions["error"] == ""]
     if len(predictions) <= 20:
         for row in good.itertuples():
@@ -208,11 +221,12 @@ def predict(
 @app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A predictions.csv.")],
-    labels: Annotated[Path, typer.Argument(help="The cohort's folder, or its label table.")],
+    truth: Annotated[Path, typer.Argument(metavar="LABELS", help="The cohort's folder, or its label table.")],
     out: Annotated[Path, typer.Option(help="Folder for the report; a stress.csv in it is shown.")],
     against: Annotated[Path | None, typer.Option(help="Another model's predictions.csv of the same films.")] = None,
     calibrate: Annotated[Path | None, typer.Option(help="Checkpoint to write prediction intervals into.")] = None,
     coverage: Annotated[float, typer.Option(help="Share of new films that an interval is to hold.")] = 0.9,
+    labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
 ) -> None:
     """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
 
@@ -223,6 +237,7 @@ def evaluate(
     """
     from bonexage_utils import calibration as intervals
     from bonexage_utils import evaluation
+    from bonexage_utils.labels import TableFormat
     from bonexage_utils.phantom.dataset import read_noise_floor
     from bonexage_utils.report import headline, outputs, write_report
     from bonexage_utils.statistics import SMALLEST_GROUP
@@ -233,13 +248,14 @@ def evaluate(
     read = [*tables, *beside, *([calibrate] if calibrate else [])]
     check_outputs(outputs(out), read)
     (table, provenance), *others = map(evaluation.read_predicted, tables)
-    truth = evaluation.read_truth(labels)
-    check_outputs(outputs(out), truth.files)
+    cohort = evaluation.read_truth(truth, labels, TableFormat.parse(columns, sex_codes), _tell)
+    check_outputs(outputs(out), cohort.files)
     medians = provenance.get("training", {}).get("median_months_by_sex")
-    result = evaluation.evaluate(table, truth.table, medians, read_noise_floor(labels))
-    comparison = evaluation.compare(result, evaluation.evaluate(others[0][0], truth.table)) if others else None
+    result = evaluation.evaluate(table, cohort.table, medians, read_noise_floor(truth), _tell)
+    others = [evaluation.evaluate(other, cohort.table, tell=_tell) for other, _ in others]
+    comparison = evaluation.compare(result, others[0]) if others else None
     if calibrate:
-        fitted = intervals.fit_checkpoint(calibrate, result.films, provenance, truth.label_hashes, coverage)
+        fitted = intervals.fit_checkpoint(calibrate, result.films, provenance, cohort.label_hashes, coverage)
         held = intervals.cross_validated(result.films, fitted)
     else:
         fitted = intervals.Calibration.from_description(provenance)
@@ -248,8 +264,8 @@ def evaluate(
     if calibrate:  # last: a report that cannot be written leaves the checkpoint as it was
         intervals.calibrate_checkpoint(calibrate, fitted, provenance)
     typer.echo(headline(result))
-    if result.of_another_sex:
-        typer.echo(f"{result.of_another_sex:,} films were predicted with another sex than their label's")
+    if result.of_unknown_sex and provenance.get("model", {}).get("use_sex", True):
+        typer.echo(f"{result.of_unknown_sex:,} films were predicted without their sex being known")
     if comparison:
         typer.echo(f"MAE minus that of {against}: {comparison.difference} months on {comparison.n:,} films")
     if held and held.table["n"].iloc[-1] >= SMALLEST_GROUP:
@@ -261,11 +277,12 @@ def evaluate(
 @app.command()
 def stress(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors written by train.")],
-    data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout.")],
+    data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout, or with a label table.")],
     out: Annotated[Path, typer.Option(help="Folder for the table and the figure.")],
     split: Annotated[Split | None, typer.Option(help="test, or calibration where that has no labels.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="As predict does; nine times slower.")] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
 ) -> None:
     """Turn, flip, brighten, invert, mark and coarsen every film: stress.csv, stress.png, stress.json.
 
@@ -274,9 +291,10 @@ def stress(
     from bonexage_utils.checks.stress import outputs
     from bonexage_utils.checks.stress import stress as run
     from bonexage_utils.cohort import load_cohort
+    from bonexage_utils.labels import TableFormat
     from bonexage_utils.prediction import Predictor
 
-    cohort = load_cohort(data)
+    cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _tell)
     check_outputs(outputs(out), [checkpoint, *cohort.files])
     table, summary = run(Predictor(checkpoint, tta=tta), cohort, out, split.value if split else None, batch_size)
     typer.echo(table.drop(columns="unit").to_string(index=False, float_format=lambda x: f"{x:.2f}"))
@@ -297,6 +315,10 @@ def export(
     check_outputs([out], [checkpoint])
     difference = export_onnx(checkpoint, out)
     typer.echo(f"{out}: at most {difference:.4f} months from PyTorch")
+
+
+def _tell(line: str) -> None:
+    typer.echo(f"bonexage: {line}", err=True)
 
 
 def main() -> None:

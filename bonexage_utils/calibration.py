@@ -14,8 +14,8 @@ from bonexage_utils.cohort import UNKNOWN_SPLIT
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import AGE_BANDS, groups_of
 from bonexage_utils.images import cached_images
-from bonexage_utils.labels import read_table
 from bonexage_utils.statistics import SMALLEST_GROUP, share
+from bonexage_utils.tables import read_table
 
 COVERAGE = 0.9
 # Films a group needs for a half-width of its own. Coverage over new films of one calibration on n films is itself

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,17 @@ import pandas as pd
 
 from bonexage_utils.decoding import IMAGE_ENDINGS
 from bonexage_utils.errors import BoneXageError, printable
-from bonexage_utils.labels import film_id, in_another_spelling, label_hash, read_labels
+from bonexage_utils.labels import (
+    AS_IT_SAYS,
+    TableFormat,
+    before_the_spreadsheet,
+    film_id,
+    in_another_spelling,
+    label_hash,
+    no_ages,
+    read_labels,
+    spreadsheet_line,
+)
 
 SPLITS = ("train", "selection", "calibration", "test")
 UNKNOWN_SPLIT = "unknown"  # of films in a label table alone: only its folder tells which official sets go with it
@@ -25,8 +36,9 @@ SPLIT_SHARE = 0.08
 LABEL_FILES = {
     "training": ("boneage-training-dataset.csv", "train.csv"),
     "validation": ("boneage-validation-dataset.csv", "Validation Dataset.csv"),
-    "test": ("boneage-test-dataset.csv", "Bone age ground truth.csv", "rsna_test.csv"),
+    "test": ("boneage-test-dataset.csv", "Bone age ground truth.csv", "Bone age ground truth.xlsx", "rsna_test.csv"),
 }
+OWN_LABEL_FILES = ("labels.csv", "labels.xlsx")  # of a folder in a layout of nobody's but its owner
 IMAGE_FOLDER = re.compile(r"boneage-(training|validation|test)-dataset(?:-\d)?|(Test) Set Images")
 
 # Beside what is hidden, what systems and archives leave behind (macOS, disk stations, Windows, Linux): no films.
@@ -45,12 +57,13 @@ class Cohort:
 
     `table` has one row per film: `id` (str), `image` (path, str), `months` (float, 0–240, NaN if unlabelled),
     `sex` ("M" or "F") and `split` ("train", "selection", "calibration", "test", "unlabelled", or `UNKNOWN_SPLIT`).
-    `label_hashes` maps each label file's name to the SHA-256 of its text with LF line ends.
+    `label_hashes` maps each label file's name to its `labels.label_hash`; `label_files` are their paths.
     """
 
     root: Path
     table: pd.DataFrame
     label_hashes: dict[str, str]
+    label_files: tuple[Path, ...] = ()
 
     def split(self, name: str) -> pd.DataFrame:
         """The rows of one split, in a fixed order, with a fresh index."""
@@ -64,8 +77,7 @@ class Cohort:
     @property
     def files(self) -> list[Path]:
         """Every file it was read from: label tables and films."""
-        folder = self.root if self.root.is_dir() else self.root.parent
-        return [*(folder / name for name in self.label_hashes), *map(Path, filter(None, self.table["image"]))]
+        return [*self.label_files, *map(Path, filter(None, self.table["image"]))]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -121,9 +133,14 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def is_cohort(root: Path) -> bool:
-    """Whether a folder is meant as a cohort: by an RSNA label table, or a `train.csv` beside a cohort's films."""
+    """Whether a folder is meant as a cohort: by an RSNA label table, a `train.csv` beside a cohort's films, or one of
+    `OWN_LABEL_FILES`."""
     whole, flat = (os.path.isfile(root / name) for name in LABEL_FILES["training"])
-    return whole or (flat and bool(_Layout(root).places["training"]))
+    return whole or (flat and bool(_Layout(root).places["training"])) or bool(_own_labels(root))
+
+
+def _own_labels(root: Path) -> list[Path]:
+    return [root / name for name in OWN_LABEL_FILES if os.path.isfile(root / name)]
 
 
 def _has_training_labels(names: set[str]) -> bool:
@@ -133,12 +150,20 @@ def _has_training_labels(names: set[str]) -> bool:
 
 
 class _Layout:
-    """Where a cohort's files lie: label `tables` and image `places` per set, `films` by id over all places."""
+    """Where a cohort's files lie: label `tables` and image `places` per set, `films` by id over all places.
 
-    def __init__(self, root: Path) -> None:
+    With `labels`, that table is the training's, and every film in `root` and its folders may be one of its films.
+    """
+
+    def __init__(self, root: Path, labels: Path | None = None) -> None:
         self.tables: dict[str, list[Path]] = {name: [] for name in LABEL_FILES}
         self.places: dict[str, list[Path]] = {name: [] for name in LABEL_FILES}
         self.films: dict[str, list[os.DirEntry]] = {}
+        if labels:
+            self.tables["training"], self.places["training"] = [labels], [root]
+            for _, films, *_ in folders(root):
+                self._add(films)
+            return
         others: list[Path] = []  # cohorts in this one's folder
         for folder, films, names in folders(root, depth=3):
             if folder != root and _has_training_labels(names):
@@ -151,20 +176,18 @@ class _Layout:
             if match := IMAGE_FOLDER.fullmatch(folder.name):
                 # The folder with films comes first: Kaggle's outer folder holds none.
                 self.places[(match[1] or match[2]).lower()].insert(0 if films else 99, folder)
-                for film in films:
-                    self.films.setdefault(film_id(film.name), []).append(film)
+                self._add(films)
+
+    def _add(self, films: list[os.DirEntry]) -> None:
+        for film in films:
+            self.films.setdefault(film_id(film.name), []).append(film)
 
     def image(self, film: str, folder: Path) -> str:
         """The path of a film; of a missing one, where in `folder` it should be."""
         found = self.films.get(film, [])
-        if len(found) > 1:
+        if len({os.path.realpath(entry.path) for entry in found}) > 1:
             raise BoneXageError(f"{found[0].path}: film {film} is also in {found[1].path}; keep one of them")
-        if not found:
-            return str(folder / f"{film}.png")
-        path = Path(found[0].path)
-        if found[0].is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
-            raise BoneXageError(f"{path}: a link out of its folder; put the film itself there")
-        return str(path)
+        return found[0].path if found else str(folder / f"{film}.png")
 
 
 def _is_rsna_validation(table: pd.DataFrame) -> bool:
@@ -184,55 +207,66 @@ def _merge(root: Path, tables: list[pd.DataFrame]) -> pd.DataFrame:
     return rows.sort_values("months", key=pd.Series.isna, kind="stable").drop_duplicates("id").sort_index()
 
 
-def load_cohort(root: Path | str) -> Cohort:
-    """Load a folder in a layout of RSNA's, and split it.
+def load_cohort(root: Path | str, labels: Path | str | None = None, tables: TableFormat = AS_IT_SAYS,
+                tell: Callable[[str], None] = warnings.warn) -> Cohort:
+    """Load a folder in a layout of RSNA's, or one with a label table of its own, and split it.
 
-    Expects `boneage-training-dataset.csv` (or `train.csv`) in `root` beside the folder `boneage-training-dataset`,
+    RSNA's: `boneage-training-dataset.csv` (or `train.csv`) in `root` beside the folder `boneage-training-dataset`,
     which holds ID.png, or a folder of the same name that does, as Kaggle unpacks it. Validation and test sets are
     found under the names of `LABEL_FILES` and `IMAGE_FOLDER`, in `root` or in a folder in it, as the archives of
-    the RSNA unpack; one that has labels but neither a folder nor a film is left out. A film may have any ending of
-    `IMAGE_ENDINGS`, in any case. RSNA's validation labels are known for what they are under the test's name too.
+    the RSNA unpack; one that has labels but neither a folder nor a film is left out. RSNA's validation labels are known
+    for what they are under the test's name too. An official validation set becomes half selection and half
+    calibration; a labelled official test set is the test.
 
-    An official validation set becomes half selection and half calibration; a labelled official test set is the test.
-    Whether each image is there and can be read shows when it is read.
+    Its own: `labels` names the table (from here, or else from `root`), which is then the only one; without RSNA's, one
+    of `OWN_LABEL_FILES` in `root` is taken. Its films lie in `root` or any folder in it.
+
+    `tables` is what there is to know of the tables. A film may have any ending of `IMAGE_ENDINGS`, in any case, and be
+    a link. Whether each image is there and can be read shows when it is read. `tell` gets a line where ids are read as
+    `labels.before_the_spreadsheet` says.
 
     Raises BoneXageError when the folder is absent, is not such a folder, its labels cannot be trusted, two tables
-    or two images claim the same film, a film is a link that leaves its folder, or one that is not there is there in
-    another spelling.
+    or two images claim the same film, or a film that is not there is there in another spelling.
     """
     root = Path(root)
     if not os.path.isdir(root):
         raise BoneXageError(f"{root}: no such folder; give the folder that holds boneage-training-dataset.csv")
-    layout = _Layout(root)
+    layout = _Layout(root, None if labels is None else label_file(root, labels))
+    if not layout.tables["training"] and (own := _own_labels(root)):
+        if len(own) > 1:
+            raise BoneXageError(f"{own[0]}: {own[1].name} lies beside it; name the one you mean with --labels")
+        layout = _Layout(root, own[0])
     if not layout.tables["training"] or not layout.places["training"]:
-        raise BoneXageError(
-            f"{root}: not a cohort; it needs boneage-training-dataset.csv beside the folder boneage-training-dataset"
-        )
+        raise BoneXageError(f"{root}: not a cohort; it needs boneage-training-dataset.csv beside the folder "
+                            "boneage-training-dataset, or a label table that --labels names")
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in LABEL_FILES}
-    hashes: dict[str, str] = {}
+    read: dict[Path, str] = {}  # label tables and their hashes
     for named, path in ((name, path) for name, paths in layout.tables.items() for path in paths):
-        table = read_labels(path)
+        table = read_labels(path, tables)
+        if mended := before_the_spreadsheet(table["id"], layout.films):
+            table["id"] = table["id"].replace(mended)
+            tell(spreadsheet_line(mended, path))
         name = "validation" if named == "test" and _is_rsna_validation(table) else named
         places = layout.places[name] or layout.places[named]
         if places or any(film in layout.films for film in table["id"]):
             folder = places[0] if places else path.parent
             table.insert(1, "image", [layout.image(film, folder) for film in table["id"]])
             parts[name].append(table)
-            hashes[printable(path.relative_to(root).as_posix())] = label_hash(path)
-    tables = {name: _merge(root, found) for name, found in parts.items() if found}
-    if tables["training"]["months"].isna().all():
-        raise BoneXageError(f"{layout.tables['training'][0]}: no bone age column; name it 'boneage', in months")
+            read[path] = label_hash(path, tables)
+    sets = {name: _merge(root, found) for name, found in parts.items() if found}
+    if sets["training"]["months"].isna().all():
+        raise no_ages(layout.tables["training"][0])
 
-    labelled = {name for name, table in tables.items() if table["months"].notna().all()}
+    labelled = {name for name, table in sets.items() if table["months"].notna().all()}
     provided = frozenset(("selection", "calibration") * ("validation" in labelled) + ("test",) * ("test" in labelled))
-    for name, table in tables.items():
+    for name, table in sets.items():
         if name == "training":
             table["split"] = [split_of(film, provided) for film in table["id"]]
         elif name not in labelled:
             table["split"] = "unlabelled"
         else:
             table["split"] = "test" if name == "test" else [_half_of(film) for film in table["id"]]
-    whole = pd.concat(tables.values(), ignore_index=True)
+    whole = pd.concat(sets.values(), ignore_index=True)
     twice = whole["id"].duplicated(keep=False)
     if twice.any():
         raise BoneXageError(
@@ -241,7 +275,25 @@ def load_cohort(root: Path | str) -> Cohort:
     for film, other in in_another_spelling(whole["id"], layout.films).items():
         raise BoneXageError(f"{root}: no image for film {film}, but {layout.films[other][0].path}, in another "
                             "spelling; name the film alike in the label table")
-    return Cohort(root=root, table=whole, label_hashes=hashes)
+    hashes = {_name_in(root, path): digest for path, digest in read.items()}
+    return Cohort(root=root, table=whole, label_hashes=hashes, label_files=tuple(read))
+
+
+def label_file(root: Path, labels: Path | str) -> Path:
+    """The table that a user names beside `root`: a path from here, or from `root`. Raises BoneXageError if both are
+    there and not the same, or neither is."""
+    there = [path for path in (Path(labels), root / labels) if os.path.isfile(path)]
+    if not there:
+        raise BoneXageError(f"--labels '{labels}': no such file; name a label table, CSV or .xlsx")
+    if len(there) > 1 and not os.path.samefile(*there):
+        raise BoneXageError(f"{labels}: so named are {there[0].absolute()} and {there[1]}; give --labels a longer path")
+    return there[0]
+
+
+def _name_in(root: Path, path: Path) -> str:
+    """The name of a file as a checkpoint may tell it: as seen from the folder, no path of somebody's machine."""
+    inside = path.is_relative_to(root)
+    return printable((path.relative_to(root) if inside else Path(path.name)).as_posix())
 
 
 def _half_of(film_id: str) -> str:

@@ -3,7 +3,8 @@
 import json
 import os
 import unicodedata
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,18 @@ from bonexage_utils.description import PROVENANCE, SHA256, check_description
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import file_hash
 from bonexage_utils.images import film_hash
-from bonexage_utils.labels import MAX_MONTHS, in_another_spelling, label_hash, parse_sex, read_labels, read_table
+from bonexage_utils.labels import (
+    AS_IT_SAYS,
+    MAX_MONTHS,
+    TableFormat,
+    before_the_spreadsheet,
+    in_another_spelling,
+    label_hash,
+    no_ages,
+    parse_sex,
+    read_labels,
+    spreadsheet_line,
+)
 from bonexage_utils.statistics import (
     SMALLEST_GROUP,
     Agreement,
@@ -26,6 +38,7 @@ from bonexage_utils.statistics import (
     paired_difference,
     slope,
 )
+from bonexage_utils.tables import read_table
 
 # Bands of five years: childhood, the years the carpals fill, puberty, closing plates. Months, right edge excluded.
 AGE_BANDS = (0, 60, 120, 180, 241)
@@ -127,18 +140,24 @@ class Evaluation:
     noise_floor: float | None
 
     @property
-    def of_another_sex(self) -> int:
-        """How many films were predicted with another sex than their label's."""
-        return int(((self.films["given_sex"] != "") & (self.films["given_sex"] != self.films["sex"])).sum())
+    def of_unknown_sex(self) -> int:
+        """How many films were predicted without a sex being given."""
+        return int((self.films["given_sex"] == "").sum())
 
 
-def read_truth(path: Path | str) -> Cohort:
-    """The labels to compare with: of a cohort's folder, or of one label table, whose films have `UNKNOWN_SPLIT`."""
+def read_truth(path: Path | str, labels: Path | str | None = None, tables: TableFormat = AS_IT_SAYS,
+               tell: Callable[[str], None] = warnings.warn) -> Cohort:
+    """The labels to compare with: of a cohort's folder, see `load_cohort`, or of one label table, whose films have
+    `UNKNOWN_SPLIT`. Raises BoneXageError for what these refuse, and for `labels` beside a table."""
     path = Path(path)
     if os.path.isdir(path):
-        return load_cohort(path)
-    table = read_labels(path).assign(image="", split=UNKNOWN_SPLIT)
-    return Cohort(path, table, {printable(path.name): label_hash(path)})
+        return load_cohort(path, labels, tables, tell)
+    if labels is not None:
+        raise BoneXageError(f"--labels {labels}: is for a folder, and {path} is none; give one table")
+    table = read_labels(path, tables).assign(image="", split=UNKNOWN_SPLIT)
+    if table["months"].isna().all():
+        raise no_ages(path)
+    return Cohort(path, table, {printable(path.name): label_hash(path, tables)}, (path,))
 
 
 def read_predictions(path: Path | str) -> pd.DataFrame:
@@ -224,15 +243,21 @@ def _check_same(films: pd.Series, first: pd.Series, second: pd.Series, remedy: s
 
 
 def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, float] | None = None,
-             noise_floor: float | None = None) -> Evaluation:
+             noise_floor: float | None = None, tell: Callable[[str], None] = warnings.warn) -> Evaluation:
     """Join predictions and labels by id and measure. `medians` (months by sex) are for labels without training films.
 
     Where `predictions` has `sha256` and `truth` has `image`, every film that is there is read to see that it is the one
     predicted, which takes about a millisecond each: an id alone tells no film, many cohorts count from one number.
+    `tell` gets a line where ids of labels are read as `labels.before_the_spreadsheet` says. A film that was predicted
+    without a sex is measured as it was predicted.
 
-    Raises BoneXageError if no film has both, one has a label under another spelling of its id, or is another film.
+    Raises BoneXageError if no film has both, one has a label under another spelling of its id, was predicted with
+    another sex than its label's, or is another film.
     """
     predictions = predictions.assign(id=predictions["id"].astype(str))
+    if mended := before_the_spreadsheet(truth["id"], set(predictions["id"])):
+        truth = truth.assign(id=truth["id"].replace(mended))
+        tell(spreadsheet_line(mended, "labels"))
     known_ids = truth.loc[truth["months"].notna(), "id"]
     for film, other in in_another_spelling(predictions["id"], known_ids).items():
         raise BoneXageError(f"film {film} has no label, but {other}, in another spelling, has; name it alike in both")
@@ -247,6 +272,12 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
         said, known = (next(iter(ids), "none") for ids in (joined.loc[~failed, "id"], known_ids))
         raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "
                             f"labelled: {known}); check that the ids agree")
+    other = films[(films["given_sex"] != "") & (films["given_sex"] != films["sex"])]
+    if len(other):
+        film = other.iloc[0]
+        raise BoneXageError(f"{len(other):,} of {len(films):,} films were predicted with another sex than their "
+                            f"label's, e.g. {film['id']} as {film['given_sex']}, labelled {film['sex']}: find out "
+                            "which is right, and predict them with it")
     images = films.get("image", pd.Series("", films.index))
     there = [film_hash(image) or "" if said and image else ""
              for image, said in zip(images, films["sha256"], strict=True)]

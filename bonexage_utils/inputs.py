@@ -2,34 +2,40 @@
 
 import os
 import re
+import warnings
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from unicodedata import normalize
 
 import pandas as pd
 
-from bonexage_utils.cohort import folders, is_cohort, load_cohort
+from bonexage_utils.cohort import folders, is_cohort, label_file, load_cohort
 from bonexage_utils.decoding import IMAGE_ENDINGS
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.labels import (
-    ID_COLUMNS,
-    SEX_COLUMNS,
+    AS_IT_SAYS,
+    TableFormat,
+    before_the_spreadsheet,
     film_id,
-    find_column,
     in_another_spelling,
     parse_sex,
-    read_table,
-    read_text,
+    spreadsheet_line,
 )
+from bonexage_utils.tables import TABLE_ENDINGS, read_table, read_text
 
 
-def list_films(inputs: list[str], sex: str | None = None, split: str | None = None) -> pd.DataFrame:
-    """What INPUT… means, as rows `id`, `image`, `sex` ("M", "F" or ""), `error`.
+def list_films(inputs: list[str], sex: str | None = None, split: str | None = None, labels: Path | str | None = None,
+               tables: TableFormat = AS_IT_SAYS, tell: Callable[[str], None] = warnings.warn) -> pd.DataFrame:
+    """What INPUT… means, as rows `id`, `image`, `sex` ("M", "F" or ""), `sex_from` (who says so: a table, a cohort or
+    `--sex`; "" for an unknown sex), `error`.
 
     An input is an image, a folder of images, a cohort folder (then sexes come from its labels, and `split` may pick
-    one split), a text file with one path per line, or a CSV with `image` or `id`, and `sex` or `male`. `sex` is for
-    rows that bring none of their own; it never replaces one. Paths in a list are relative to the list. Of a folder the
-    images in its folders too, without those that `cohort.folders` passes over.
+    one split), a text file with one path per line, or a table with `image` or `id`, and `sex` or `male`, which `tables`
+    may call otherwise. Paths in a list are relative to the list. Of a folder the images in its folders too, without
+    those that `cohort.folders` passes over. With `labels` the one input is a folder, and that table says which of its
+    films are meant. `sex` is for rows that bring none of their own; a row that brings another is in error. `tell` gets
+    a line where ids are read as `labels.before_the_spreadsheet` says, or films of the folder are in no row.
 
     `id` is the `labels.film_id` of the image's name, or what a table says; where two images would have the same, each
     has its path, printable, for an id, and a number if that is the same, too. A film given twice has one row, with the
@@ -41,15 +47,19 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
     default = parse_sex(sex) if sex is not None else ""
     if default is None:
         raise BoneXageError(f"--sex {sex}: unknown; give M or F")
+    if labels is not None and (len(inputs) != 1 or not os.path.isdir(inputs[0])):
+        raise BoneXageError(f"--labels {labels}: is for one INPUT that is a folder; a table may be an INPUT itself")
     rows: list[dict] = []
     for given in inputs:
         if not given:  # of a shell variable that is not set; as a path it would be the working directory
             raise BoneXageError("an INPUT is empty; give images, a folder or a list")
         path = Path(given)
-        if os.path.isdir(path):
-            rows += _films_of_folder(path, split)
-        elif path.suffix.lower() == ".csv":
-            rows += _films_of_table(path)
+        if labels is not None and not split:
+            rows += _films_of_table(label_file(path, labels), tables, tell, path)
+        elif os.path.isdir(path):
+            rows += _films_of_folder(path, split, labels, tables, tell)
+        elif path.suffix.lower() in TABLE_ENDINGS:
+            rows += _films_of_table(path, tables, tell)
         elif path.suffix.lower() == ".txt":
             lines = re.split(r"[\r\n]+", read_text(path, "list of films"))
             rows += [_film(path.parent / line.strip()) for line in lines if line.strip()]
@@ -57,9 +67,13 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
             rows.append(_film(path))
     if not rows:
         raise BoneXageError(f"{', '.join(inputs)}: no film found; give images ({', '.join(IMAGE_ENDINGS)}) or a list")
-    films = pd.DataFrame(rows, columns=["id", "image", "sex", "error"])
-    films = _once(films)
-    films.loc[(films["sex"] == "") & (films["error"] == ""), "sex"] = default
+    films = _once(pd.DataFrame(rows, columns=["id", "image", "sex", "sex_from", "error"]))
+    good = films["error"] == ""
+    if default:
+        films.loc[(films["sex"] == "") & good, ["sex", "sex_from"]] = default, "--sex"
+        for row in films[good & (films["sex"] != default)].itertuples():
+            films.loc[row.Index, "error"] = printable(f"{row.image}: {row.sex} in {row.sex_from}, but --sex {sex}; "
+                                                      "leave --sex out, or mend the table")
     alike = films["id"].duplicated(keep=False)
     films.loc[alike, "id"] = films.loc[alike, "image"].map(lambda path: printable(normalize("NFC", path)).strip())
     return films.assign(id=_numbered(films["id"].tolist())).reset_index(drop=True)
@@ -71,7 +85,7 @@ def _once(films: pd.DataFrame) -> pd.DataFrame:
     file = films["image"].mask(alike, films.loc[alike, "image"].map(os.path.realpath))
     good = films["error"] == ""
     told = ((films["sex"] != "") & good).groupby([films["id"], file]).transform("any")
-    twice = films.assign(image=file).duplicated()
+    twice = films.assign(image=file).duplicated(["id", "image", "sex", "error"])
     return films[~twice & ~(told & good & (films["sex"] == ""))].copy()
 
 
@@ -87,45 +101,60 @@ def _numbered(ids: list[str]) -> list[str]:
     return list(out)
 
 
-def _film(path: Path, sex: str = "", error: str = "") -> dict:
+def _film(path: Path, sex: str = "", sex_from: str = "", error: str = "") -> dict:
     if not str(path).isascii():  # Macs decompose what others compose; by Unicode's rules it is the same name
         forms = [path, *(Path(normalize(form, str(path))) for form in ("NFC", "NFD"))]
         path = next(filter(os.path.exists, forms), path)
-    return {"id": film_id(path.name) or printable(path.name).strip(), "image": str(path), "sex": sex, "error": error}
+    return {"id": film_id(path.name) or printable(path.name).strip(), "image": str(path), "sex": sex,
+            "sex_from": sex_from, "error": error}
 
 
-def _films_of_folder(folder: Path, split: str | None) -> list[dict]:
-    if is_cohort(folder):
-        cohort = load_cohort(folder)
+def _films_of_folder(folder: Path, split: str | None, labels: Path | str | None, tables: TableFormat,
+                     tell: Callable[[str], None]) -> list[dict]:
+    if labels is not None or is_cohort(folder):
+        cohort = load_cohort(folder, labels, tables, tell)
         table = cohort.split(split) if split else cohort.table
-        return table[["id", "image", "sex"]].assign(error="").to_dict("records")
+        said = f"the labels of {printable(str(folder))}"
+        return table[["id", "image", "sex"]].assign(sex_from=said, error="").to_dict("records")
     if split:
-        raise BoneXageError(f"{folder}: --split {split} needs a cohort folder; this holds no label table")
-    images: dict[tuple[str, str], Path] = {}  # once, however many links lead to its folder
-    for place, films, _ in folders(folder):
+        raise BoneXageError(f"{folder}: --split {split} needs a cohort folder; this holds no label table, and none is "
+                            "named with --labels")
+    return [_film(image) for image in _images(folder)]
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images in a folder and its folders, each once, however many links lead to its folder."""
+    images: dict[tuple[str, str], Path] = {}
+    for place, films, *_ in folders(folder):
         for film in films:
             images.setdefault((os.path.realpath(place), film.name), Path(film.path))
-    return [_film(image) for image in sorted(images.values())]
+    return sorted(images.values())
 
 
-def _films_of_table(path: Path) -> list[dict]:
-    table = read_table(path, "list of films")
-    sex_column = find_column(table, path, "sex", SEX_COLUMNS)
-    id_column = find_column(table, path, "film id", ID_COLUMNS)
-    if "image" not in table.columns and id_column is None:
-        raise BoneXageError(f"{path}: needs a column 'image' (a path) or 'id' (a file name without ending)")
-    beside: dict[str, list[Path]] = {}  # where a table without paths has its films
-    bare = table.get("image", pd.Series("", table.index)) == ""
-    for folder in filter(os.path.isdir, (path.parent, path.with_suffix("")) if bare.any() else ()):
-        inside: dict[str, list[Path]] = {}
-        for film in next(folders(folder))[1]:
-            inside.setdefault(film_id(film.name), []).append(Path(film.path))
-        beside |= inside
-    otherwise = in_another_spelling(table[id_column].map(film_id), beside) if id_column else {}
+def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None],
+                    films: Path | None = None) -> list[dict]:
+    """The films of a list, of which those without a path lie in the folder `films` or its folders; without one, in the
+    table's own folder, or in that of its name beside it."""
+    table = read_table(path, "list of films", lambda names: tables.has(names, "image", "id"))
+    image_column, id_column, sex_column = (tables.find(table, path, kind) for kind in ("image", "id", "sex"))
+    if not image_column and not id_column:
+        raise BoneXageError(f"{path}: needs a column 'image' (a path) or 'id' (a file name without ending); say which "
+                            f"it is with --columns id=NAME (found: {', '.join(table.columns[:8])})")
+    nothing = pd.Series("", table.index)
+    images, names, sexes = (table[column] if column else nothing for column in (image_column, id_column, sex_column))
+    names = names.map(film_id)
+    bare = (images == "").any()
+    beside = _found_by_id(_images(films)) if films else {}  # where a table without paths has its films
+    for folder in filter(os.path.isdir, (path.parent, path.with_suffix("")) if bare and not films else ()):
+        beside |= _found_by_id([Path(film.path) for film in next(folders(folder))[1]])
+    if mended := before_the_spreadsheet(names[images == ""], beside):
+        names = names.replace(mended)
+        tell(spreadsheet_line(mended, path))
+    if films and (left := sorted(set(beside).difference(names))):
+        tell(f"{films}: {len(left):,} films are in no row of {path} and left out, e.g. {left[0]}")
+    otherwise = in_another_spelling(names, beside)
     rows = []
-    for line, row in zip(table.index, table.to_dict("records"), strict=True):
-        text = row[sex_column] if sex_column else ""
-        name, image = film_id(row.get(id_column, "")), row.get("image")
+    for line, image, name, text in zip(table.index, images, names, sexes, strict=True):
         # A file's own name may begin with the apostrophe that is taken off a formula.
         if image and not os.path.exists(path.parent / image) and os.path.exists(path.parent / f"'{image}"):
             image = f"'{image}"
@@ -133,9 +162,9 @@ def _films_of_table(path: Path) -> list[dict]:
             name = f"'{name}"
         found = beside.get(name, [])
         # What is given but not understood must not be taken for something else.
-        sex, error = parse_sex(text) or "", ""
-        if text and not sex:
-            error = f"{path}: sex '{text}' is not M or F"
+        sex, error = tables.sex(text, sex_column or ""), ""
+        if sex is None:
+            error = f"{path}: unknown sex '{text}' under '{sex_column}' at line {line}; {tables.ask_for_codes(sexes)}"
         elif not image and not name:
             error = f"{path}: line {line} names no film; give it an image or an id"
         elif not image and len(found) > 1:
@@ -143,7 +172,15 @@ def _films_of_table(path: Path) -> list[dict]:
         elif not image and name in otherwise:
             other = beside[otherwise[name]][0]
             error = f"{path}: no image for film {name}, but {other}, in another spelling; name it alike"
-        place = path.parent / image if image else found[0] if found else path.parent / f"{name}{IMAGE_ENDINGS[0]}"
-        film = _film(place, sex, printable(error))
+        missing = (films or path.parent) / f"{name}{IMAGE_ENDINGS[0]}"
+        place = path.parent / image if image else found[0] if found else missing
+        film = _film(place, sex or "", printable(path.name) if sex else "", printable(error))
         rows.append(film | {"id": name or film["id"]})
     return rows
+
+
+def _found_by_id(images: list[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for image in images:
+        found.setdefault(film_id(image.name), []).append(image)
+    return found

@@ -23,7 +23,7 @@ from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.evaluation import LEAST_SAID, MOST_SAID, read_predictions
 from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer, short_name
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
-from bonexage_utils.labels import write_table
+from bonexage_utils.tables import write_table
 
 PART = 512  # films put aside at a time
 # Test-time augmentation: the film as it is and moved by this share of its side each way. A network whose map is coarse

@@ -43,9 +43,9 @@ from bonexage_utils.devices import autocast, choose_precision, fit_in_memory, me
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import StopRequest, atomic_file, file_hash, only_writer
 from bonexage_utils.images import Preprocessing, measure_intensity
-from bonexage_utils.labels import write_table
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
 from bonexage_utils.settings import TrainConfig
+from bonexage_utils.tables import write_table
 
 SHOWN_EVERY = 0.5  # seconds
 

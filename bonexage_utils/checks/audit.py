@@ -18,7 +18,8 @@ from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import Picture, montage
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import letterbox, read_films
-from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS, film_id, write_table
+from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS, film_id
+from bonexage_utils.tables import write_table
 
 # A fault stops a run or makes its result wrong; a note is worth checking, and may be right as it is.
 FAULT, NOTE = "fault", "note"

@@ -36,7 +36,7 @@ import bonexage_utils"""
 NEEDED = {
     "accelerate": "accelerate>=1.0", "captum": "captum>=0.9", "cv2": "opencv-python-headless>=4.8",
     "filelock": "filelock>=3.12", "ipywidgets": "ipywidgets>=7.7", "jinja2": "jinja2>=3.1",
-    "matplotlib": "matplotlib>=3.8", "pandas": "pandas>=2.1", "PIL": "pillow>=10.0",
+    "matplotlib": "matplotlib>=3.8", "openpyxl": "openpyxl>=3.1", "pandas": "pandas>=2.1", "PIL": "pillow>=10.0",
     "platformdirs": "platformdirs>=4.0", "pydicom": "pydicom>=3.0", "safetensors": "safetensors>=0.4",
     "scipy": "scipy>=1.15", "seaborn": "seaborn>=0.13",
     "sklearn": "scikit-learn>=1.3", "timm": "timm>=1.0.9", "tqdm": "tqdm>=4.66", "typer": "typer>=0.12",

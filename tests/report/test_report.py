@@ -306,14 +306,12 @@ def test_the_coverage_of_an_earlier_evaluation_goes(tmp_path: Path) -> None:
     assert not kept & {path.name for path in tmp_path.iterdir()}
 
 
-def test_films_predicted_with_another_sex_are_counted(tmp_path: Path) -> None:
+def test_films_predicted_without_a_sex_are_counted(tmp_path: Path) -> None:
     predictions, truth = tables()
     sexes = truth["sex"].iloc[100:].tolist()
-    right = predictions.assign(sex=sexes)
-    other = predictions.assign(sex=["M", "F", "", *sexes[3:]])  # both wrong, and one that was not known
-    for said, count in ((predictions, 0), (right, 0), (other, 2)):
-        result = evaluate(said, truth)
-        assert result.of_another_sex == count
+    for unknown in (0, 1, 100):
+        result = evaluate(predictions.assign(sex=[""] * unknown + sexes[unknown:]), truth)
+        assert result.of_unknown_sex == unknown
         page = write_report(result, tmp_path, {})
         for text in (page.read_text("utf-8"), (tmp_path / "model_card.md").read_text("utf-8")):
-            assert (f"{count} of these films were predicted with another sex" in text) == (count > 0)
+            assert (f"{unknown} of these films were predicted without their sex" in text) == (unknown > 0)

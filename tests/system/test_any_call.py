@@ -35,6 +35,14 @@ WHOLE = ["0", "-1", "x", "1.5", "nan", "", "1e3", "١x"]
 CHECKPOINTS = ["cut.safetensors", "film.png", "data", "words.safetensors", *NOWHERE]
 COHORTS = ["films", "film.png", "empty", "years", "twice", *NOWHERE]
 COMMON = {"--batch-size": (["1", "7"], WHOLE)}
+# What a user says of her tables; the good words fit the cohort's own.
+TABLES = {
+    "--labels": (["data/boneage-training-dataset.csv", "link to labels", "labels.xlsx"],
+                 ["years.csv", "film.png", "cut.xlsx", "data", *NOWHERE]),
+    "--columns": (["id=id,months=boneage,sex=male", " sex = Male"],
+                  ["id", "", "film=a", "id=id,id=id", "sex=male,years=boneage,months=boneage"]),
+    "--sex-codes": (["M=M,F=F,True=M,False=F", "9=U"], ["1=X", "", "M", "1=M,1=F", "=F"]),
+}
 
 
 @dataclass
@@ -54,7 +62,7 @@ COMMANDS = {
         "--site": (["A", "B"], ["C", ""]), "--shortcut": ([], []), "--masks": ([], []),
         "--faults": (["0"], ["-1", "9"]),
     }, always={"--n": (["1", "3"], WHOLE)}),
-    "check": Command(3, [(["data"], COHORTS)], {"--out": (["new", "sub/new"], ["film.png", "film.png/x"])}),
+    "check": Command(3, [(["data"], COHORTS)], {"--out": (["new", "sub/new"], ["film.png", "film.png/x"]), **TABLES}),
     "train": Command(8, [(["data"], COHORTS)], {
         "--lr": (["1e-3", "0.1"], ["nan", "inf", "-1", "0", "x", ""]),
         "--max-age": (["240", "239.5"], ["nan", "inf", "0", "-5", "100"]),
@@ -62,7 +70,7 @@ COMMANDS = {
         "--precision": (["fp32", "bf16", "auto"], ["fp8", ""]),
         "--pooling": (["gem", "avg", "max"], ["mean"]), "--output": (["bounded", "linear"], ["x"]),
         "--loss": (["l1", "mse"], ["x"]), "--no-sex": ([], []), "--drop-bad": ([], []), "--resume": ([], []),
-        "--workers": (["0"], ["-1", "x"]),
+        "--workers": (["0"], ["-1", "x"]), **TABLES,
     }, always={
         "--out": (["new", "sub/new"], ["film.png", "film.png/x", "run"]), "--epochs": (["1"], WHOLE),
         "--backbone": (["test_convnext", "test_resnet", "test_efficientnet"],
@@ -74,8 +82,8 @@ COMMANDS = {
     "predict": Command(8, [(["model.safetensors", "calibrated.safetensors"], CHECKPOINTS), (
         ["film.png", "films", "data", "list.csv", "list.txt", "deep.png", "colour.jpg", "./films/../film.png"],
         ["empty", "no_column.csv", "cut.csv"])], {
-        "--sex": (["M", "F", "female", "1"], ["x", "2", "nan", ""]), "--tta": ([], []), "--resume": ([], []),
-        "--unknown-sex": (["mean"], ["x", ""]), **COMMON,
+        "--sex": (["M", "F", "female"], ["x", "1", "nan", ""]), "--tta": ([], []), "--resume": ([], []),
+        "--unknown-sex": (["mean"], ["x", ""]), **COMMON, **TABLES,
     }, always={"--out": (["new.csv", "sub/new", "new"], [
         "p.json", "p.JSON", "folder", "link.csv", "/dev/null", "film.png/x", "cohort.csv"])}),
     "evaluate": Command(8, [
@@ -83,10 +91,10 @@ COMMANDS = {
          ["letters.csv", "infinite.csv", "comma.csv", "absurd.csv", "twice.csv", "film.png", "list.txt", *NOWHERE]),
         (["data", "data/boneage-training-dataset.csv"], [*COHORTS, "years.csv"])], {
         "--against": (["test.csv", "calibration.csv"], ["letters.csv", *NOWHERE]),
-        "--coverage": (["0.5", "0.8"], ["0", "1", "2", "-1", "nan", "inf", "x"]),
+        "--coverage": (["0.5", "0.8"], ["0", "1", "2", "-1", "nan", "inf", "x"]), **TABLES,
     }, always={"--out": (["new", "sub/new"], ["film.png", "film.png/x"])}),
     "stress": Command(2, [(["model.safetensors", "calibrated.safetensors"], CHECKPOINTS), (["data"], COHORTS)], {
-        "--split": (["test"], ["x", ""]), **COMMON,
+        "--split": (["test"], ["x", ""]), **COMMON, **TABLES,
     }, always={"--out": (["new", "sub/new"], ["film.png", "film.png/x"])}),
     "export": Command(1, [(["model.safetensors"], CHECKPOINTS)],
                       always={"--out": (["new.onnx"], ["folder", "link.csv", "/dev/null", "model.safetensors"])}),
@@ -116,6 +124,9 @@ def sandbox(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("empty", "folder"):
         (folder / name).mkdir()
     (folder / "link.csv").symlink_to(folder / "film.png")
+    (folder / "link to labels").symlink_to(folder / "data" / "boneage-training-dataset.csv")
+    pd.read_csv(folder / "link to labels").to_excel(folder / "labels.xlsx", index=False)
+    (folder / "cut.xlsx").write_bytes((folder / "labels.xlsx").read_bytes()[:-300])
     (folder / "list.csv").write_text("image,sex\nfilm.png,F\ndeep.png,M\n")
     (folder / "list.txt").write_text("film.png\ndeep.png\n")
     (folder / "cohort.csv").write_text("mine\n")
@@ -176,10 +187,14 @@ def made_up(number: int) -> tuple[list[str], bool]:
 def expected(words: list[str], good: bool) -> set[int]:
     """The statuses that may be: what several good words make of each other is looked at here."""
     if not good:
-        return {1, 2}
+        return {0, 1, 2} if {"films", "--labels", "--drop-bad"} <= set(words) else {1, 2}
     if words[0] == "predict":
-        brings_sex = words[2] in ("data", "list.csv") or "--sex" in words or "--unknown-sex" in words
-        return {0} if brings_sex else {1}
+        table = words[2] in ("data", "list.csv")  # with films of both sexes, of which --sex contradicts one
+        brings_sex = table or "--sex" in words or "--unknown-sex" in words
+        named = words[2] == "data" if "--labels" in words else not (words[2] == "list.csv" and "--columns" in words)
+        return {0} if brings_sex and named and not (table and "--sex" in words) else {1}
+    if words[0] == "evaluate" and "--labels" in words and words[2] != "data":
+        return {1}  # a table is its own
     if words[0] == "evaluate" and "--against" in words:
         same = words[1] == words[words.index("--against") + 1]
         return {0} if same else {1}  # two splits have no film in common

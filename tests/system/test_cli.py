@@ -329,13 +329,28 @@ def test_films_that_trained_do_not_calibrate_under_other_ids(run: Path, cohort: 
 
 
 @pytest.mark.slow
-def test_an_evaluation_says_that_films_had_another_sex(cohort: Cohort, tmp_path: Path) -> None:
-    said = cohort.table.assign(bone_age_months=60.0)[["id", "sex", "bone_age_months"]]
-    said.loc[:1, "sex"] = said.loc[:1, "sex"].map({"F": "M", "M": "F"})
-    said.to_csv(tmp_path / "p.csv", index=False)
-    done = bonexage("evaluate", tmp_path / "p.csv", cohort.root, "--out", tmp_path / "report")
+def test_films_predicted_with_another_sex_are_not_evaluated(cohort: Cohort, tmp_path: Path) -> None:
+    """One that was predicted without a sex is, and is said."""
+    right = cohort.table.assign(bone_age_months=60.0)[["id", "sex", "bone_age_months"]]
+    other, unknown = right.copy(), right.copy()
+    other.loc[:1, "sex"] = other.loc[:1, "sex"].map({"F": "M", "M": "F"})
+    unknown.loc[:2, "sex"] = ""
+    words = ("evaluate", tmp_path / "p.csv", cohort.root, "--out", tmp_path / "report")
+    for against in (False, True):
+        (right if against else other).to_csv(tmp_path / "p.csv", index=False)
+        other.to_csv(tmp_path / "other.csv", index=False)
+        done = bonexage(*words, *(["--against", tmp_path / "other.csv"] if against else []))
+        assert done.returncode == 1
+        film, said, labelled = other.loc[0, "id"], other.loc[0, "sex"], right.loc[0, "sex"]
+        assert done.stderr.startswith(f"bonexage: 2 of {len(right)} films were predicted with another sex than their "
+                                      f"label's, e.g. {film} as {said}, labelled {labelled}: ")
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "report").exists()
+    unknown.to_csv(tmp_path / "p.csv", index=False)
+    done = bonexage(*words)
     assert done.returncode == 0
-    assert "\n2 films were predicted with another sex than their label's\n" in done.stdout
+    assert "\n3 films were predicted without their sex being known\n" in done.stdout
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["films_by_split"]
 
 
 @pytest.mark.parametrize("call", [

@@ -233,7 +233,8 @@ def test_composed_and_decomposed_names_meet(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize(("encoding", "separator", "line_end", "comma", "words"), [
     ("utf-8", ",", "\n", False, None), ("utf-8-sig", ",", "\r\n", False, None), ("utf-8-sig", ";", "\r\n", False, None),
     ("utf-8", "\t", "\r", False, None), ("utf-8-sig", ";", "\r\n", True, "bone_age_months '70,5' at line 2"),
-    ("utf-16", "\t", "\r\n", False, "UTF-8"), ("latin-1", ";", "\r\n", False, "UTF-8"),
+    ("utf-16", "\t", "\r\n", False, None), ("utf-16-le", "\t", "\r\n", False, "UTF-8"),
+    ("latin-1", ";", "\r\n", False, "UTF-8"),
 ])
 def test_a_table_that_a_spreadsheet_saved_means_the_same_or_says_why_not(
         tmp_path: Path, encoding: str, separator: str, line_end: str, comma: bool, words: str | None) -> None:

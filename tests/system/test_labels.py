@@ -17,20 +17,24 @@ from hypothesis import strategies as st
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.labels import (
     KNOWN_LABELS,
+    TableFormat,
     film_id,
     in_another_spelling,
     label_hash,
     parse_sex,
     read_labels,
-    read_table,
-    write_table,
 )
+from bonexage_utils.tables import read_table, write_table
 
-SPELLINGS = {"M": ["m", "M", "Male", "male", "MALE", "1", "True", "TRUE", " true "],
-             "F": ["f", "F", "Female", "female", "0", "False", "FALSE", " F"]}
+WORDS = {"M": ["m", "M", "Male", "male", "MALE", " M "], "F": ["f", "F", "Female", "female", " F"]}
+# What yes and no mean, the name of the column tells.
+SPELLINGS = {"sex": WORDS, "gender": WORDS,
+             "male": {"M": [*WORDS["M"], "1", "1.0", "True", "TRUE", " true ", "yes"],
+                      "F": [*WORDS["F"], "0", "0.0", "False", "FALSE", "no"]},
+             "female": {"M": ["0", "0.0", "False", "no"], "F": ["1", "1.0", "True", " true ", "yes"]}}
 HEADERS = {"id": ["id", "ID", "Image ID", "Case ID", " id ", "image_ID", "Case  ID"],
            "months": ["boneage", "Boneage", "bone_age", "Bone Age (months)", "Ground truth bone age (months)"],
-           "sex": ["male", "Male", "sex", "Sex", " SEX"]}
+           "sex": ["male", "Male", "sex", "Sex", " SEX", "Gender", "female"]}
 
 
 @dataclass(frozen=True)
@@ -72,22 +76,24 @@ def tables(draw: st.DrawFn) -> Table:
     names = draw(st.lists(st.integers(0, 99999).map(str) | st.text("abcé -_.ß7", min_size=1, max_size=8)
                           .map(str.strip).filter(lambda name: name.strip(".") and not name.endswith(".")),
                           min_size=1, max_size=14, unique=True))
+    headers = tuple(draw(st.sampled_from(HEADERS[kind])) for kind in ("id", "months", "sex"))
+    spellings = SPELLINGS[headers[2].strip().lower()]
     rows, means = [], []
     for name in names:
         months = draw(st.integers(0, 240) | st.decimals(0, 240, places=2))
         sex = draw(st.sampled_from("MF"))
         rows.append((name + draw(st.sampled_from(["", "", ".png", ".DCM"])), str(months),
-                     draw(st.sampled_from(SPELLINGS[sex]))))
+                     draw(st.sampled_from(spellings[sex]))))
         means.append({"id": name, "months": float(months), "sex": sex})
     if draw(st.booleans()):  # a row said again, in its own or another spelling
         again = draw(st.integers(0, len(rows) - 1))
-        rows.append((rows[again][0], rows[again][1], draw(st.sampled_from(SPELLINGS[means[again]["sex"]]))))
+        rows.append((rows[again][0], rows[again][1], draw(st.sampled_from(spellings[means[again]["sex"]]))))
     # an age above 20 keeps the table clear of years, of which other tests tell
-    rows.append(("last", "21", "M"))
+    rows.append(("last", "21", spellings["M"][0]))
     means.append({"id": "last", "months": 21.0, "sex": "M"})
     separator = draw(st.sampled_from(",;\t"))
     line_end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
-    return Table(rows, tuple(draw(st.sampled_from(HEADERS[kind])) for kind in ("id", "months", "sex")),
+    return Table(rows, headers,
                  tuple(draw(st.permutations(range(4)))), separator, line_end, draw(st.booleans()), draw(st.booleans()),
                  draw(st.sampled_from(["", separator, separator * 3])),
                  draw(st.sampled_from(["", line_end, separator * 4 + line_end, "  " + line_end + line_end])),
@@ -132,7 +138,7 @@ def said_otherwise(column: int, value: str) -> Fault:
 
 def other_sex(table: Table, row: int) -> Table:
     cells = table.rows[row]
-    return replace(table, rows=[*table.rows, (*cells[:2], "F" if parse_sex(cells[2]) == "M" else "M")])
+    return replace(table, rows=[*table.rows, (*cells[:2], "F" if TableFormat().sex(cells[2], "male") == "M" else "M")])
 
 
 def a_field_too_many(table: Table, row: int) -> bytes:
@@ -153,7 +159,7 @@ FAULTS: dict[str, Fault] = {
         "", " ", "../x", "..", ".", "/etc/passwd", "a/b", "a\\b", "C:x", "C:\\x.png", "~/x", ".png", "a\nb", "a\rb",
         "a\tb", "a\x1bb", "a\u200bb", "a\u202eb", "../1.png")},
     **{f"age {value!r}": cell(1, value) for value in (
-        "", "abc", "-3", "240.01", "300", "1e2", "nan", "inf", "12,5", "10 years 6 months", "1/2", "0x10", "1_0",
+        "", "abc", "-3", "240.01", "300", "1e2", "nan", "inf", "12,500", "10 years 6 months", "1/2", "0x10", "1_0",
         "１２", "None", "1e400", "NA", "+5", "−5", "60 months")},
     **{f"sex {value!r}": cell(2, value) for value in ("", "x", "2", "nan", "maybe", "T", "MF", "M.", "1.5", "2.0",
                                                      "None")},
@@ -164,7 +170,7 @@ FAULTS: dict[str, Fault] = {
     "another age": said_otherwise(1, "0.5"), "another sex": other_sex,
     "NUL": lambda table, row: table.data().replace(b"last", b"l\0st"),
     "Latin-1": lambda table, row: replace(cell(0, "Ölü")(table, row), bom=False).text().encode("latin-1"),
-    "UTF-16": lambda table, row: table.text().encode("utf-16"),
+    "UTF-16": lambda table, row: table.text().encode("utf-16-le"),
     "no rows": lambda table, row: replace(table, rows=[]),
     "nothing": lambda table, row: b"", "only a mark": lambda table, row: b"\xef\xbb\xbf",
     "only blanks": lambda table, row: b"\n\n  \r\n,,,\n", "no header": lambda table, row: table.data().split(
@@ -339,7 +345,7 @@ def test_predictions_are_no_labels(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     path.write_text("id,image,sex,bone_age_months,bone_age,low_months,high_months,error\n"
                     "1,1.png,M,126.5,10 years 6 months,,,\n")
-    refused(path, "age that is not")
+    refused(path, "these are predictions")
 
 
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir()])
@@ -348,9 +354,12 @@ def test_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> Non
     refused(tmp_path / "labels.csv", "no such file")
 
 
-@pytest.mark.parametrize(("sex", "spelling"), [(sex, text) for sex, texts in SPELLINGS.items() for text in texts])
-def test_known_spellings_of_sex(sex: str, spelling: str) -> None:
-    assert parse_sex(spelling) == sex
+@pytest.mark.parametrize(("column", "sex", "spelling"), [
+    (column, sex, text) for column, sexes in SPELLINGS.items() for sex, texts in sexes.items() for text in texts])
+def test_known_spellings_of_sex(column: str, sex: str, spelling: str) -> None:
+    assert TableFormat().sex(spelling, column) == sex
+    if spelling in WORDS[sex]:
+        assert parse_sex(spelling) == sex
 
 
 @pytest.mark.parametrize("value", [float("nan"), None, "", "x", "nan", "2", "Mm", "unknown"])
@@ -361,7 +370,7 @@ def test_everything_else_is_not_a_sex(value: object) -> None:
 
 @given(st.text(max_size=8))
 def test_a_sex_is_never_guessed(text: str) -> None:
-    known = {"m", "male", "true", "1", "f", "female", "false", "0"}
+    known = {"m", "male", "f", "female"}
     assert (parse_sex(text) is not None) == (text.strip().lower() in known)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 
@@ -64,12 +65,17 @@ def test_the_commands_of_the_readme_run_as_printed(tmp_path: Path) -> None:
 
 
 def prepare_next(command: str, folder: Path) -> None:
-    """What the reader has: a cohort of her own under `data`, a folder of films, another model's predictions."""
+    """What the reader has: a cohort of her own under `data`, a folder of films and a spreadsheet of their ages, another
+    model's predictions."""
     if command.startswith("bonexage phantom"):
         for name in ("boneage-training-dataset", "boneage-training-dataset.csv"):
             (shutil.copytree if "." not in name else shutil.copy)(folder / "data" / "phantom" / name,
                                                                   folder / "data" / name)
         shutil.copytree(folder / "data" / "boneage-training-dataset", folder / "films")
+        labels = pd.read_csv(folder / "data" / "boneage-training-dataset.csv")
+        ages = [f"{months // 12:.0f}y {months % 12:.3f}m" for months in labels["boneage"]]
+        sheet = pd.DataFrame({"Film": labels["id"], "Age": ages, "Gender": 2 - labels["male"]})
+        sheet.to_excel(folder / "ages.xlsx", index=False)
     if "--out test.csv" in command:
         shutil.copy(folder / "test.csv", folder / "other.csv")
         shutil.copy(folder / "test.json", folder / "other.json")
