@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from bonexage_utils import terminal
+from bonexage_utils import __version__, terminal
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import check_outputs
+from bonexage_utils.settings import DEVICES
 
 # Each command imports what it needs: `--help` should not wait for torch.
 app = typer.Typer(
@@ -30,6 +31,29 @@ Loss = StrEnum("Loss", ["smoothl1", "l1", "mse"])
 UnknownSex = StrEnum("UnknownSex", ["error", "mean"])
 Site = StrEnum("Site", {"A": "A", "B": "B"})
 Split = StrEnum("Split", ["train", "selection", "calibration", "test"])
+Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Threads that read films; one per core if left out.")]
+
+
+def _known_device(name: str) -> str:
+    if not DEVICES.fullmatch(name):
+        raise typer.BadParameter(f"'{name}' is none; give auto, cpu, cuda, cuda:1, mps …")
+    return name
+
+
+Device = Annotated[str, typer.Option(callback=_known_device, help="auto (the first GPU, else cpu), cpu, cuda:1 …")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bonexage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version.")] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -79,6 +103,7 @@ def phantom(
 def check(
     data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout.")],
     out: Annotated[Path | None, typer.Option(help="Folder for findings.csv and findings.png.")] = None,
+    workers: Workers = None,
 ) -> None:
     """Load a cohort, look at every film, and list what is wrong or odd. Changes nothing.
 
@@ -101,7 +126,7 @@ def check(
     typer.echo(audit.balance(cohort).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     for name, digest in cohort.label_hashes.items():
         typer.echo(f"{name}: SHA-256 {digest}, {KNOWN_LABELS.get(digest, 'not a table known here')}")
-    findings = audit.audit(cohort)
+    findings = audit.audit(cohort, workers)
     if len(findings):
         typer.echo("\n" + audit.summary(findings).to_string(index=False))
         typer.echo("\n" + audit.first_findings(findings).to_string(index=False, header=False))
@@ -133,6 +158,7 @@ def train(
     sex: Annotated[bool, typer.Option("--sex/--no-sex", help="Whether the sex is an input of the network.")] = True,
     output: Annotated[Output, typer.Option()] = Output.bounded,
     loss: Annotated[Loss, typer.Option()] = Loss.smoothl1,
+    device: Device = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 is enough for cached films.")] = 0,
     drop_bad: Annotated[bool, typer.Option("--drop-bad", help="Go on without films that cannot be read.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
@@ -142,9 +168,14 @@ def train(
     Example: bonexage train data/rsna --out checkpoints/tiny --backbone convnext_tiny --image-size 512
     """
     from bonexage_utils.cohort import load_cohort
+    from bonexage_utils.devices import choose_device
     from bonexage_utils.settings import TrainConfig
     from bonexage_utils.training import train as run
 
+    if device != "auto":
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise BoneXageError(f"--device {device}: for one process; several get a device each, so leave it out")
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(choose_device(device))  # Accelerate's word for it
     config = TrainConfig(
         backbone=backbone, image_size=image_size, epochs=epochs, batch_size=batch_size, grad_accum=grad_accum, lr=lr,
         max_age=max_age, seed=seed, precision=precision.value, tf32=tf32, compile=compile, weights=weights.value,
@@ -174,6 +205,8 @@ def predict(
     split: Annotated[Split | None, typer.Option(help="Only this split of a cohort folder.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Mean over nine slightly moved views; nine times slower.")] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    workers: Workers = None,
+    device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Leave out films that OUT has a prediction for.")] = False,
 ) -> None:
     """Estimate bone ages. Every film keeps its row; a film that fails says why in the column `error`.
@@ -181,16 +214,25 @@ def predict(
     Example: bonexage predict checkpoints/tiny/model.safetensors hand.png --sex F
     """
     from bonexage_utils.inputs import list_films
-    from bonexage_utils.prediction import Predictor, outputs, predict_to_file
+    from bonexage_utils.prediction_table import HANDFUL, all_fail, outputs, save_failures
+    from bonexage_utils.tensor_files import read_contents
 
-    table, description = outputs(out)
-    check_outputs([table, description], [checkpoint, *inputs])
-    predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
+    # First all that can be refused without torch, whose import takes seconds.
+    check_outputs(outputs(out), [checkpoint, *inputs])
+    model = read_contents(checkpoint)[0].get("model")
     films = list_films(inputs, sex, split.value if split else None)
-    predictions = predict_to_file(predictor, films, out, batch_size, resume,
-                                  tell=lambda line: typer.echo(f"bonexage: {line}", err=True))
+    needs_sex = isinstance(model, dict) and model.get("use_sex") is True and unknown_sex == UnknownSex.error
+    predictions = None if resume else all_fail(films, needs_sex)
+    if predictions is not None:
+        save_failures(predictions, out)
+    else:
+        from bonexage_utils.prediction import Predictor, predict_to_file
+
+        predictor = Predictor(checkpoint, device, unknown_sex.value, tta)
+        predictions = predict_to_file(predictor, films, out, batch_size, resume,
+                                      lambda line: typer.echo(f"bonexage: {line}", err=True), workers)
     good = predictions[predictions["error"] == ""]
-    if len(predictions) <= 20:
+    if len(predictions) <= HANDFUL:
         for row in good.itertuples():
             interval = "" if math.isnan(row.low_months) else (
                 f", {predictor.calibration.coverage:.0%} interval {row.low_months:.0f}–{row.high_months:.0f}")
@@ -266,19 +308,26 @@ def stress(
     split: Annotated[Split | None, typer.Option(help="test, or calibration where that has no labels.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="As predict does; nine times slower.")] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    workers: Workers = None,
+    device: Device = "auto",
 ) -> None:
     """Turn, flip, brighten, invert, mark and coarsen every film: stress.csv, stress.png, stress.json.
 
     Example: bonexage stress checkpoints/tiny/model.safetensors data/rsna --out report
     """
+    from bonexage_utils.cohort import load_cohort
+    from bonexage_utils.tensor_files import read_contents
+
+    read_contents(checkpoint)
+    cohort = load_cohort(data)
+
     from bonexage_utils.checks.stress import outputs
     from bonexage_utils.checks.stress import stress as run
-    from bonexage_utils.cohort import load_cohort
     from bonexage_utils.prediction import Predictor
 
-    cohort = load_cohort(data)
     check_outputs(outputs(out), [checkpoint, *cohort.files])
-    table, summary = run(Predictor(checkpoint, tta=tta), cohort, out, split.value if split else None, batch_size)
+    predictor = Predictor(checkpoint, device, tta=tta)
+    table, summary = run(predictor, cohort, out, split.value if split else None, batch_size, workers)
     typer.echo(table.drop(columns="unit").to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     typer.echo(f"{summary}\n{out / 'stress.png'}")
 
@@ -292,9 +341,13 @@ def export(
 
     Example: bonexage export checkpoints/tiny/model.safetensors --out model.onnx
     """
-    from bonexage_utils.export import export_onnx
+    from bonexage_utils.tensor_files import read_contents
 
     check_outputs([out], [checkpoint])
+    read_contents(checkpoint)
+
+    from bonexage_utils.export import export_onnx
+
     difference = export_onnx(checkpoint, out)
     typer.echo(f"{out}: at most {difference:.4f} months from PyTorch")
 
