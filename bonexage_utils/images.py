@@ -81,9 +81,10 @@ def read_films(paths: Sequence[str], make: Callable[[np.ndarray, int], T], worke
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def films_ahead(size: int) -> int:
-    """How many films, letterboxed to (size, size), may wait in memory: `AHEAD`, or as many as `AHEAD_BYTES` hold."""
-    return max(1, min(AHEAD, AHEAD_BYTES // size**2))
+def films_ahead(size: int, batch_size: int = 1) -> int:
+    """How many films, letterboxed to (size, size), may wait in memory: `AHEAD`, or two batches if that is more, but no
+    more than `AHEAD_BYTES` hold."""
+    return max(1, min(max(AHEAD, 2 * batch_size), AHEAD_BYTES // size**2))
 
 
 def film_hash(path: Path | str) -> str | None:

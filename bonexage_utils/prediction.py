@@ -108,7 +108,8 @@ class Predictor:
         rows = films.to_dict("records")
         hidden = {"disable": True} if len(rows) <= HANDFUL else {}
         with tqdm(total=len(rows), desc="predicting", unit="film", leave=False, mininterval=0.5, **hidden) as bar:
-            for batch in batched(self._with_films(rows, workers, done or {}), min(batch_size, max(1, len(rows)))):
+            ready = self._with_films(rows, batch_size, workers, done or {})
+            for batch in batched(ready, min(batch_size, max(1, len(rows)))):
                 with memory_advice(self.path, batch_size, f"try --batch-size {max(1, batch_size // 2)}"):
                     predicted = self._predict_batch(batch)
                 yield predicted
@@ -127,7 +128,7 @@ class Predictor:
             ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))
         return table.assign(**ends)
 
-    def _with_films(self, rows: list[dict], workers: int | None,
+    def _with_films(self, rows: list[dict], batch_size: int, workers: int | None,
                     done: dict[tuple[str | None, str], dict]) -> Iterator[tuple[dict, np.ndarray | str | dict]]:
         """Each row with its letterboxed film, with the reason why there is none, or with the row that `done` has for
         it; rows in error are not read."""
@@ -148,7 +149,7 @@ class Predictor:
             return letterbox(film, self.preprocessing.image_size)
 
         films = read_films([row["image"] for row in wanted], make, workers,
-                           films_ahead(self.preprocessing.image_size), known)
+                           films_ahead(self.preprocessing.image_size, batch_size), known)
         for row, error in zip(rows, errors, strict=True):
             yield row, error or next(films)
 
