@@ -7,7 +7,7 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from bonexage_utils import __version__, terminal
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import check_outputs
 from bonexage_utils.settings import DEVICES
+
+if TYPE_CHECKING:
+    from bonexage_utils.cohort import Cohort
 
 # Each command imports what it needs: `--help` should not wait for torch.
 app = typer.Typer(
@@ -32,6 +35,15 @@ UnknownSex = StrEnum("UnknownSex", ["error", "mean"])
 Site = StrEnum("Site", {"A": "A", "B": "B"})
 Split = StrEnum("Split", ["train", "selection", "calibration", "test"])
 Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Threads that read films; one per core if left out.")]
+
+
+# What a split is for, told where it is empty.
+PURPOSES = {"calibration": "no intervals can be learned", "test": "nothing is left that the network never had to do with"}
+
+
+def _warn_of_empty(cohort: "Cohort", *splits: str) -> None:
+    for name in cohort.without_labels(*splits):
+        typer.echo(f"bonexage: no labelled film in split {name} of {cohort.name}: {PURPOSES[name]}", err=True)
 
 
 def _known_device(name: str) -> str:
@@ -169,6 +181,8 @@ def train(
     """
     from bonexage_utils.cohort import load_cohort
     from bonexage_utils.devices import choose_device
+    from bonexage_utils.evaluation import median_by_sex
+    from bonexage_utils.figures import SEX_NAME
     from bonexage_utils.settings import TrainConfig
     from bonexage_utils.training import train as run
 
@@ -189,10 +203,13 @@ def train(
     cohort = load_cohort(data)
     first = os.environ.get("RANK") in (None, "", "0")  # of several processes only one speaks
     if first:
-        typer.echo(repr(cohort))
+        medians = median_by_sex(cohort.split("train").dropna(subset="months"))
+        told = ", ".join(f"{SEX_NAME[sex]} {months:.0f}" for sex, months in medians.items())
+        typer.echo(f"{cohort!r}; median label of the training films, months: {told or 'none'}")
     best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=report)
     if first:
         typer.echo(f"{best}")
+        _warn_of_empty(cohort, "calibration", "test")
 
 
 @app.command()
@@ -255,6 +272,7 @@ def evaluate(
     against: Annotated[Path | None, typer.Option(help="Another model's predictions.csv of the same films.")] = None,
     calibrate: Annotated[Path | None, typer.Option(help="Checkpoint to write prediction intervals into.")] = None,
     coverage: Annotated[float, typer.Option(help="Share of new films that an interval is to hold.")] = 0.9,
+    films: Annotated[bool, typer.Option("--films/--no-films", help="Show the films with the largest errors.")] = True,
 ) -> None:
     """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
 
@@ -286,10 +304,12 @@ def evaluate(
     else:
         fitted = intervals.Calibration.from_description(provenance)
         held = intervals.measured(result.films, fitted)
-    page = write_report(result, out, provenance, held, fitted, comparison)
+    page = write_report(result, out, provenance, held, fitted, comparison, films)
     if calibrate:  # last: a report that cannot be written leaves the checkpoint as it was
         intervals.calibrate_checkpoint(calibrate, fitted, provenance)
     typer.echo(headline(result))
+    if calibrate:
+        _warn_of_empty(truth, "calibration", "test")
     if result.of_another_sex:
         typer.echo(f"{result.of_another_sex:,} films were predicted with another sex than their label's")
     if comparison:
@@ -330,6 +350,28 @@ def stress(
     table, summary = run(predictor, cohort, out, split.value if split else None, batch_size, workers)
     typer.echo(table.drop(columns="unit").to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     typer.echo(f"{summary}\n{out / 'stress.png'}")
+    if split is None:
+        _warn_of_empty(cohort, "test")
+
+
+@app.command()
+def card(
+    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors written by train.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; it must not exist or be empty.")],
+    report: Annotated[Path | None, typer.Option(help="Folder of an evaluation of this network, for its card.")] = None,
+    license: Annotated[str | None, typer.Option(help="As hubs name it: mit, apache-2.0, cc-by-nc-4.0, other …")] = None,
+) -> None:
+    """Make a checkpoint ready to publish: weights, README.md (the model card), config.json and SHA256SUMS.
+
+    Example: bonexage card checkpoints/tiny/model.safetensors --report report --license cc-by-nc-4.0 --out published
+    """
+    from bonexage_utils.tensor_files import read_contents
+
+    read_contents(checkpoint)
+
+    from bonexage_utils.report.publish import publish
+
+    typer.echo(f"{publish(checkpoint, out, report, license)}: checked; see its README.md before you share it")
 
 
 @app.command()
