@@ -7,13 +7,17 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bonexage_utils import terminal
+from bonexage_utils import __version__, terminal
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import check_outputs
+from bonexage_utils.settings import DEVICES
+
+if TYPE_CHECKING:
+    from bonexage_utils.cohort import Cohort
 
 # Each command imports what it needs: `--help` should not wait for torch.
 app = typer.Typer(
@@ -30,6 +34,38 @@ Loss = StrEnum("Loss", ["smoothl1", "l1", "mse"])
 UnknownSex = StrEnum("UnknownSex", ["error", "mean"])
 Site = StrEnum("Site", {"A": "A", "B": "B"})
 Split = StrEnum("Split", ["train", "selection", "calibration", "test"])
+Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Threads that read films; one per core if left out.")]
+
+
+# What a split is for, told where it is empty.
+PURPOSES = {"calibration": "no intervals can be learned", "test": "no film is left that the network never met"}
+
+
+def _warn_of_empty(cohort: "Cohort", *splits: str) -> None:
+    for name in cohort.without_labels(*splits):
+        typer.echo(f"bonexage: no labelled film in split {name} of {cohort.name}: {PURPOSES[name]}", err=True)
+
+
+def _known_device(name: str) -> str:
+    if not DEVICES.fullmatch(name):
+        raise typer.BadParameter(f"'{name}' is none; give auto, cpu, cuda, cuda:1, mps …")
+    return name
+
+
+Device = Annotated[str, typer.Option(callback=_known_device, help="auto (the first GPU, else cpu), cpu, cuda:1 …")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bonexage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version.")] = False,
+) -> None:
+    pass
 
 # What a user says of her tables, alike in every command that reads labels.
 Labels = Annotated[str | None, typer.Option(metavar="FILE", help="Label table of the films in the folder: CSV, .xlsx.")]
@@ -87,6 +123,7 @@ def check(
     data: Annotated[Path, typer.Argument(help="A folder in the RSNA layout, or with a label table.")],
     out: Annotated[Path | None, typer.Option(help="Folder for findings.csv and findings.png.")] = None,
     labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
+    workers: Workers = None,
 ) -> None:
     """Load a cohort, look at every film, and list what is wrong or odd. Changes nothing.
 
@@ -110,7 +147,7 @@ def check(
     typer.echo(audit.balance(cohort).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     for name, digest in cohort.label_hashes.items():
         typer.echo(f"{name}: SHA-256 {digest}, {KNOWN_LABELS.get(digest, 'not a table known here')}")
-    findings = audit.audit(cohort)
+    findings = audit.audit(cohort, workers)
     if len(findings):
         typer.echo("\n" + audit.summary(findings).to_string(index=False))
         typer.echo("\n" + audit.first_findings(findings).to_string(index=False, header=False))
@@ -142,6 +179,7 @@ def train(
     sex: Annotated[bool, typer.Option("--sex/--no-sex", help="Whether the sex is an input of the network.")] = True,
     output: Annotated[Output, typer.Option()] = Output.bounded,
     loss: Annotated[Loss, typer.Option()] = Loss.smoothl1,
+    device: Device = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 is enough for cached films.")] = 0,
     drop_bad: Annotated[bool, typer.Option("--drop-bad", help="Go on without films that cannot be read.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
@@ -152,10 +190,17 @@ def train(
     Example: bonexage train data/rsna --out checkpoints/tiny --backbone convnext_tiny --image-size 512
     """
     from bonexage_utils.cohort import load_cohort
+    from bonexage_utils.devices import choose_device
+    from bonexage_utils.evaluation import median_by_sex
+    from bonexage_utils.figures import SEX_NAME
     from bonexage_utils.labels import TableFormat
     from bonexage_utils.settings import TrainConfig
     from bonexage_utils.training import train as run
 
+    if device != "auto":
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise BoneXageError(f"--device {device}: for one process; several get a device each, so leave it out")
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(choose_device(device))  # Accelerate's word for it
     config = TrainConfig(
         backbone=backbone, image_size=image_size, epochs=epochs, batch_size=batch_size, grad_accum=grad_accum, lr=lr,
         max_age=max_age, seed=seed, precision=precision.value, tf32=tf32, compile=compile, weights=weights.value,
@@ -169,10 +214,13 @@ def train(
     first = os.environ.get("RANK") in (None, "", "0")  # of several processes only one speaks
     cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _tell if first else lambda line: None)
     if first:
-        typer.echo(repr(cohort))
+        medians = median_by_sex(cohort.split("train").dropna(subset="months"))
+        told = ", ".join(f"{SEX_NAME[sex]} {months:.0f}" for sex, months in medians.items())
+        typer.echo(f"{cohort!r}; median label of the training films, months: {told or 'none'}")
     best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=report)
     if first:
         typer.echo(f"{best}")
+        _warn_of_empty(cohort, "calibration", "test")
 
 
 @app.command()
@@ -185,6 +233,8 @@ def predict(
     split: Annotated[Split | None, typer.Option(help="Only this split of a cohort folder.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Mean over nine slightly moved views; nine times slower.")] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    workers: Workers = None,
+    device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Leave out films that OUT has a prediction for.")] = False,
     labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
 ) -> None:
@@ -194,16 +244,25 @@ def predict(
     """
     from bonexage_utils.inputs import list_films
     from bonexage_utils.labels import TableFormat
-    from bonexage_utils.prediction import Predictor, outputs, predict_to_file
+    from bonexage_utils.prediction_table import HANDFUL, all_fail, outputs, save_failures
+    from bonexage_utils.tensor_files import read_contents
 
-    table, description = outputs(out)
+    # First all that can be refused without torch, whose import takes seconds.
     tables = TableFormat.parse(columns, sex_codes)
-    check_outputs([table, description], [checkpoint, *inputs, *filter(None, [labels])])
-    predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
+    check_outputs(outputs(out), [checkpoint, *inputs, *filter(None, [labels])])
+    model = read_contents(checkpoint)[0].get("model")
     films = list_films(inputs, sex, split.value if split else None, labels, tables, _tell)
-    predictions = predict_to_file(predictor, films, out, batch_size, resume, tell=_tell)
+    needs_sex = isinstance(model, dict) and model.get("use_sex") is True and unknown_sex == UnknownSex.error
+    predictions = None if resume else all_fail(films, needs_sex)
+    if predictions is not None:
+        save_failures(predictions, out)
+    else:
+        from bonexage_utils.prediction import Predictor, predict_to_file
+
+        predictor = Predictor(checkpoint, device, unknown_sex.value, tta)
+        predictions = predict_to_file(predictor, films, out, batch_size, resume, _tell, workers)
     good = predictions[predictions["error"] == ""]
-    if len(predictions) <= 20:
+    if len(predictions) <= HANDFUL:
         for row in good.itertuples():
             interval = "" if math.isnan(row.low_months) else (
                 f", {predictor.calibration.coverage:.0%} interval {row.low_months:.0f}–{row.high_months:.0f}")
@@ -227,6 +286,7 @@ def evaluate(
     calibrate: Annotated[Path | None, typer.Option(help="Checkpoint to write prediction intervals into.")] = None,
     coverage: Annotated[float, typer.Option(help="Share of new films that an interval is to hold.")] = 0.9,
     labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
+    films: Annotated[bool, typer.Option("--films/--no-films", help="Show the films with the largest errors.")] = True,
 ) -> None:
     """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
 
@@ -260,12 +320,14 @@ def evaluate(
     else:
         fitted = intervals.Calibration.from_description(provenance)
         held = intervals.measured(result.films, fitted)
-    page = write_report(result, out, provenance, held, fitted, comparison)
+    page = write_report(result, out, provenance, held, fitted, comparison, films)
     if calibrate:  # last: a report that cannot be written leaves the checkpoint as it was
         intervals.calibrate_checkpoint(calibrate, fitted, provenance)
     typer.echo(headline(result))
     if result.of_unknown_sex and provenance.get("model", {}).get("use_sex", True):
         typer.echo(f"{result.of_unknown_sex:,} films were predicted without their sex being known")
+    if calibrate:
+        _warn_of_empty(cohort, "calibration", "test")
     if comparison:
         typer.echo(f"MAE minus that of {against}: {comparison.difference} months on {comparison.n:,} films")
     if held and held.table["n"].iloc[-1] >= SMALLEST_GROUP:
@@ -283,22 +345,51 @@ def stress(
     tta: Annotated[bool, typer.Option("--tta", help="As predict does; nine times slower.")] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
+    workers: Workers = None,
+    device: Device = "auto",
 ) -> None:
     """Turn, flip, brighten, invert, mark and coarsen every film: stress.csv, stress.png, stress.json.
 
     Example: bonexage stress checkpoints/tiny/model.safetensors data/rsna --out report
     """
-    from bonexage_utils.checks.stress import outputs
-    from bonexage_utils.checks.stress import stress as run
     from bonexage_utils.cohort import load_cohort
     from bonexage_utils.labels import TableFormat
+    from bonexage_utils.tensor_files import read_contents
+
+    read_contents(checkpoint)
+    cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _tell)
+
+    from bonexage_utils.checks.stress import outputs
+    from bonexage_utils.checks.stress import stress as run
     from bonexage_utils.prediction import Predictor
 
-    cohort = load_cohort(data, labels, TableFormat.parse(columns, sex_codes), _tell)
     check_outputs(outputs(out), [checkpoint, *cohort.files])
-    table, summary = run(Predictor(checkpoint, tta=tta), cohort, out, split.value if split else None, batch_size)
+    predictor = Predictor(checkpoint, device, tta=tta)
+    table, summary = run(predictor, cohort, out, split.value if split else None, batch_size, workers)
     typer.echo(table.drop(columns="unit").to_string(index=False, float_format=lambda x: f"{x:.2f}"))
     typer.echo(f"{summary}\n{out / 'stress.png'}")
+    if split is None:
+        _warn_of_empty(cohort, "test")
+
+
+@app.command()
+def card(
+    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors written by train.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; it must not exist or be empty.")],
+    report: Annotated[Path | None, typer.Option(help="Folder of an evaluation of this network, for its card.")] = None,
+    license: Annotated[str | None, typer.Option(help="As hubs name it: mit, apache-2.0, cc-by-nc-4.0, other …")] = None,
+) -> None:
+    """Make a checkpoint ready to publish: weights, README.md (the model card), config.json and SHA256SUMS.
+
+    Example: bonexage card checkpoints/tiny/model.safetensors --report report --license cc-by-nc-4.0 --out published
+    """
+    from bonexage_utils.tensor_files import read_contents
+
+    read_contents(checkpoint)
+
+    from bonexage_utils.report.publish import publish
+
+    typer.echo(f"{publish(checkpoint, out, report, license)}: checked; see its README.md before you share it")
 
 
 @app.command()
@@ -310,9 +401,13 @@ def export(
 
     Example: bonexage export checkpoints/tiny/model.safetensors --out model.onnx
     """
-    from bonexage_utils.export import export_onnx
+    from bonexage_utils.tensor_files import read_contents
 
     check_outputs([out], [checkpoint])
+    read_contents(checkpoint)
+
+    from bonexage_utils.export import export_onnx
+
     difference = export_onnx(checkpoint, out)
     typer.echo(f"{out}: at most {difference:.4f} months from PyTorch")
 

@@ -59,14 +59,16 @@ def film_key(film_id: str) -> int:
 
 
 def film_sets(
-    cohort: Cohort, splits: tuple[str, ...], size: int, drop_bad: bool = False, cache_dir: Path | str | None = None
+    cohort: Cohort, splits: tuple[str, ...], size: int, drop_bad: bool = False, cache_dir: Path | str | None = None,
+    workers: int | None = None,
 ) -> tuple[dict[str, FilmDataset], dict[str, pd.DataFrame], dict[str, str]]:
     """A data set of each split at (size, size) px, the rows of the table in each, and what was dropped: id to reason.
+    `workers` as for `images.read_films`.
 
     Raises BoneXageError naming films that cannot be read, unless `drop_bad`.
     """
     table = cohort.table[cohort.table["split"].isin(splits)].reset_index(drop=True)
-    cache = cached_images(table["image"].tolist(), size, cache_dir)
+    cache = cached_images(table["image"].tolist(), size, cache_dir, workers)
     dropped = {table["id"][row]: reason for row, reason in cache.failures.items()}
     if dropped and not drop_bad:
         shown = "; ".join(list(dropped.values())[:3])

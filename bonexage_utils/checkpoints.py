@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -17,13 +17,8 @@ from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, create_backbone
+from bonexage_utils.tensor_files import FORMAT, KEY, Shapes, read_contents, whole_file
 
-FORMAT = 1
-# One key with one JSON string: safetensors orders several keys differently at each save.
-KEY = "bonexage"
-# Bytes of a file's table of contents. The state of timm's deepest networks takes 2 MB; a million tensors 60.
-LARGEST_HEADER = 2**23
-Shapes = dict[str, tuple[int, ...]]
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
 
 
@@ -60,39 +55,17 @@ def _read(path: Path, section: Section, fit: Callable[[dict, Shapes], None] | No
           ) -> tuple[dict[str, Tensor], dict]:
     """Tensors and description. Before any number is read, the description is held against `section`, and `fit` may
     refuse it and the tensors' shapes with a BoneXageError, which gets the file's name in front."""
-    if not path.is_file():
-        raise BoneXageError(f"{path}: no such file; give a model.safetensors written by 'bonexage train'")
-    require_text_path(path)
-    try:
-        with open(path, "rb") as raw:
-            if int.from_bytes(raw.read(8), "little") > LARGEST_HEADER:
-                raise ValueError("its table of contents is too long")
+    description, shapes = read_contents(path)
+    with whole_file(path):
+        digest = description.pop("digest", None)
+        check_description(description, section)
+        if fit:
+            fit(description, shapes)
         with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get(KEY, "null"))
-            if not isinstance(description, dict) or description.get("format") != FORMAT:
-                raise BoneXageError(f"not a BoneXage checkpoint of format {FORMAT}")
-            digest = description.pop("digest", None)
-            check_description(description, section)
-            names = list(file.keys())
-            if fit:
-                fit(description, {name: tuple(file.get_slice(name).get_shape()) for name in names})
-            tensors = {name: file.get_tensor(name) for name in names}
+            tensors = {name: file.get_tensor(name) for name in shapes}
         if digest != _digest(tensors, description):
             raise BoneXageError("changed since it was written")
-    except BoneXageError as error:
-        raise BoneXageError(f"{path}: {error}; copy it again, or use one written by this version") from None
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BoneXageError(f"{path}: not a whole safetensors file ({reason}); copy or train it again") from None
     return tensors, description
-
-
-def require_text_path(path: Path) -> None:
-    """Raise BoneXageError for a path that is not UTF-8, at which safetensors reads nothing."""
-    try:
-        str(path.absolute()).encode()
-    except UnicodeEncodeError:
-        raise BoneXageError(f"{path}: its name or a folder's is not UTF-8; rename it, or choose another") from None
 
 
 def network_digest(path: Path | str) -> str:
@@ -131,7 +104,7 @@ def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
     except BoneXageError as error:
         raise BoneXageError(f"{path}: {error}") from None
     restore_network(model, _Stored(path, tensors))
-    if not _gives_numbers(model, preprocessing.image_size):
+    if not _gives_numbers(model):
         raise BoneXageError(f"{path}: its weights are not all numbers, or give an age that is none; train it again")
     return model, preprocessing, description
 
@@ -146,9 +119,13 @@ def _check_backbone(description: dict, shapes: Shapes) -> None:
 
 
 @torch.inference_mode()
-def _gives_numbers(model: BoneAgeNet, size: int) -> bool:
-    """Whether all weights are finite, and the age of a black film, for both sexes."""
-    maps = model.features(torch.zeros(1, 1, size, size)).expand(2, -1, -1, -1)
+def _gives_numbers(model: BoneAgeNet) -> bool:
+    """Whether all weights are finite, and the age of a film of one grey, for both sexes.
+
+    A small film tells as much: but for its rim, the map of one grey is the same everywhere, at any size.
+    """
+    side = model.features.tried_at
+    maps = model.features(torch.zeros(1, 1, side, side)).expand(2, -1, -1, -1)
     months = model.from_map(maps, torch.tensor([0, 1]))
     return all(bool(torch.isfinite(tensor).all()) for tensor in [*model.state_dict().values(), months])
 

@@ -69,6 +69,11 @@ class Cohort:
         """The rows of one split, in a fixed order, with a fresh index."""
         return self.table[self.table["split"] == name].reset_index(drop=True)
 
+    def without_labels(self, *splits: str) -> list[str]:
+        """Those of `splits` that hold no film with a label."""
+        there = set(self.table.loc[self.table["months"].notna(), "split"])
+        return [name for name in splits if name not in there]
+
     @property
     def name(self) -> str:
         """That of its folder, printable."""

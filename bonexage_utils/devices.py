@@ -10,10 +10,29 @@ from torch import Tensor
 
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.images import Preprocessing
-from bonexage_utils.settings import TrainConfig
+from bonexage_utils.settings import DEVICES, TrainConfig
 
 PIXEL_MAX = 255.0
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(wanted: str = "auto") -> torch.device:
+    """The device of that name (`settings.DEVICES`); "auto" is the first GPU, else the processor.
+
+    Raises BoneXageError for one that is not here.
+    """
+    if not DEVICES.fullmatch(wanted):
+        raise BoneXageError(f"--device {wanted}: unknown; give auto, cpu, cuda, cuda:1, mps …")
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device).cpu()
+        return device
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BoneXageError(f"--device {wanted}: not usable here ({reason[:120]}); use cpu, or cuda where there is a "
+                            "GPU") from None
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -123,7 +124,8 @@ class Evaluation:
     are read too young and young ones too old, as even the best regression does (`error_slope` = 12(R² − 1) if
     calibrated). `calibration_slope` is the change of the label per month of prediction, 1 if the predictions are
     calibrated. `noise_floor` is that of `phantom.dataset.read_noise_floor`. `failed` counts the films without a
-    prediction, `unlabelled` those without a label; `splits` counts the films used by split.
+    prediction, `failures` their reasons, `unlabelled` the films without a label; `splits` counts the films used by
+    split.
     """
 
     scores: Scores
@@ -132,6 +134,7 @@ class Evaluation:
     groups: pd.DataFrame
     films: pd.DataFrame
     failed: int
+    failures: dict[str, int]
     unlabelled: int
     splits: dict[str, int]
     agreement: Agreement
@@ -242,6 +245,11 @@ def _check_same(films: pd.Series, first: pd.Series, second: pd.Series, remedy: s
                             f"{films[differ].iloc[0]}: {remedy}")
 
 
+def _reason(error: str, image: str) -> str:
+    """Why a film has no prediction, the same for all films of which it is so: without its path, and what to do."""
+    return error.removeprefix(f"{image}: ").split("; ")[0] or "no reason given"
+
+
 def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, float] | None = None,
              noise_floor: float | None = None, tell: Callable[[str], None] = warnings.warn) -> Evaluation:
     """Join predictions and labels by id and measure. `medians` (months by sex) are for labels without training films.
@@ -261,13 +269,15 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
     known_ids = truth.loc[truth["months"].notna(), "id"]
     for film, other in in_another_spelling(predictions["id"], known_ids).items():
         raise BoneXageError(f"film {film} has no label, but {other}, in another spelling, has; name it alike in both")
-    predictions = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months",
-                                               "sha256"]).fillna({"sha256": "", "sex": ""})
-    predictions = predictions.rename(columns={"sex": "given_sex", "bone_age_months": "predicted"})
+    predictions = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months", "sha256",
+                                               "image", "error"])
+    predictions = predictions.fillna({"sha256": "", "sex": "", "image": "", "error": ""}).rename(columns={
+        "sex": "given_sex", "image": "given_image", "bone_age_months": "predicted"})
     joined = predictions.merge(truth, on="id", how="left")
     failed = joined["predicted"].isna()
     unlabelled = joined["months"].isna() & ~failed
-    films = joined[~failed & ~unlabelled].reset_index(drop=True)
+    reasons = [_reason(error, image) for error, image in joined.loc[failed, ["error", "given_image"]].to_numpy()]
+    films = joined[~failed & ~unlabelled].drop(columns="error").reset_index(drop=True)
     if films.empty:
         said, known = (next(iter(ids), "none") for ids in (joined.loc[~failed, "id"], known_ids))
         raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "
@@ -278,9 +288,9 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
         raise BoneXageError(f"{len(other):,} of {len(films):,} films were predicted with another sex than their "
                             f"label's, e.g. {film['id']} as {film['given_sex']}, labelled {film['sex']}: find out "
                             "which is right, and predict them with it")
-    images = films.get("image", pd.Series("", films.index))
+    films["image"] = films.get("image", "")
     there = [film_hash(image) or "" if said and image else ""
-             for image, said in zip(images, films["sha256"], strict=True)]
+             for image, said in zip(films["image"], films["sha256"], strict=True)]
     _check_same(films["id"], films["sha256"], pd.Series(there, films.index, str),
                 "give the cohort that was predicted, or predict this one again")
     predicted, months = films["predicted"].to_numpy(), films["months"].to_numpy()
@@ -291,7 +301,8 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
     films["guess"] = guess if guess.notna().all() else float("nan")
     baseline = score(guess.to_numpy(), months) if guess.notna().all() else None
     return Evaluation(
-        scores, baseline, medians, by_group(films), films, int(failed.sum()), int(unlabelled.sum()),
+        scores, baseline, medians, by_group(films), films, len(reasons), dict(Counter(reasons).most_common()),
+        int(unlabelled.sum()),
         films["split"].value_counts().to_dict(), agreement(predicted, months), slope(months / 12, predicted - months),
         slope(predicted, months), noise_floor)
 

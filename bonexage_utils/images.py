@@ -33,6 +33,11 @@ TICK = 0.02  # seconds; file systems stamp by a clock that ticks every 4 to 10 m
 T = TypeVar("T")
 
 
+def cores() -> int:
+    """How many processor cores this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def letterbox(image: np.ndarray, size: int) -> np.ndarray:
     """Fit a grey image (height, width) into a black square (size, size) without changing its proportions.
 
@@ -54,8 +59,8 @@ def read_films(paths: Sequence[str], make: Callable[[np.ndarray, int], T], worke
     """In order, what `make` makes of each film, uint8 (height, width), and its place in `paths`; for a film that cannot
     be read, the one-line reason. What `known` gives for a place, unless None, stands there, and the film is not read.
 
-    `workers` threads read (OpenCV releases the interpreter's lock), None takes one per core; at most `ahead` films, or
-    `AHEAD`, are read before they are taken.
+    `workers` threads read (OpenCV releases the interpreter's lock), None or 0 takes one per core; at most `ahead`
+    films, or `AHEAD`, are read before they are taken.
     """
     def read(place: int) -> T | str:
         try:
@@ -64,7 +69,7 @@ def read_films(paths: Sequence[str], make: Callable[[np.ndarray, int], T], worke
         except BoneXageError as error:
             return str(error)
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or cores()) as pool:
         waiting: deque[Future[T | str]] = deque()
         try:
             for place in range(len(paths)):
@@ -76,9 +81,10 @@ def read_films(paths: Sequence[str], make: Callable[[np.ndarray, int], T], worke
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def films_ahead(size: int) -> int:
-    """How many films, letterboxed to (size, size), may wait in memory: `AHEAD`, or as many as `AHEAD_BYTES` hold."""
-    return max(1, min(AHEAD, AHEAD_BYTES // size**2))
+def films_ahead(size: int, batch_size: int = 1) -> int:
+    """How many films, letterboxed to (size, size), may wait in memory: `AHEAD`, or two batches if that is more, but no
+    more than `AHEAD_BYTES` hold."""
+    return max(1, min(max(AHEAD, 2 * batch_size), AHEAD_BYTES // size**2))
 
 
 def film_hash(path: Path | str) -> str | None:
@@ -126,7 +132,7 @@ class _Films:
         self.stamps = self._stamps()
 
     def _stamps(self) -> list[tuple]:
-        with ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(self.workers or cores()) as pool:
             return list(pool.map(film_stamp, self.paths))
 
     def key(self) -> str:

@@ -1,7 +1,5 @@
 """The network: a timm backbone, one pooling, the child's sex, and an age in months."""
 
-import copy
-
 import timm
 import torch
 import torch.nn.functional as F
@@ -75,31 +73,51 @@ class Features(nn.Module):
         super().__init__()
         self.body = create_backbone(name, weights, image_size)
         self.layout = getattr(self.body, "output_fmt", "NCHW")  # timm's word for the order of its axes
-        probe = self._probe(name, image_size)
+        probe, self.tried_at = self._probe(name, image_size)
         self.channels = probe.shape[1]
         self.non_negative = nn.Softplus() if (probe < 0).any() else nn.Identity()
 
     @torch.no_grad()
-    def _probe(self, name: str, size: int) -> Tensor:
-        """The maps of noise: how many channels they have, and whether they can be negative.
+    def _probe(self, name: str, size: int) -> tuple[Tensor, int]:
+        """The maps of noise: how many channels they have, and whether they can be negative; and the noise's side, px.
 
-        BatchNorm goes by the noise, as in training: by its statistics at the start, a deep network's map may vanish or
-        overflow. A copy is tried, so that the network's own stay as they are.
+        Small noise tells it, and a film of `size` goes through without its numbers, which shows whether the shapes
+        fit; noise of `size` where that does not do. BatchNorm goes by the noise, as in training: by its statistics at
+        the start, a deep network's map may vanish or overflow.
         """
-        body = copy.deepcopy(self.body).eval()
-        norms = [module.train() for module in body.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        noise = torch.randn(2 if norms else 1, 1, size, size, generator=torch.Generator().manual_seed(0))
+        norms = [module for module in self.body.eval().modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        films = 2 if norms else 1
+        for norm in norms:
+            norm.train()
+
+        def noise(side: int) -> Tensor:
+            return torch.randn(films, 1, side, side, generator=torch.Generator().manual_seed(0))
+
+        side = min(SMALL, size)
         try:
-            probe = body(noise)
-        except Exception as error:  # timm's networks check their input in many ways
-            raise BoneXageError(f"backbone '{name}': takes no films of {size} px ({_first_line(error)}); "
-                                "choose a larger image size, a multiple of 32, or another backbone") from None
-        widths = (body.num_features, getattr(body, "head_hidden_size", None))
+            probe = self._try(noise(side))
+            self._try(torch.empty(films, 1, size, size, device="meta"))
+        except Exception:  # it takes larger films only, or torch has no such step without numbers
+            side = size
+            try:
+                probe = self._try(noise(side))
+            except Exception as error:  # timm's networks check their input in many ways
+                raise BoneXageError(f"backbone '{name}': takes no films of {size} px ({_first_line(error)}); "
+                                    "choose a larger image size, a multiple of 32, or another backbone") from None
+        finally:
+            self.body.train()
+        widths = (self.body.num_features, getattr(self.body, "head_hidden_size", None))
         if not isinstance(probe, Tensor) or probe.ndim != 4 or self._in_order(probe).shape[1] not in widths:
             raise BoneXageError(f"backbone '{name}': gives no feature map to pool; choose a convolutional one")
         if not probe.isfinite().all():
             raise BoneXageError(f"backbone '{name}': its map of noise is not all numbers; choose another")
-        return self._in_order(probe)
+        return self._in_order(probe), side
+
+    def _try(self, images: Tensor) -> Tensor:
+        """What the body makes of `images`, on their device; its buffers stay as they are."""
+        tensors = {name: weight.to(images.device) for name, weight in self.body.named_parameters()}
+        tensors |= {name: buffer.to(images.device, copy=True) for name, buffer in self.body.named_buffers()}
+        return torch.func.functional_call(self.body, tensors, images)
 
     def _in_order(self, maps: Tensor) -> Tensor:
         return maps.permute(0, 3, 1, 2) if self.layout == "NHWC" else maps

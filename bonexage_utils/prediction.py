@@ -18,19 +18,18 @@ from tqdm import tqdm
 from bonexage_utils.batches import SEX_CODE
 from bonexage_utils.calibration import Calibration
 from bonexage_utils.checkpoints import load_model
-from bonexage_utils.devices import memory_advice, to_network
+from bonexage_utils.devices import choose_device, memory_advice, to_network
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.evaluation import LEAST_SAID, MOST_SAID, read_predictions
 from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer, short_name
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
+from bonexage_utils.prediction_table import COLUMNS, HANDFUL, SEX_UNKNOWN, known_error, outputs
 from bonexage_utils.tables import write_table
 
 PART = 512  # films put aside at a time
 # Test-time augmentation: the film as it is and moved by this share of its side each way. A network whose map is coarse
 # answers a little differently when bones fall otherwise on its grid; the mean of nine answers is steadier.
 VIEWS = tuple(product((0.0, -0.04, 0.04), repeat=2))
-SEX_UNKNOWN = "sex unknown: give --sex M or F, a sex column, or --unknown-sex mean"
-COLUMNS = ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "high_months", "error"]
 
 
 def format_age(months: float) -> str:
@@ -50,7 +49,8 @@ class Predictor:
     `unknown_sex` is what happens with a child of unknown sex if the network uses sex: "error", or the "mean" of the
     predictions for a girl and for a boy. `tta` averages over the nine views of `VIEWS`, at nine times the cost.
     Intervals are given where the checkpoint was calibrated for such predictions; `no_interval` says why one may be
-    missing. Raises BoneXageError for a missing, damaged or foreign checkpoint.
+    missing. `device` as for `devices.choose_device`. Raises BoneXageError for a missing, damaged or foreign checkpoint,
+    and a device that is not here.
     """
 
     def __init__(self, checkpoint: Path | str, device: str | None = None, unknown_sex: str = "error",
@@ -60,7 +60,7 @@ class Predictor:
         self.path = Path(checkpoint)
         model, self.preprocessing, self.description = load_model(self.path)
         self.sha256 = file_hash(self.path)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = choose_device(device or "auto")
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.uses_sex = model.settings["use_sex"]
         self.unknown_sex = unknown_sex
@@ -106,9 +106,10 @@ class Predictor:
         if batch_size < 1:
             raise BoneXageError(f"--batch-size {batch_size}: give a whole number from 1")
         rows = films.to_dict("records")
-        hidden = {"disable": True} if len(rows) < 20 else {}
+        hidden = {"disable": True} if len(rows) <= HANDFUL else {}
         with tqdm(total=len(rows), desc="predicting", unit="film", leave=False, mininterval=0.5, **hidden) as bar:
-            for batch in batched(self._with_films(rows, workers, done or {}), min(batch_size, max(1, len(rows)))):
+            ready = self._with_films(rows, batch_size, workers, done or {})
+            for batch in batched(ready, min(batch_size, max(1, len(rows)))):
                 with memory_advice(self.path, batch_size, f"try --batch-size {max(1, batch_size // 2)}"):
                     predicted = self._predict_batch(batch)
                 yield predicted
@@ -127,12 +128,12 @@ class Predictor:
             ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))
         return table.assign(**ends)
 
-    def _with_films(self, rows: list[dict], workers: int | None,
+    def _with_films(self, rows: list[dict], batch_size: int, workers: int | None,
                     done: dict[tuple[str | None, str], dict]) -> Iterator[tuple[dict, np.ndarray | str | dict]]:
         """Each row with its letterboxed film, with the reason why there is none, or with the row that `done` has for
         it; rows in error are not read."""
         needs_sex = self.uses_sex and self.unknown_sex == "error"
-        errors = [row.get("error") or (SEX_UNKNOWN if needs_sex and row["sex"] not in SEX_CODE else "") for row in rows]
+        errors = [known_error(row, needs_sex) for row in rows]
         wanted = [row for row, error in zip(rows, errors, strict=True) if not error]
         stamps: dict[int, tuple] = {}
 
@@ -148,7 +149,7 @@ class Predictor:
             return letterbox(film, self.preprocessing.image_size)
 
         films = read_films([row["image"] for row in wanted], make, workers,
-                           films_ahead(self.preprocessing.image_size), known)
+                           films_ahead(self.preprocessing.image_size, batch_size), known)
         for row, error in zip(rows, errors, strict=True):
             yield row, error or next(films)
 
@@ -186,44 +187,15 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
         yield batch
 
 
-def outputs(out: Path | str) -> tuple[Path, Path]:
-    """The files that `predict_to_file` writes: the table `out`, and its description, of the same name with `.json`.
-
-    Raises BoneXageError where both would be one file, or where one would replace what no earlier prediction wrote.
-    """
-    out = Path(out)
-    if not out.name or out.suffix.lower() == ".json":
-        raise BoneXageError(f"{out}: the description of the table goes there; name the table itself, as in ages.csv")
-    description = out.with_suffix(".json")
-    if description.is_file() and not _describes(description, out.name):
-        raise BoneXageError(f"{description}: the description of {out.name} would be written over it; name another "
-                            "table")
-    if out.is_file() and not _is_ours(out):
-        raise BoneXageError(f"{out}: holds something else than predictions, or more; name another table")
-    return out, description
-
-
-def _describes(path: Path, table: str) -> bool:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return "table_sha256" in stored and stored.get("table", table) == printable(table)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return False
-
-
-def _is_ours(table: Path) -> bool:
-    header = ",".join(COLUMNS).encode()
-    with open(table, "rb") as file:
-        return file.read(len(header) + 1).rstrip(b"\r\n") in (header, b"")
-
-
 def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, batch_size: int = 16,
-                    resume: bool = False, tell: Callable[[str], None] | None = None) -> pd.DataFrame:
+                    resume: bool = False, tell: Callable[[str], None] | None = None,
+                    workers: int | None = None) -> pd.DataFrame:
     """Predict `films`; write `out`, a CSV, and beside it a JSON file that describes the checkpoint; return the table.
 
     What is done is put aside every `PART` films, so that `resume` goes on after whatever stopped it; films that an
     earlier `out` by the same checkpoint has a prediction for are not done again either. A film that failed is. A film
     is known by its bytes, wherever it lies now; `tell` gets one line if films were replaced under their old paths.
+    `workers` as for `images.read_films`.
 
     Raises BoneXageError when `outputs` and `files.check_outputs` refuse `out`, when another process writes it, when
     stopped by Ctrl-C or SIGTERM (what is done is kept), when there is nothing to resume by this checkpoint, or when
@@ -239,7 +211,7 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
         done = {(row["sha256"], row["sex"]): row for row in before}
         rows: list[dict] = []
         waiting: list[dict] = []
-        for batch in predictor.stream(films, batch_size, done=done):
+        for batch in predictor.stream(films, batch_size, workers, done):
             rows += batch
             waiting += [row for row in batch if (row["sha256"], row["sex"]) not in done]
             if stop.asked or len(waiting) >= PART:

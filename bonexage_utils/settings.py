@@ -1,6 +1,7 @@
 """The settings of a run and of its augmentation, as data."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 
 from bonexage_utils.errors import BoneXageError
@@ -15,6 +16,8 @@ CHOICES = {
     "--precision": ("auto", "fp32", "bf16", "fp16"), "--weights": ("imagenet", "phantom", "none"),
     "--pooling": ("gem", "avg", "max"), "--output": ("bounded", "linear"), "--loss": ("smoothl1", "l1", "mse"),
 }
+# As torch spells them; what is here of them, `devices.choose_device` finds out.
+DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]{1,3})?")
 AUGMENTATION_LIMITS = {
     "rotation": (0.0, 180.0), "shift": (0.0, 1.0), "scale": (0.0, 3.0), "flip": (0.0, 1.0), "brightness": (0.0, 1.0),
     "contrast": (0.0, 3.0), "gamma": (0.0, 3.0), "noise": (0.0, 1.0), "occlusion": (0.0, 1.0),

@@ -31,7 +31,6 @@ from bonexage_utils.checkpoints import (
     network_digest,
     optimizer_tensors,
     random_state,
-    require_text_path,
     restore_network,
     restore_optimizer,
     restore_random,
@@ -46,6 +45,7 @@ from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
 from bonexage_utils.settings import TrainConfig
 from bonexage_utils.tables import write_table
+from bonexage_utils.tensor_files import require_text_path
 
 SHOWN_EVERY = 0.5  # seconds
 
@@ -128,7 +128,8 @@ class Trainer:
         self.precision = choose_precision(config.precision, self.accelerator.device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
         splits = ("train", "selection")
-        sets, parts, self.dropped = film_sets(cohort, splits, config.image_size, drop_bad, cache_dir)
+        sets, parts, self.dropped = film_sets(cohort, splits, config.image_size, drop_bad, cache_dir,
+                                              config.workers)
         update_size = config.batch_size * config.grad_accum
         if len(sets["train"]) < update_size or not len(sets["selection"]):
             raise BoneXageError(

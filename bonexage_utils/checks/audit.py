@@ -97,17 +97,17 @@ def balance(cohort: Cohort) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("split", key=lambda s: s.map(order), ignore_index=True)
 
 
-def audit(cohort: Cohort) -> pd.DataFrame:
+def audit(cohort: Cohort, workers: int | None = None) -> pd.DataFrame:
     """Everything that is wrong or odd: `id`, `image`, `finding`, `severity` ("fault" or "note") and `detail`.
 
-    One row per film and finding, faults first, in the order of `SEVERITY`. Reads every film once, on all cores, and
-    keeps a thumbnail of each. "Odd", "rotated", "mirrored" and "inverted" mean: unlike the rest of this cohort. A
-    duplicate is reported for every film of the group, since none is known to be the original. Images that no label
-    names are looked for in the folders of the films; so audit a whole cohort, not a sample of one.
+    One row per film and finding, faults first, in the order of `SEVERITY`. Reads every film once (`workers` as for
+    `images.read_films`) and keeps a thumbnail of each. "Odd", "rotated", "mirrored" and "inverted" mean: unlike the
+    rest of this cohort. A duplicate is reported for every film of the group, since none is known to be the original.
+    Images that no label names are looked for in the folders of the films; so audit a whole cohort, not a sample of one.
     """
     table = cohort.table.reset_index(drop=True)
     paths = table["image"].tolist()
-    read = read_films(paths, lambda film, place: _thumbnail(film, paths[place]))
+    read = read_films(paths, lambda film, place: _thumbnail(film, paths[place]), workers)
     thumbnails = [_unread(path, kept) if isinstance(kept, str) else kept for path, kept in zip(
         paths, tqdm(read, total=len(paths), desc="looking at films", unit="film", leave=False, mininterval=0.5),
         strict=True)]

@@ -198,7 +198,7 @@ def outputs(folder: Path | str) -> list[Path]:
 
 
 def stress(predictor: Predictor, cohort: Cohort, out: Path | str, split: str | None = None,
-           batch_size: int = 16) -> tuple[pd.DataFrame, str]:
+           batch_size: int = 16, workers: int | None = None) -> tuple[pd.DataFrame, str]:
     """Run all tests on a split (see `labelled_split`); write `stress.csv`, `stress.png` and `stress.json` into `out`.
 
     Returns the table of `summarise`, and a line about the films. Raises BoneXageError if none can be read.
@@ -206,7 +206,7 @@ def stress(predictor: Predictor, cohort: Cohort, out: Path | str, split: str | N
     split, films = labelled_split(cohort, split)
     csv, png, facts = outputs(out)
     with only_writer(csv, png, facts):
-        stressed, failures = predict_stressed(predictor, films, batch_size)
+        stressed, failures = predict_stressed(predictor, films, batch_size, workers)
         reason = next(iter(failures.values()), "")
         if stressed.empty:
             raise BoneXageError(f"no film of split {split} can be read, e.g. {reason}")

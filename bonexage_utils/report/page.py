@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from bonexage_utils.evaluation import Comparison, Evaluation
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.labels import KNOWN_LABELS
 from bonexage_utils.report import figures, tables
+from bonexage_utils.report.checklists import checklist
+from bonexage_utils.report.thumbnails import thumbnails
 from bonexage_utils.statistics import SMALLEST_GROUP
 
 FILES = ("report.html", "model_card.md", "metrics.json", "groups.csv", "coverage.csv", "predicted_against_true.png",
@@ -50,16 +53,18 @@ def headline(evaluation: Evaluation) -> str:
 
 
 def write_report(evaluation: Evaluation, out: Path | str, provenance: dict, coverage: Coverage | None = None,
-                 calibration: Calibration | None = None, comparison: Comparison | None = None) -> Path:
+                 calibration: Calibration | None = None, comparison: Comparison | None = None,
+                 films: bool = True) -> Path:
     """Write `report.html`, `model_card.md`, `metrics.json`, `groups.csv`, the figures and, given `coverage`,
     `coverage.csv` into `out`. `provenance` describes the checkpoint (`evaluation.read_provenance`), `calibration` is
-    its own, `comparison` one with another model.
+    its own, `comparison` one with another model. The page shows the films with the largest errors, where they are at
+    hand and `films` is True.
 
     Raises BoneXageError while another process writes a report there.
     """
     out = Path(out)
     with only_writer(*outputs(out)):
-        return _write(evaluation, out, provenance, coverage, calibration, comparison)
+        return _write(evaluation, out, provenance, coverage, calibration, comparison, films)
 
 
 def _known(value: object) -> object:
@@ -70,7 +75,7 @@ def _known(value: object) -> object:
 
 
 def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Coverage | None,
-           calibration: Calibration | None, comparison: Comparison | None) -> Path:
+           calibration: Calibration | None, comparison: Comparison | None, films: bool) -> Path:
     stress = tables.stress_table(out, provenance.get("network_sha256"))
     if not coverage:  # that of an earlier evaluation is not this one's
         for name in ("coverage.csv", "coverage.png"):
@@ -85,7 +90,9 @@ def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Covera
         with atomic_file(out / f"{name}.png") as temporary:
             temporary.write_bytes(picture.png)
     metrics = {
-        "scores": asdict(evaluation.scores), "failed": evaluation.failed, "unlabelled": evaluation.unlabelled,
+        "network_sha256": provenance.get("network_sha256"),
+        "scores": asdict(evaluation.scores), "failed": evaluation.failed, "failures": evaluation.failures,
+        "unlabelled": evaluation.unlabelled,
         "baseline": asdict(evaluation.baseline) if evaluation.baseline else None,
         "training_median_months_by_sex": evaluation.medians, "films_by_split": evaluation.splits,
         "agreement": asdict(evaluation.agreement), "error_slope_months_per_year": asdict(evaluation.error_slope),
@@ -99,24 +106,53 @@ def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Covera
         with atomic_file(out / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
 
-    environment = Environment(
-        loader=PackageLoader("bonexage_utils.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        autoescape=lambda name: bool(name) and name.endswith(".html"), finalize=_plain)
-    environment.filters |= {"html_table": partial(pd.DataFrame.to_html, border=0), "markdown": _markdown}
     facts = {
-        "evaluation": evaluation, "headline": headline(evaluation), "version": __version__,
-        "model": provenance, "pictures": pictures, "scores": tables.score_table(evaluation),
-        "agreement": tables.agreement_table(evaluation), "groups": tables.group_table(evaluation),
-        "worst": tables.worst_table(evaluation), "film_facts": tables.film_table(evaluation), "stress": stress,
-        "comparison": comparison,
-        "coverage": coverage, "coverage_rows": tables.coverage_table(coverage) if coverage else None,
-        "calibration": calibration, "widths": tables.width_table(calibration) if calibration else None,
-        "known_labels": KNOWN_LABELS, "smallest_group": SMALLEST_GROUP,
-        "trained_on": evaluation.splits.get("train", 0), "selected_by": evaluation.splits.get("selection", 0),
-        "of_unknown_split": evaluation.splits.get(UNKNOWN_SPLIT, 0),
+        **card_facts(provenance, calibration, evaluation, coverage, stress), "comparison": comparison,
+        "pictures": pictures, "worst": tables.worst_table(evaluation),
+        "thumbnails": thumbnails(tables.worst_films(evaluation)) if films else {},
     }
     for name in ("report.html", "model_card.md"):
         with atomic_file(out / name) as temporary:
-            # Half a character, as a file's name may hold, is written as a question mark.
-            temporary.write_text(environment.get_template(name).render(**facts), encoding="utf-8", errors="replace")
+            write_text(temporary, render(name, facts))
     return out / "report.html"
+
+
+def card_facts(provenance: dict, calibration: Calibration | None, evaluation: Evaluation | None = None,
+               coverage: Coverage | None = None, stress: pd.DataFrame | None = None) -> dict:
+    """What the model card tells, with the films of `evaluation` or without any."""
+    known = {
+        "headline": headline(evaluation), "scores": tables.score_table(evaluation),
+        "agreement": tables.agreement_table(evaluation), "groups": tables.group_table(evaluation),
+        "failures": tables.failure_table(evaluation), "film_facts": tables.film_table(evaluation),
+        "trained_on": evaluation.splits.get("train", 0), "selected_by": evaluation.splits.get("selection", 0),
+        "of_unknown_split": evaluation.splits.get(UNKNOWN_SPLIT, 0),
+    } if evaluation else {}
+    return known | {
+        "evaluation": evaluation, "comparison": None, "version": __version__, "model": provenance,
+        "license": "unknown", "stress": stress, "coverage": coverage,
+        "coverage_rows": tables.coverage_table(coverage) if coverage else None, "calibration": calibration,
+        "widths": tables.width_table(calibration) if calibration else None, "known_labels": KNOWN_LABELS,
+        "smallest_group": SMALLEST_GROUP,
+        "checklist": checklist(evaluation, provenance, calibration is not None, stress is not None),
+    }
+
+
+def render(name: str, facts: dict) -> str:
+    """A template of this package with `facts`; every text in them stays text, in HTML as in Markdown."""
+    environment = Environment(
+        loader=PackageLoader("bonexage_utils.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=lambda name: bool(name) and name.endswith(".html"), finalize=_plain)
+    environment.filters |= {"html_table": partial(pd.DataFrame.to_html, border=0), "markdown": _markdown,
+                            "identifier": _identifier}
+    return environment.get_template(name).render(**facts)
+
+
+def write_text(path: Path, text: str) -> None:
+    """In UTF-8. Half a character, as a file's name may hold, is written as a question mark."""
+    path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _identifier(text: str) -> str:
+    """A name as hubs take one, which YAML reads as text."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:96]
+    return name if re.match("[A-Za-z]", name) else f"films-{name}".rstrip("-")

@@ -15,6 +15,7 @@ from bonexage_utils.statistics import Interval
 
 LARGEST = 1e6
 WORST = 10  # films listed
+KINDS = 8  # of failure, named
 STRESS_NUMBERS = {"strength": (-LARGEST, LARGEST), "n": (1, LARGEST), "mae_change": (-LARGEST, LARGEST),
                   "low": (-LARGEST, LARGEST), "high": (-LARGEST, LARGEST), "share_significant": (0, 1)}
 STRESS_COLUMNS = ["perturbation", *STRESS_NUMBERS]
@@ -84,14 +85,26 @@ def width_table(calibration: Calibration) -> pd.DataFrame:
         for sex, name in SEX_NAME.items()}, index=years)
 
 
+def worst_films(evaluation: Evaluation) -> pd.DataFrame:
+    """The rows of `evaluation.films` with the largest errors (`error`, months), worst first."""
+    films = evaluation.films.assign(error=evaluation.films["predicted"] - evaluation.films["months"])
+    return films.reindex(films["error"].abs().sort_values(ascending=False).index).head(WORST)
+
+
 def worst_table(evaluation: Evaluation) -> pd.DataFrame:
     """The films with the largest errors, worst first."""
-    films = evaluation.films.assign(error=evaluation.films["predicted"] - evaluation.films["months"])
-    films = films.reindex(films["error"].abs().sort_values(ascending=False).index).head(WORST)
+    films = worst_films(evaluation)
     return pd.DataFrame({"film": films["id"], "sex": films["sex"],
                          "label, months": films["months"].map("{:.0f}".format),
                          "prediction": films["predicted"].map("{:.1f}".format),
                          "error": films["error"].map("{:+.1f}".format)})
+
+
+def failure_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Why films have no prediction, and how many, the commonest first; what is rare is summed up."""
+    named = list(evaluation.failures.items())
+    rows = named[:KINDS] + [("other reasons", sum(count for _, count in named[KINDS:]))] * (len(named) > KINDS)
+    return pd.DataFrame([(reason, f"{count:,}") for reason, count in rows], columns=["without a prediction", "films"])
 
 
 def film_table(evaluation: Evaluation) -> pd.DataFrame:

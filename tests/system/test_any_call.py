@@ -34,7 +34,9 @@ NOWHERE = ["absent", "", "x" * 5000, "a\nb", "absent\udcff", "~"]
 WHOLE = ["0", "-1", "x", "1.5", "nan", "", "1e3", "١x"]
 CHECKPOINTS = ["cut.safetensors", "film.png", "data", "words.safetensors", *NOWHERE]
 COHORTS = ["films", "film.png", "empty", "years", "twice", *NOWHERE]
-COMMON = {"--batch-size": (["1", "7"], WHOLE)}
+WORKERS = {"--workers": (["1", "3"], [*WHOLE, "257"])}
+DEVICE = {"--device": (["cpu", "auto"], ["cuda:999", "cuda:x", "meta", "gpu", "CPU", "cpu\n", ""])}
+COMMON = {"--batch-size": (["1", "7"], WHOLE), **WORKERS, **DEVICE}
 # What a user says of her tables; the good words fit the cohort's own.
 TABLES = {
     "--labels": (["data/boneage-training-dataset.csv", "link to labels", "labels.xlsx"],
@@ -62,7 +64,8 @@ COMMANDS = {
         "--site": (["A", "B"], ["C", ""]), "--shortcut": ([], []), "--masks": ([], []),
         "--faults": (["0"], ["-1", "9"]),
     }, always={"--n": (["1", "3"], WHOLE)}),
-    "check": Command(3, [(["data"], COHORTS)], {"--out": (["new", "sub/new"], ["film.png", "film.png/x"]), **TABLES}),
+    "check": Command(3, [(["data"], COHORTS)], {
+        "--out": (["new", "sub/new"], ["film.png", "film.png/x"]), **WORKERS, **TABLES}),
     "train": Command(8, [(["data"], COHORTS)], {
         "--lr": (["1e-3", "0.1"], ["nan", "inf", "-1", "0", "x", ""]),
         "--max-age": (["240", "239.5"], ["nan", "inf", "0", "-5", "100"]),
@@ -70,7 +73,7 @@ COMMANDS = {
         "--precision": (["fp32", "bf16", "auto"], ["fp8", ""]),
         "--pooling": (["gem", "avg", "max"], ["mean"]), "--output": (["bounded", "linear"], ["x"]),
         "--loss": (["l1", "mse"], ["x"]), "--no-sex": ([], []), "--drop-bad": ([], []), "--resume": ([], []),
-        "--workers": (["0"], ["-1", "x"]), **TABLES,
+        "--workers": (["0"], ["-1", "x"]), **DEVICE, **TABLES,
     }, always={
         "--out": (["new", "sub/new"], ["film.png", "film.png/x", "run"]), "--epochs": (["1"], WHOLE),
         "--backbone": (["test_convnext", "test_resnet", "test_efficientnet"],

@@ -1,6 +1,7 @@
 """The commands as a user calls them, by their messages and exit status (in processes of their own: `test_readme`)."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,11 +12,14 @@ import pandas as pd
 import pytest
 from commands import bonexage
 
+from bonexage_utils import __version__
 from bonexage_utils.checkpoints import _read, _write
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.description import DESCRIPTION
 from bonexage_utils.phantom import write_cohort
+from bonexage_utils.prediction_table import COLUMNS
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["--backbone", "test_convnext", "--image-size", 64, "--epochs", 1, "--batch-size", 8, "--grad-accum", 1,
          "--lr", 1e-3, "--weights", "none", "--precision", "fp32"]
 
@@ -364,3 +368,70 @@ def test_an_empty_argument_is_not_the_working_directory(tmp_path: Path, call: li
     assert done.stderr.count("\n") == 1
     assert "an argument is empty" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+NO_TORCH = """
+import sys
+from bonexage_utils import __main__
+sys.argv = ["bonexage", *sys.argv[1:]]
+try:
+    __main__.main()
+except SystemExit as end:
+    assert "torch" not in sys.modules, "torch was imported"
+    raise
+"""
+
+
+def without_torch(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own that fails if torch is imported."""
+    return subprocess.run([sys.executable, "-c", NO_TORCH, *map(str, words)], cwd=cwd, capture_output=True, text=True,
+                          check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "status", "said"), [
+    ("predict model.safetensors film.png --sex x", 1, "--sex x: unknown"),
+    ("predict absent.safetensors film.png --sex F", 1, "absent.safetensors: no such file"),
+    ("predict junk.png film.png --sex F", 1, "junk.png: not a whole safetensors file"),
+    ("predict cut.safetensors film.png --sex F", 1, "cut.safetensors: not a whole safetensors file"),
+    ("predict model.safetensors empty --sex F", 1, "no film found"),
+    ("predict model.safetensors absent.csv", 1, "absent.csv: no such file"),
+    ("predict model.safetensors film.png --sex F --out film.png", 1, "film.png: holds something else"),
+    ("predict model.safetensors empty --split test", 1, "needs a cohort"),
+    ("predict model.safetensors film.png --sex F --device gpu", 2, "'gpu' is none"),
+    ("predict model.safetensors film.png --sex F --workers 0", 2, "--workers"),
+    ("predict model.safetensors", 2, "INPUT"),
+    ("stress absent.safetensors data --out report", 1, "absent.safetensors: no such file"),
+    ("export junk.png", 1, "junk.png: not a whole safetensors file"),
+    ("--version", 0, ""),
+    # every film keeps its row, though none can be predicted
+    ("predict model.safetensors absent.png --sex F --out p.csv", 1, "absent.png: no such file"),
+    ("predict model.safetensors junk.png absent.png --sex F --out p.csv", 1, "junk.png: not a readable image"),
+    ("predict model.safetensors film.png --out p.csv", 1, "sex unknown"),
+])
+def test_what_can_be_refused_is_refused_before_torch_is_imported(run: Path, cohort: Cohort, tmp_path: Path, words: str,
+                                                                 status: int, said: str) -> None:
+    whole = (run / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole)
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-100])
+    (tmp_path / "junk.png").write_bytes(b"junk" * 99)
+    (tmp_path / "empty").mkdir()
+    shutil.copy(cohort.table["image"][0], tmp_path / "film.png")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    done = without_torch(*words.split(), cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    after = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    table = after.pop(tmp_path / "p.csv", None)
+    assert after == before
+    assert (table is not None) == ("p.csv" in words)
+    if table:
+        rows = pd.read_csv(tmp_path / "p.csv")
+        assert len(rows) == words.count(".png")
+        assert rows["error"].notna().all()
+        assert list(rows) == COLUMNS
+
+
+def test_the_version_is_said() -> None:
+    done = bonexage("--version")
+    assert (done.returncode, done.stdout) == (0, f"bonexage {__version__}\n")
