@@ -14,8 +14,16 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
+from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.headers import check_size, jpeg_segments, pixel_aspect
@@ -44,6 +52,7 @@ _LONGEST = dict.fromkeys([*_READ, tag_for_keyword("SpecificCharacterSet")], 2**1
 _LONGEST |= dict.fromkeys(map(tag_for_keyword, _SEQUENCES), 2**21)  # tables of 2**17 bytes each
 for _name in _PIXELS:
     del _LONGEST[tag_for_keyword(_name)]
+DECODERS = "pip install 'bonexage[dicom]'"
 _COLOURS = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"]
 
 
@@ -181,6 +190,10 @@ def _stored_numbers(film: Dataset) -> np.ndarray:
     if allocated not in (1, 8, 16, 32) or not 1 <= bits <= allocated:
         raise BoneXageError(f"{bits} of {allocated} bits a pixel; export it as 8 or 16 bits")
     if syntax.is_compressed:
+        if _plugins(syntax) is None:
+            raise BoneXageError(f"compressed as {_short(syntax)}, which nothing decodes here; export it uncompressed")
+        if lacks_decoder(film):
+            raise BoneXageError(f"compressed as {_short(syntax)}; {DECODERS}, or export it uncompressed")
         _check_frame(film, syntax)
     elif len(film.PixelData) > 1.1 * get_expected_length(film) + 2:
         raise BoneXageError("a DICOM of more pixels than its rows and columns; export the image again")
@@ -192,10 +205,35 @@ def _stored_numbers(film: Dataset) -> np.ndarray:
     except Exception:
         if not syntax.is_compressed:
             raise
-        raise BoneXageError(f"compressed as {syntax.name}, which nothing installed here decodes, or damaged; "
-                            "pip install 'pylibjpeg[all]', or export it uncompressed") from None
+        raise BoneXageError(f"damaged DICOM (its {_short(syntax)} cannot be decoded); export the image again") from None
     film.BitsStored = bits
     return _without_other_bits(film, stored) if natural and allocated > bits else stored
+
+
+def lacks_decoder(film: Dataset) -> bool:
+    """Whether its pixels are compressed in a way that takes the extra `dicom`, which is not installed."""
+    syntax, deep = film.file_meta.TransferSyntaxUID, int(film.get("BitsStored") or 8) > 8
+    unable: set[str] = set()  # decoders that know the syntax, but not such pixels
+    if deep and syntax == JPEGExtended12Bit:
+        unable = {"pillow", "gdcm"}
+    elif deep and int(film.get("SamplesPerPixel") or 1) > 1:
+        unable = {"pillow"}
+    plugins = _plugins(syntax)
+    return plugins is not None and not plugins - unable
+
+
+def _plugins(syntax: UID) -> set[str] | None:
+    """Which decoders are here for it; None where pydicom knows of none anywhere."""
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return None
+    return set(decoder.available_plugins) if syntax.is_compressed else {"pydicom"}
+
+
+def _short(syntax: UID) -> str:
+    """Such as "JPEG Lossless": what stands before the details in the standard's name."""
+    return re.split(r" Image Compression| \(|, ", syntax.name)[0]
 
 
 def _without_other_bits(film: Dataset, raw: np.ndarray) -> np.ndarray:
@@ -214,7 +252,7 @@ def _without_other_bits(film: Dataset, raw: np.ndarray) -> np.ndarray:
 
 
 def _check_frame(film: Dataset, syntax: UID) -> None:
-    """A frame says its own size, and decoders believe it: it has to be the header's, or memory is not bounded."""
+    """A frame says its own size and samples, and decoders believe it: the header's, or memory is not bounded."""
     frame = get_frame(film.PixelData, 0, number_of_frames=1)
     if syntax == RLELossless:
         pixels = film.Rows * film.Columns
@@ -225,14 +263,17 @@ def _check_frame(film: Dataset, syntax: UID) -> None:
             raise BoneXageError("damaged DICOM (a frame larger than its rows and columns); export the image again")
         return
     if frame.startswith(b"\xff\xd8"):  # JPEG and JPEG-LS: the start of a frame (T.81, B.2.2)
-        head = takewhile(lambda segment: segment[0] != 0xDA, jpeg_segments(frame))  # JPEG-LS stuffs its scans otherwise
-        sizes = [struct.unpack(">HH", content[1:5]) for marker, content, _ in head
+        # JPEG-LS stuffs its scans otherwise, but in neither can the end mark stand in one; without it decoders fill in.
+        if b"\xff\xd9" not in frame[max(frame.rfind(b"\xff\xda"), 0) :]:
+            raise BoneXageError("truncated JPEG in the DICOM; export the image again")
+        head = takewhile(lambda segment: segment[0] != 0xDA, jpeg_segments(frame))
+        sizes = [struct.unpack(">HHB", content[1:6]) for marker, content, _ in head
                  if marker in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)]
     else:  # JPEG 2000 (T.800, A.5.1): ends less offsets
-        sizes = [(high - top, wide - left) for wide, high, left, top in
-                 (struct.unpack(">4L", found[1]) for found in
-                  re.finditer(rb"\xff\x4f\xff\x51....(.{16})", frame, re.DOTALL))]
-    if any(size != (film.Rows, film.Columns) for size in sizes):
+        sizes = [(high - top, wide - left, samples) for wide, high, left, top, samples in
+                 (struct.unpack(">4L16xH", found[1]) for found in
+                  re.finditer(rb"\xff\x4f\xff\x51....(.{34})", frame, re.DOTALL))]
+    if not sizes or any(size != (film.Rows, film.Columns, film.SamplesPerPixel) for size in sizes):
         raise BoneXageError("damaged DICOM (a frame of another size than its rows and columns); export it again")
 
 
