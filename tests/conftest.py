@@ -77,7 +77,7 @@ def radiographs() -> Path:
 def core_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As without the extra `dicom`, whether or not it is installed."""
     from pydicom.pixels import get_decoder
-    from pydicom.uid import JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, JPEG2000TransferSyntaxes
+    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
     for syntax in JPEGTransferSyntaxes + JPEGLSTransferSyntaxes + JPEG2000TransferSyntaxes[:2]:
         decoder = get_decoder(syntax)

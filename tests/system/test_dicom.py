@@ -458,5 +458,5 @@ def test_real_jpeg_ls_is_read() -> None:
 
 
 def test_a_syntax_that_nothing_decodes_says_so(tmp_path: Path) -> None:
-    with pytest.raises(BoneXageError, match="compressed as MPEG2 Main Profile.*nothing decodes here"):
+    with pytest.raises(BoneXageError, match=r"compressed as MPEG2 Main Profile.*nothing decodes here"):
         read(tmp_path, compressed(b"x" * 40, "1.2.840.10008.1.2.4.100", GREY))
