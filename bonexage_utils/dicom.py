@@ -4,8 +4,9 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from itertools import pairwise, takewhile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from bonexage_utils.errors import BoneXageError
+from bonexage_utils.errors import DECODERS, BoneXageError
 from bonexage_utils.headers import check_size, jpeg_segments, pixel_aspect
 from bonexage_utils.levels import FEW, check_levels, film_range, thin_out, to_8_bits, used_levels
 
@@ -52,7 +53,6 @@ _LONGEST = dict.fromkeys([*_READ, tag_for_keyword("SpecificCharacterSet")], 2**1
 _LONGEST |= dict.fromkeys(map(tag_for_keyword, _SEQUENCES), 2**21)  # tables of 2**17 bytes each
 for _name in _PIXELS:
     del _LONGEST[tag_for_keyword(_name)]
-DECODERS = "pip install 'bonexage[dicom]'"
 _COLOURS = ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"]
 
 
@@ -66,7 +66,9 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
 
     Raises BoneXageError for what cannot be shown rightly; and anything, as pydicom does, for a damaged file.
     """
-    film = _read(data)
+    if data.count(b"\xfe\xff\x00\xe0") > 10_000:  # items of sequences, each an object of 2 KB made from 8 bytes
+        raise BoneXageError("a DICOM of more than 10,000 items; export the image alone")
+    film = _read(_InPieces(BytesIO(data)), _READ, _refuse_long)
     if not any(name in film for name in _PIXELS):
         raise BoneXageError("a DICOM without pixels; export the image object")
     needed = _NEEDED + (["BitsStored", "PixelRepresentation"] if "PixelData" in film else [])
@@ -74,7 +76,8 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
         raise BoneXageError(f"damaged DICOM (no {missing[0]}); export the image again")
     check_size(film.Columns, film.Rows, film.SamplesPerPixel * max(8, film.BitsAllocated))
     if int(film.get("NumberOfFrames") or 1) > 1:
-        raise BoneXageError("more than one frame in the DICOM; export one film per file")
+        raise BoneXageError(f"more than one frame in the DICOM (multi-frame, {film.NumberOfFrames}); export one film "
+                            "per file")
     _ungroup(film)
     aspect = pixel_aspect({name: _numbers(film, name) for name in _SHAPES})
     negative = _is_negative(film)
@@ -93,7 +96,22 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
     return (grey if image is None else np.where(image, grey, 0).astype(np.uint8)), aspect
 
 
-class _InPieces(BytesIO):
+def read_words(path: Path | str, keywords: list[str]) -> dict[str, str]:
+    """What the attributes of these keywords say, as it stands, in capitals and without the spaces around; "" where one
+    is absent. Reads no further than the last of them, or than one that is longer than 64 bytes, and so no word.
+
+    Raises BoneXageError for a syntax that is not read here; and anything, as pydicom does, for a damaged file.
+    """
+    tags = dict(zip(map(tag_for_keyword, keywords), keywords, strict=True))
+    last = max(tags)
+    with _InPieces(FileIO(path)) as file:
+        header = _read(file, [*tags], lambda tag, vr, length: tag > last or (tag in tags and length > 64))
+    found = {tag: header.get_item(tag) for tag in tags}
+    return {tags[tag]: raw.value.decode("latin-1").strip(" \0").upper() if raw and isinstance(raw.value, bytes) else ""
+            for tag, raw in found.items()}
+
+
+class _InPieces(BufferedReader):
     """Read in at most 200,000 pieces, of which an element takes up to three and becomes an object of 300 bytes."""
 
     pieces = 0
@@ -105,17 +123,14 @@ class _InPieces(BytesIO):
         return super().read(size)
 
 
-def _read(data: bytes) -> Dataset:
-    """The attributes of `_READ`. Not by dcmread, which inflates a deflated file, a zip bomb or not, before one asks."""
-    if data.count(b"\xfe\xff\x00\xe0") > 10_000:  # items of sequences, each an object of 2 KB made from 8 bytes
-        raise BoneXageError("a DICOM of more than 10,000 items; export the image alone")
-    file = _InPieces(data)
+def _read(file: BufferedReader, wanted: list[int], stop_when: Callable[[int, str | None, int], bool]) -> Dataset:
+    """The `wanted` attributes. Not by dcmread, which inflates a deflated file, a zip bomb or not, before one asks."""
     file.seek(132)
     meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2))
     syntax = meta.get("TransferSyntaxUID")
     stated = bool(syntax)
     if not stated:  # what it has to be, the first element shows
-        group, vr = struct.unpack("<H2x2s", data[file.tell() :][:6])
+        group, vr = struct.unpack("<H2x2s", file.peek(6)[:6])
         syntax = (ImplicitVRLittleEndian if not vr.isalpha() or not vr.isupper() else
                   ExplicitVRBigEndian if group >= 1024 else ExplicitVRLittleEndian)
     syntax = UID(syntax)
@@ -123,8 +138,8 @@ def _read(data: bytes) -> Dataset:
         raise BoneXageError(f"transfer syntax {str(syntax)!r} is not of the standard; export it uncompressed")
     if syntax.is_deflated or "Deflate" in syntax.name:
         raise BoneXageError("a deflated DICOM; export it uncompressed")
-    film = read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_refuse_long,
-                        specific_tags=_READ)
+    film = read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=stop_when,
+                        specific_tags=wanted)
     meta.TransferSyntaxUID = syntax
     film.file_meta = meta
     if "PixelData" in film and not stated and film["PixelData"].is_undefined_length:
@@ -193,7 +208,7 @@ def _stored_numbers(film: Dataset) -> np.ndarray:
         if _plugins(syntax) is None:
             raise BoneXageError(f"compressed as {_short(syntax)}, which nothing decodes here; export it uncompressed")
         if lacks_decoder(film):
-            raise BoneXageError(f"compressed as {_short(syntax)}; {DECODERS}, or export it uncompressed")
+            raise BoneXageError(f"compressed as {_short(syntax)}; install {DECODERS}, or export it uncompressed")
         _check_frame(film, syntax)
     elif len(film.PixelData) > 1.1 * get_expected_length(film) + 2:
         raise BoneXageError("a DICOM of more pixels than its rows and columns; export the image again")

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections import Counter
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from unicodedata import normalize
@@ -21,15 +23,20 @@ from bonexage_utils.labels import (
     read_table,
     read_text,
 )
+from bonexage_utils.tags import COLUMNS, all_tags
 
 
-def list_films(inputs: list[str], sex: str | None = None, split: str | None = None) -> pd.DataFrame:
-    """What INPUT… means, as rows `id`, `image`, `sex` ("M", "F" or ""), `error`.
+def list_films(inputs: list[str], sex: str | None = None, split: str | None = None, header: bool = False,
+               tell: Callable[[str], None] | None = None) -> pd.DataFrame:
+    """What INPUT… means, as rows `id`, `image`, `sex` ("M", "F" or ""), `error`; with `header` also `tags.COLUMNS`.
 
     An input is an image, a folder of images, a cohort folder (then sexes come from its labels, and `split` may pick
-    one split), a text file with one path per line, or a CSV with `image` or `id`, and `sex` or `male`. `sex` is for
-    rows that bring none of their own; it never replaces one. Paths in a list are relative to the list. Of a folder the
-    images in its folders too, without those that `cohort.folders` passes over.
+    one split), a text file with one path per line, or a CSV with `image` or `id`, and `sex` or `male`. Paths in a list
+    are relative to the list. Of a folder the films in its folders too, as `cohort.folders` finds them.
+
+    A film's sex is the one that its table says, else the one of its DICOM's tag, else `sex`; a tag that contradicts
+    either is an error of the film's, and so is a modality that is none of radiographs. `tell` gets a line of what was
+    passed over in folders, by kind, and one of secondary captures.
 
     `id` is the `labels.film_id` of the image's name, or what a table says; where two images would have the same, each
     has its path, printable, for an id, and a number if that is the same, too. A film given twice has one row, with the
@@ -42,12 +49,13 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
     if default is None:
         raise BoneXageError(f"--sex {sex}: unknown; give M or F")
     rows: list[dict] = []
+    passed: Counter[str] = Counter()
     for given in inputs:
         if not given:  # of a shell variable that is not set; as a path it would be the working directory
             raise BoneXageError("an INPUT is empty; give images, a folder or a list")
         path = Path(given)
         if os.path.isdir(path):
-            rows += _films_of_folder(path, split)
+            rows += _films_of_folder(path, split, passed)
         elif path.suffix.lower() == ".csv":
             rows += _films_of_table(path)
         elif path.suffix.lower() == ".txt":
@@ -55,14 +63,35 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
             rows += [_film(path.parent / line.strip()) for line in lines if line.strip()]
         else:
             rows.append(_film(path))
+    skipped = ", ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(passed.items()))
     if not rows:
-        raise BoneXageError(f"{', '.join(inputs)}: no film found; give images ({', '.join(IMAGE_ENDINGS)}) or a list")
-    films = pd.DataFrame(rows, columns=["id", "image", "sex", "error"])
-    films = _once(films)
-    films.loc[(films["sex"] == "") & (films["error"] == ""), "sex"] = default
+        raise BoneXageError(f"{', '.join(inputs)}: no film found{f' ({skipped})' if skipped else ''}; give images "
+                            f"({', '.join(IMAGE_ENDINGS)}) or a list")
+    tell = tell or (lambda line: None)
+    if skipped:
+        tell(f"skipped: {skipped}")
+    films = _once(pd.DataFrame(rows, columns=["id", "image", "sex", "error"]))
+    films = _with_tags(films, default, header, tell)
     alike = films["id"].duplicated(keep=False)
     films.loc[alike, "id"] = films.loc[alike, "image"].map(lambda path: printable(normalize("NFC", path)).strip())
     return films.assign(id=_numbered(films["id"].tolist())).reset_index(drop=True)
+
+
+def _with_tags(films: pd.DataFrame, default: str, header: bool, tell: Callable[[str], None]) -> pd.DataFrame:
+    """The films with what their headers say of the sex, and as `tags.COLUMNS` of all; `default` where nothing does."""
+    tags = all_tags(films["image"])
+    against = [tag.against(sex or default, "the table" if sex else "--sex")
+               for tag, sex in zip(tags, films["sex"], strict=True)]
+    against = [what and f"{printable(image)}: {what}" for what, image in zip(against, films["image"], strict=True)]
+    error = films["error"].where(films["error"] != "", against)
+    sex = films["sex"].where(films["sex"] != "", [tag.sex for tag in tags])
+    secondary = films["image"][[tag.is_secondary for tag in tags]]
+    if len(secondary):
+        tell(f"secondary captures, which may differ from what a detector's own films show: {len(secondary):,}, e.g. "
+             f"{printable(secondary.iloc[0])}")
+    films = films.assign(error=error, sex=sex.where((sex != "") | (error != ""), default))
+    columns = pd.DataFrame([tag.columns for tag in tags], films.index, columns=COLUMNS) if header else None
+    return films.join(columns) if header else films
 
 
 def _once(films: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +123,8 @@ def _film(path: Path, sex: str = "", error: str = "") -> dict:
     return {"id": film_id(path.name) or printable(path.name).strip(), "image": str(path), "sex": sex, "error": error}
 
 
-def _films_of_folder(folder: Path, split: str | None) -> list[dict]:
+def _films_of_folder(folder: Path, split: str | None, passed: Counter[str]) -> list[dict]:
+    """Its films as rows; what is none is counted in `passed` by its kind."""
     if is_cohort(folder):
         cohort = load_cohort(folder)
         table = cohort.split(split) if split else cohort.table
@@ -102,7 +132,8 @@ def _films_of_folder(folder: Path, split: str | None) -> list[dict]:
     if split:
         raise BoneXageError(f"{folder}: --split {split} needs a cohort folder; this holds no label table")
     images: dict[tuple[str, str], Path] = {}  # once, however many links lead to its folder
-    for place, films, _ in folders(folder):
+    for place, films, _, others in folders(folder):
+        passed += others
         for film in films:
             images.setdefault((os.path.realpath(place), film.name), Path(film.path))
     return [_film(image) for image in sorted(images.values())]

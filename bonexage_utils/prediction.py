@@ -24,6 +24,7 @@ from bonexage_utils.evaluation import LEAST_SAID, MOST_SAID, read_predictions
 from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer, short_name
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
 from bonexage_utils.labels import write_table
+from bonexage_utils.tags import COLUMNS as HEADER
 
 PART = 512  # films put aside at a time
 # Test-time augmentation: the film as it is and moved by this share of its side each way. A network whose map is coarse
@@ -96,7 +97,8 @@ class Predictor:
     def stream(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None,
                done: dict[tuple[str | None, str], dict] | None = None) -> Iterator[list[dict]]:
         """Batch by batch, one row for each of `films` (columns `id`, `image`, `sex`, and `error` for rows that cannot
-        be used), in order, with the columns of `COLUMNS` and `sha256`, of the film's bytes (None if it was not read). A
+        be used), in order, with the columns of `COLUMNS`, those of
+        `tags.COLUMNS` that `films` has, and `sha256`, of the film's bytes (None if it was not read). A
         film that cannot be read, or whose sex is unknown, keeps its row, with the reason in `error`; one whose hash and
         sex are in `done` gets the age from there. `workers` threads read ahead of the network (see
         `images.read_films`).
@@ -121,7 +123,7 @@ class Predictor:
 
     def with_intervals(self, rows: list[dict]) -> pd.DataFrame:
         """Rows of `stream` as a table, `low_months` and `high_months` filled where there is an interval, else NaN."""
-        table = pd.DataFrame(rows, columns=COLUMNS)
+        table = pd.DataFrame(rows, columns=[*COLUMNS, *(name for name in HEADER if rows and name in rows[0])])
         ends = {"low_months": float("nan"), "high_months": float("nan")}
         if self.calibration:
             ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))
@@ -160,7 +162,7 @@ class Predictor:
         out = []
         for row, film in batch:
             answer = {"id": row["id"], "image": row["image"], "sex": row["sex"], "error": "",
-                      "sha256": row.get("sha256")}
+                      "sha256": row.get("sha256"), **{name: row[name] for name in HEADER if name in row}}
             if isinstance(film, str):
                 answer["error"] = film
             elif isinstance(film, dict):
@@ -212,9 +214,9 @@ def _describes(path: Path, table: str) -> bool:
 
 
 def _is_ours(table: Path) -> bool:
-    header = ",".join(COLUMNS).encode()
+    headers = [",".join(columns).encode() for columns in (COLUMNS, COLUMNS + HEADER)]
     with open(table, "rb") as file:
-        return file.read(len(header) + 1).rstrip(b"\r\n") in (header, b"")
+        return file.readline(len(headers[-1]) + 2).rstrip(b"\r\n") in (*headers, b"")
 
 
 def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, batch_size: int = 16,
