@@ -109,8 +109,6 @@ def read_gray(path: Path | str) -> np.ndarray:
     path = Path(path)
     data = _read_bytes(path)
     kind = kind_of(data[:HEAD])
-    if kind == "DICOM" and data[128:132] != b"DICM":
-        raise BoneXageError(f"{path}: a DICOM without the preamble that a file begins with; export the image again")
     if kind not in FILMS:
         raise BoneXageError(f"{path}: not a readable image ({kind}); give PNG, JPEG, TIFF or DICOM")
     try:

@@ -125,7 +125,8 @@ class _InPieces(BufferedReader):
 
 def _read(file: BufferedReader, wanted: list[int], stop_when: Callable[[int, str | None, int], bool]) -> Dataset:
     """The `wanted` attributes. Not by dcmread, which inflates a deflated file, a zip bomb or not, before one asks."""
-    file.seek(132)
+    if not file.read(132).endswith(b"DICM"):
+        raise BoneXageError("a DICOM without the preamble that a file begins with; export the image again")
     meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2))
     syntax = meta.get("TransferSyntaxUID")
     stated = bool(syntax)

@@ -80,7 +80,7 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
 def _with_tags(films: pd.DataFrame, default: str, header: bool, tell: Callable[[str], None]) -> pd.DataFrame:
     """The films with what their headers say of the sex, and as `tags.COLUMNS` of all; `default` where nothing does."""
     tags = all_tags(films["image"])
-    against = [tag.against(sex or default, "the table" if sex else "--sex")
+    against = [tag.refusal or tag.against(sex or default, "the table" if sex else "--sex")
                for tag, sex in zip(tags, films["sex"], strict=True)]
     against = [what and f"{printable(image)}: {what}" for what, image in zip(against, films["image"], strict=True)]
     error = films["error"].where(films["error"] != "", against)

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bonexage_utils.decoding import file_kind, quiet
+from bonexage_utils.errors import BoneXageError
 
 DAYS = {"D": 1, "W": 7, "M": 365.25 / 12, "Y": 365.25}  # of the units of an age (PS3.5, 6.2, AS)
 # Defined terms of Modality (PS3.3, C.7.3.1.1.1) that are no film of a hand, by what such a picture is.
@@ -28,7 +29,8 @@ _READ = ["SOPClassUID", "Modality", "PatientSex", "PatientAge", "PatientBirthDat
 class Tags:
     """Of one film, empty or NaN where its header does not say. `sex` is "M" or "F", `side` "L", "R" or "B" (both),
     `age_months` the age when it was taken; `view`, `body_part` and `modality` are the standard's words.
-    `is_secondary` where it is a secondary capture, and so not what the detector's own software showed."""
+    `is_secondary` where it is a secondary capture, and so not what the detector's own software showed. `refusal` says
+    why a header, and so the film, is none that is read here."""
 
     sex: str = ""
     side: str = ""
@@ -37,6 +39,7 @@ class Tags:
     body_part: str = ""
     modality: str = ""
     is_secondary: bool = False
+    refusal: str = ""
 
     @property
     def columns(self) -> dict[str, str | float]:
@@ -64,13 +67,15 @@ def read_tags(path: Path | str) -> Tags:
 
         with quiet():
             said = read_words(path, _READ)
+    except BoneXageError as error:
+        return Tags(refusal=str(error))
     except Exception:  # reading the film will say what is wrong
         return Tags()
     word = {name: text if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else "" for name, text in said.items()}
     sex, side = said["PatientSex"], said["ImageLaterality"] or said["Laterality"]
     return Tags(sex if sex in ("M", "F") else "", side if side in ("L", "R", "B") else "", _age(said),
                 word["ViewPosition"], word["BodyPartExamined"], word["Modality"],
-                f"{said['SOPClassUID']}.".startswith(f"{SECONDARY_CAPTURE}."))
+                said["SOPClassUID"] == SECONDARY_CAPTURE)
 
 
 def _age(said: dict[str, str]) -> float:
