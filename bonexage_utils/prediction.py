@@ -97,8 +97,7 @@ class Predictor:
     def stream(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None,
                done: dict[tuple[str | None, str], dict] | None = None) -> Iterator[list[dict]]:
         """Batch by batch, one row for each of `films` (columns `id`, `image`, `sex`, and `error` for rows that cannot
-        be used), in order, with the columns of `COLUMNS`, those of
-        `tags.COLUMNS` that `films` has, and `sha256`, of the film's bytes (None if it was not read). A
+        be used), in order, with the columns of `COLUMNS` and `sha256`, of the film's bytes (None if it was not read). A
         film that cannot be read, or whose sex is unknown, keeps its row, with the reason in `error`; one whose hash and
         sex are in `done` gets the age from there. `workers` threads read ahead of the network (see
         `images.read_films`).
@@ -123,7 +122,7 @@ class Predictor:
 
     def with_intervals(self, rows: list[dict]) -> pd.DataFrame:
         """Rows of `stream` as a table, `low_months` and `high_months` filled where there is an interval, else NaN."""
-        table = pd.DataFrame(rows, columns=[*COLUMNS, *(name for name in HEADER if rows and name in rows[0])])
+        table = pd.DataFrame(rows, columns=COLUMNS)
         ends = {"low_months": float("nan"), "high_months": float("nan")}
         if self.calibration:
             ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))
@@ -162,7 +161,7 @@ class Predictor:
         out = []
         for row, film in batch:
             answer = {"id": row["id"], "image": row["image"], "sex": row["sex"], "error": "",
-                      "sha256": row.get("sha256"), **{name: row[name] for name in HEADER if name in row}}
+                      "sha256": row.get("sha256")}
             if isinstance(film, str):
                 answer["error"] = film
             elif isinstance(film, dict):
@@ -214,14 +213,16 @@ def _describes(path: Path, table: str) -> bool:
 
 
 def _is_ours(table: Path) -> bool:
-    headers = [",".join(columns).encode() for columns in (COLUMNS, COLUMNS + HEADER)]
+    header, of_dicom = (",".join(columns).encode() for columns in (COLUMNS, HEADER))
     with open(table, "rb") as file:
-        return file.readline(len(headers[-1]) + 2).rstrip(b"\r\n") in (*headers, b"")
+        start = file.read(len(header) + len(of_dicom) + 3)
+    return not start.strip(b"\r\n") or start.splitlines()[0] in (header, header + b"," + of_dicom)
 
 
 def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, batch_size: int = 16,
                     resume: bool = False, tell: Callable[[str], None] | None = None) -> pd.DataFrame:
     """Predict `films`; write `out`, a CSV, and beside it a JSON file that describes the checkpoint; return the table.
+    Columns of `tags.COLUMNS` that `films` has come last.
 
     What is done is put aside every `PART` films, so that `resume` goes on after whatever stopped it; films that an
     earlier `out` by the same checkpoint has a prediction for are not done again either. A film that failed is. A film
@@ -260,6 +261,7 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
             tell(f"films replaced under their old path: {len(replaced):,}, e.g. {replaced[0]}; the ages given are of "
                  "what lies there now")
         table = predictor.with_intervals(rows)
+        table = table.assign(**{name: films[name].to_numpy() for name in HEADER if name in films})
         save_predictions(table, predictor, out, [row["sha256"] for row in rows])
         shutil.rmtree(parts, ignore_errors=True)
     return table

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import bonexage
+from hospital_export import directory
+from made_up_films import dicom
 
 from bonexage_utils.checkpoints import load_model
 from bonexage_utils.phantom import write_cohort
@@ -72,10 +74,11 @@ COMMANDS = {
         "--weights": (["none"], ["imagenet", "phantom", "x"]),
     }),
     "predict": Command(8, [(["model.safetensors", "calibrated.safetensors"], CHECKPOINTS), (
-        ["film.png", "films", "data", "list.csv", "list.txt", "deep.png", "colour.jpg", "./films/../film.png"],
+        ["film.png", "films", "data", "list.csv", "list.txt", "deep.png", "colour.jpg", "./films/../film.png",
+         "export"],
         ["empty", "no_column.csv", "cut.csv"])], {
         "--sex": (["M", "F", "female", "1"], ["x", "2", "nan", ""]), "--tta": ([], []), "--resume": ([], []),
-        "--unknown-sex": (["mean"], ["x", ""]), **COMMON,
+        "--unknown-sex": (["mean"], ["x", ""]), "--header": ([], []), **COMMON,
     }, always={"--out": (["new.csv", "sub/new", "new"], [
         "p.json", "p.JSON", "folder", "link.csv", "/dev/null", "film.png/x", "cohort.csv"])}),
     "evaluate": Command(8, [
@@ -113,8 +116,11 @@ def sandbox(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = (run / "model.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     (folder / "words.safetensors").write_text("no network")
-    for name in ("empty", "folder"):
+    for name in ("empty", "folder", "export"):
         (folder / name).mkdir()
+    for name in ("IM000001", "IM000002"):
+        (folder / "export" / name).write_bytes(dicom(pixels, PatientSex="M", Modality="DX"))
+    (folder / "export" / "DICOMDIR").write_bytes(directory([Path("IM000001"), Path("IM000002")]))
     (folder / "link.csv").symlink_to(folder / "film.png")
     (folder / "list.csv").write_text("image,sex\nfilm.png,F\ndeep.png,M\n")
     (folder / "list.txt").write_text("film.png\ndeep.png\n")
@@ -178,7 +184,9 @@ def expected(words: list[str], good: bool) -> set[int]:
     if not good:
         return {1, 2}
     if words[0] == "predict":
-        brings_sex = words[2] in ("data", "list.csv") or "--sex" in words or "--unknown-sex" in words
+        if words[2] == "export" and "--sex" in words and words[words.index("--sex") + 1] in ("F", "female"):
+            return {1}  # its films are of boys
+        brings_sex = words[2] in ("data", "list.csv", "export") or "--sex" in words or "--unknown-sex" in words
         return {0} if brings_sex else {1}
     if words[0] == "evaluate" and "--against" in words:
         same = words[1] == words[words.index("--against") + 1]
