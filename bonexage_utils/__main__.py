@@ -4,6 +4,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bonexage_utils import __version__, terminal
-from bonexage_utils.errors import BoneXageError, printable
+from bonexage_utils.errors import BoneXageError, decoders_wanted, printable
 from bonexage_utils.files import check_outputs
 from bonexage_utils.settings import DEVICES
 
@@ -151,6 +152,7 @@ def check(
     if len(findings):
         typer.echo("\n" + audit.summary(findings).to_string(index=False))
         typer.echo("\n" + audit.first_findings(findings).to_string(index=False, header=False))
+    _tell_decoders(findings["detail"])
     if out:
         audit.write_findings(findings, out)
     faults = int((findings["severity"] == audit.FAULT).sum())
@@ -228,10 +230,11 @@ def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors written by train.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Images, folders, cohorts, lists.")],
     out: Annotated[Path, typer.Option(help="The table to write.")] = Path("predictions.csv"),
-    sex: Annotated[str | None, typer.Option(help="M or F, for films whose sex is not given otherwise.")] = None,
+    sex: Annotated[str | None, typer.Option(help="M or F, where neither a table nor a DICOM says it.")] = None,
     unknown_sex: Annotated[UnknownSex, typer.Option(help="error, or the mean over both sexes.")] = UnknownSex.error,
     split: Annotated[Split | None, typer.Option(help="Only this split of a cohort folder.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Mean over nine slightly moved views; nine times slower.")] = False,
+    header: Annotated[bool, typer.Option("--header", help="Add what DICOM tags say: sex, side, age, view.")] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     workers: Workers = None,
     device: Device = "auto",
@@ -251,7 +254,7 @@ def predict(
     tables = TableFormat.parse(columns, sex_codes)
     check_outputs(outputs(out), [checkpoint, *inputs, *filter(None, [labels])])
     model = read_contents(checkpoint)[0].get("model")
-    films = list_films(inputs, sex, split.value if split else None, labels, tables, _tell)
+    films = list_films(inputs, sex, split.value if split else None, labels, tables, header, _tell)
     needs_sex = isinstance(model, dict) and model.get("use_sex") is True and unknown_sex == UnknownSex.error
     predictions = None if resume else all_fail(films, needs_sex)
     if predictions is not None:
@@ -273,7 +276,8 @@ def predict(
         typer.echo(f"bonexage: {bare:,} predictions without an interval: {predictor.no_interval}", err=True)
     if len(good) < len(predictions):
         bad = predictions[predictions["error"] != ""]
-        typer.echo(f"bonexage: {len(bad):,} films without a prediction, e.g. {bad['error'].iloc[0]}", err=True)
+        _tell(f"{len(bad):,} films without a prediction, e.g. {bad['error'].iloc[0]}")
+        _tell_decoders(bad["error"])
         raise typer.Exit(1)
 
 
@@ -414,6 +418,12 @@ def export(
 
 def _tell(line: str) -> None:
     typer.echo(f"bonexage: {line}", err=True)
+
+
+def _tell_decoders(reasons: Iterable[str]) -> None:
+    """Of how many films the extra `dicom` would decode, if there are any."""
+    if line := decoders_wanted(reasons):
+        _tell(line)
 
 
 def main() -> None:

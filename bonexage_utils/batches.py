@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.errors import BoneXageError
+from bonexage_utils.errors import BoneXageError, decoders_wanted
 from bonexage_utils.images import cached_images
+from bonexage_utils.tags import all_tags
 
 SEX_CODE = {"F": 0, "M": 1}
 
@@ -65,15 +66,20 @@ def film_sets(
     """A data set of each split at (size, size) px, the rows of the table in each, and what was dropped: id to reason.
     `workers` as for `images.read_films`.
 
-    Raises BoneXageError naming films that cannot be read, unless `drop_bad`.
+    Raises BoneXageError naming films that cannot be read, unless `drop_bad`; and for films whose header contradicts
+    their label.
     """
     table = cohort.table[cohort.table["split"].isin(splits)].reset_index(drop=True)
+    films = zip(table["image"], table["sex"], all_tags(table["image"]), strict=True)
+    if wrong := [f"{image}: {what}" for image, sex, tags in films if (what := tags.against(sex, "the label"))]:
+        raise BoneXageError(f"{cohort.root}: {len(wrong)} films contradict their labels, e.g. {wrong[0]}")
     cache = cached_images(table["image"].tolist(), size, cache_dir, workers)
     dropped = {table["id"][row]: reason for row, reason in cache.failures.items()}
     if dropped and not drop_bad:
-        shown = "; ".join(list(dropped.values())[:3])
-        raise BoneXageError(f"{cohort.root}: {len(dropped)} films cannot be used, e.g. {shown}; "
-                            "mend them, or go on without them with --drop-bad")
+        kinds = {reason.split(": ")[-1]: reason for reason in reversed(dropped.values())}  # an example of each
+        shown, wanted = "; ".join([*kinds.values()][:3]), decoders_wanted(dropped.values())
+        raise BoneXageError(f"{cohort.root}: {len(dropped)} films cannot be used, e.g. {shown}; mend them, or go on "
+                            f"without them with --drop-bad{f' ({wanted})' if wanted else ''}")
     good = table.drop(index=list(cache.failures))
     parts = {split: good[good["split"] == split] for split in splits}
     sets = {split: FilmDataset(cache.array, part.index.to_numpy(), part) for split, part in parts.items()}

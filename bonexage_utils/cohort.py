@@ -4,13 +4,15 @@ import hashlib
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from bonexage_utils.decoding import IMAGE_ENDINGS
+from bonexage_utils.decoding import DICOM_ENDINGS, FILMS, IMAGE_ENDINGS, OBJECTS, file_kind
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.labels import (
     AS_IT_SAYS,
@@ -45,7 +47,7 @@ IMAGE_FOLDER = re.compile(r"boneage-(training|validation|test)-dataset(?:-\d)?|(
 # Casefolded, as their file systems are.
 LEFT_BEHIND = {"__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "recycler", "recycled",
                "system volume information", "lost+found", "~snapshot", "@recently-snapshot", "@__thumb", "@tmp",
-               "network trash folder", "temporary items"}
+               "network trash folder", "temporary items", "thumbs.db", "desktop.ini"}
 
 # RSNA's ids: training and validation interleave here and together leave out those of the test.
 RSNA_IDS, RSNA_TEST_IDS, RSNA_VALIDATION_FILMS = range(1377, 15613), range(4360, 4560), 1425
@@ -107,11 +109,21 @@ def split_of(film_id: str, provided: frozenset[str] = frozenset()) -> str:
     return "train"
 
 
-def folders(root: Path, depth: float = float("inf")) -> Iterator[tuple[Path, list[os.DirEntry], set[str]]]:
-    """`root` and the folders in it down to `depth`: each with its films, in order, and the names of all it holds.
+class Folder(NamedTuple):
+    """What a folder holds: its films, in order, the names of all, and how many of each other kind of file."""
 
-    What is hidden or in `LEFT_BEHIND` is passed over. A folder that links lead to is visited once under each of its
-    names, so that a circle of links ends. Raises BoneXageError for a folder that cannot be listed.
+    path: Path
+    films: list[os.DirEntry]
+    names: set[str]
+    others: Counter[str]
+
+
+def folders(root: Path, depth: float = float("inf")) -> Iterator[Folder]:
+    """`root` and the folders in it down to `depth`.
+
+    A film is what is named as an image (and is no DICOM object without one), and what is one by its first bytes. What
+    is hidden or in `LEFT_BEHIND` is passed over. A folder that links lead to is visited once under each of its names,
+    so that a circle of links ends. Raises BoneXageError for a folder that cannot be listed.
     """
     waiting, seen = [(root, 0)], set()
     while waiting:
@@ -127,10 +139,20 @@ def folders(root: Path, depth: float = float("inf")) -> Iterator[tuple[Path, lis
         except OSError as error:
             raise BoneXageError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
         inner = {entry.name for entry in entries if _is_folder(entry)}
-        films = [entry for entry in entries if entry.name.lower().endswith(IMAGE_ENDINGS) and entry.name not in inner]
-        yield folder, films, {entry.name for entry in entries}
+        kinds = {entry: _kind(entry) for entry in entries if entry.name not in inner}
+        yield Folder(folder, [entry for entry, kind in kinds.items() if kind in FILMS],
+                     {entry.name for entry in entries}, Counter(kind for kind in kinds.values() if kind not in FILMS))
         if level < depth:
             waiting += [(folder / name, level + 1) for name in sorted(inner, reverse=True)]
+
+
+def _kind(entry: os.DirEntry) -> str:
+    """As `file_kind`; but what is named as a film is one, and says itself why it cannot be read."""
+    ending = entry.name.lower().endswith
+    if ending(IMAGE_ENDINGS) and not ending(DICOM_ENDINGS):
+        return FILMS[0]
+    kind = file_kind(entry.path)
+    return FILMS[0] if ending(DICOM_ENDINGS) and kind not in OBJECTS.values() else kind
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -170,7 +192,7 @@ class _Layout:
                 self._add(films)
             return
         others: list[Path] = []  # cohorts in this one's folder
-        for folder, films, names in folders(root, depth=3):
+        for folder, films, names, _ in folders(root, depth=3):
             if folder != root and _has_training_labels(names):
                 others.append(folder)
             if any(folder.is_relative_to(other) for other in others):

@@ -1,5 +1,6 @@
 """From a radiograph in a file (PNG, JPEG, TIFF or DICOM) to an 8-bit grey array, and never to half a film."""
 
+import os
 import re
 import stat
 import struct
@@ -32,17 +33,57 @@ from bonexage_utils.headers import (
 )
 from bonexage_utils.levels import check_levels, square_pixels, to_8_bits
 
-# Where files are looked for by name; what a file is, its content decides.
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+# What these name is a film, or should be one; of other files the content decides.
+DICOM_ENDINGS = (".dcm", ".dicom")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", *DICOM_ENDINGS)
 MAX_BYTES = 2**30
 
 _SIGNATURES = {PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF",
                b"MM\0+": "TIFF"}
+# What is read of a file to tell what it is.
+HEAD = 1024  # bytes
+FILMS = ("PNG", "JPEG", "TIFF", "DICOM")
+_OTHERS = {b"GIF8": "GIF image", b"BM": "BMP image", b"RIFF": "WebP image", b"PK\3\4": "ZIP archive"}
+# DICOM objects without a picture, by the beginning of their SOP class (PS3.4, B.5 and PS3.3, F).
+OBJECTS = {
+    "1.2.840.10008.1.3.10": "DICOMDIR", "1.2.840.10008.5.1.4.1.1.104.1": "encapsulated PDF",
+    "1.2.840.10008.5.1.4.1.1.104": "encapsulated document", "1.2.840.10008.5.1.4.1.1.88.59": "key object selection",
+    "1.2.840.10008.5.1.4.1.1.88": "structured report", "1.2.840.10008.5.1.4.1.1.11": "presentation state",
+    "1.2.840.10008.5.1.4.1.1.9": "waveform", "1.2.840.10008.5.1.4.1.1.66.4": "segmentation",
+    "1.2.840.10008.5.1.4.1.1.66": "raw data or registration", "1.2.840.10008.5.1.4.1.1.481": "radiotherapy object",
+}
+_SOP_CLASS = re.compile(rb"\x02\0\x02\0UI..([0-9.]+)", re.DOTALL)  # MediaStorageSOPClassUID
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1a]")  # no text has them
 _BARE_DICOM = re.compile(rb"DICM|[\x02\x08]\0.\0(?:[A-Z]{2}|.\0\0\0)", re.DOTALL)
 Tags = dict[int, tuple[float, ...]]  # of a TIFF directory or an EXIF block
 
 # OpenCV would report each damaged TIFF on the terminal, beside our one line.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def kind_of(head: bytes) -> str:
+    """What a file is by its first `HEAD` bytes: one of `FILMS`, or in words what is no film, as "structured report"."""
+    if head[128:132] == b"DICM":  # whatever stands before: a DICOM may begin like a TIFF (PS3.10, 7.1)
+        sop_class = (found := _SOP_CLASS.search(head, 132)) and found[1].decode()
+        return next((name for start, name in OBJECTS.items() if f"{sop_class}.".startswith(f"{start}.")), "DICOM")
+    if _BARE_DICOM.match(head):
+        return "DICOM"
+    text = "empty file" if not head else "other file" if _BINARY.search(head) else "text file"
+    if head.startswith(b"%PDF"):
+        return "PDF"
+    names = _SIGNATURES if text == "text file" else _SIGNATURES | _OTHERS
+    return next((name for start, name in names.items() if head.startswith(start)), text)
+
+
+def file_kind(path: Path | str) -> str:
+    """As `kind_of`, of what lies there; "unreadable file" for what is none or may not be opened."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for somebody to write
+            return "unreadable file"
+        with open(path, "rb") as file:
+            return kind_of(file.read(HEAD))
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return "unreadable file"
 
 
 def read_gray(path: Path | str) -> np.ndarray:
@@ -67,13 +108,9 @@ def read_gray(path: Path | str) -> np.ndarray:
     """
     path = Path(path)
     data = _read_bytes(path)
-    kind = next((name for start, name in _SIGNATURES.items() if data.startswith(start)), None)
-    if data[128:132] == b"DICM":  # whatever stands before: a DICOM may begin like a TIFF (PS3.10, 7.1)
-        kind = "DICOM"
-    if kind is None and _BARE_DICOM.match(data):
-        raise BoneXageError(f"{path}: a DICOM without the preamble that a file begins with; export the image again")
-    if kind is None:
-        raise BoneXageError(f"{path}: not a readable image; give PNG, JPEG, TIFF or DICOM")
+    kind = kind_of(data[:HEAD])
+    if kind not in FILMS:
+        raise BoneXageError(f"{path}: not a readable image ({kind}); give PNG, JPEG, TIFF or DICOM")
     try:
         return square_pixels(*_DECODERS[kind](data))
     except BoneXageError as error:
@@ -103,7 +140,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep a library's warnings about odd tags from the terminal. Filters are per process, hence the lock."""
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -204,7 +241,7 @@ def _decode_jpeg(data: bytes) -> tuple[np.ndarray, float]:
             if marker in (0xC0, 0xC1, 0xC2, 0xC3) and content[0] != 8:  # the start of a frame (T.81, B.2.2)
                 raise BoneXageError(f"a JPEG of {content[0]} bits, which nothing here reads; save it as PNG")
             picture.append(segment)
-    with _quiet():
+    with quiet():
         image = JpegImageFile(BytesIO(b"".join([picture[0], *kept.values(), *picture[1:]])))
         check_size(*image.size, 8 * len(image.getbands()))
         image.draft("L", image.size)  # luminance alone: half the work
@@ -232,7 +269,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, float]:
     if max(bits) <= 8:  # Pillow, because OpenCV leaves damaged strips of 8 bits black; it orients by itself
         if photometric == 6 and compression == 1 and {*tags.get(530, ())} - {1}:  # colour for a few pixels together
             raise unread
-        with _quiet():
+        with quiet():
             try:
                 image = TiffImageFile(BytesIO(data))
             except SyntaxError:  # its word for a layout that it does not know
@@ -267,7 +304,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, float]:
 def _decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
     from bonexage_utils.dicom import decode_dicom  # here, because few need it and it takes a while
 
-    with _quiet():
+    with quiet():
         return decode_dicom(data)
 
 

@@ -4,8 +4,9 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from itertools import pairwise, takewhile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,10 +15,18 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
+from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
-from bonexage_utils.errors import BoneXageError
+from bonexage_utils.errors import DECODERS, BoneXageError
 from bonexage_utils.headers import check_size, jpeg_segments, pixel_aspect
 from bonexage_utils.levels import FEW, check_levels, film_range, thin_out, to_8_bits, used_levels
 
@@ -57,7 +66,9 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
 
     Raises BoneXageError for what cannot be shown rightly; and anything, as pydicom does, for a damaged file.
     """
-    film = _read(data)
+    if data.count(b"\xfe\xff\x00\xe0") > 10_000:  # items of sequences, each an object of 2 KB made from 8 bytes
+        raise BoneXageError("a DICOM of more than 10,000 items; export the image alone")
+    film = _read(_InPieces(BytesIO(data)), _READ, _refuse_long)
     if not any(name in film for name in _PIXELS):
         raise BoneXageError("a DICOM without pixels; export the image object")
     needed = _NEEDED + (["BitsStored", "PixelRepresentation"] if "PixelData" in film else [])
@@ -65,7 +76,8 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
         raise BoneXageError(f"damaged DICOM (no {missing[0]}); export the image again")
     check_size(film.Columns, film.Rows, film.SamplesPerPixel * max(8, film.BitsAllocated))
     if int(film.get("NumberOfFrames") or 1) > 1:
-        raise BoneXageError("more than one frame in the DICOM; export one film per file")
+        raise BoneXageError(f"more than one frame in the DICOM (multi-frame, {film.NumberOfFrames}); export one film "
+                            "per file")
     _ungroup(film)
     aspect = pixel_aspect({name: _numbers(film, name) for name in _SHAPES})
     negative = _is_negative(film)
@@ -84,7 +96,22 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
     return (grey if image is None else np.where(image, grey, 0).astype(np.uint8)), aspect
 
 
-class _InPieces(BytesIO):
+def read_words(path: Path | str, keywords: list[str]) -> dict[str, str]:
+    """What the attributes of these keywords say, as it stands, in capitals and without the spaces around; "" where one
+    is absent. Reads no further than the last of them, or than one that is longer than 64 bytes, and so no word.
+
+    Raises BoneXageError for a syntax that is not read here; and anything, as pydicom does, for a damaged file.
+    """
+    tags = dict(zip(map(tag_for_keyword, keywords), keywords, strict=True))
+    last = max(tags)
+    with _InPieces(FileIO(path)) as file:
+        header = _read(file, [*tags], lambda tag, vr, length: tag > last or (tag in tags and length > 64))
+    found = {tag: header.get_item(tag) for tag in tags}
+    return {tags[tag]: raw.value.decode("latin-1").strip(" \0").upper() if raw and isinstance(raw.value, bytes) else ""
+            for tag, raw in found.items()}
+
+
+class _InPieces(BufferedReader):
     """Read in at most 200,000 pieces, of which an element takes up to three and becomes an object of 300 bytes."""
 
     pieces = 0
@@ -96,17 +123,15 @@ class _InPieces(BytesIO):
         return super().read(size)
 
 
-def _read(data: bytes) -> Dataset:
-    """The attributes of `_READ`. Not by dcmread, which inflates a deflated file, a zip bomb or not, before one asks."""
-    if data.count(b"\xfe\xff\x00\xe0") > 10_000:  # items of sequences, each an object of 2 KB made from 8 bytes
-        raise BoneXageError("a DICOM of more than 10,000 items; export the image alone")
-    file = _InPieces(data)
-    file.seek(132)
+def _read(file: BufferedReader, wanted: list[int], stop_when: Callable[[int, str | None, int], bool]) -> Dataset:
+    """The `wanted` attributes. Not by dcmread, which inflates a deflated file, a zip bomb or not, before one asks."""
+    if not file.read(132).endswith(b"DICM"):
+        raise BoneXageError("a DICOM without the preamble that a file begins with; export the image again")
     meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2))
     syntax = meta.get("TransferSyntaxUID")
     stated = bool(syntax)
     if not stated:  # what it has to be, the first element shows
-        group, vr = struct.unpack("<H2x2s", data[file.tell() :][:6])
+        group, vr = struct.unpack("<H2x2s", file.peek(6)[:6])
         syntax = (ImplicitVRLittleEndian if not vr.isalpha() or not vr.isupper() else
                   ExplicitVRBigEndian if group >= 1024 else ExplicitVRLittleEndian)
     syntax = UID(syntax)
@@ -114,8 +139,8 @@ def _read(data: bytes) -> Dataset:
         raise BoneXageError(f"transfer syntax {str(syntax)!r} is not of the standard; export it uncompressed")
     if syntax.is_deflated or "Deflate" in syntax.name:
         raise BoneXageError("a deflated DICOM; export it uncompressed")
-    film = read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_refuse_long,
-                        specific_tags=_READ)
+    film = read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=stop_when,
+                        specific_tags=wanted)
     meta.TransferSyntaxUID = syntax
     film.file_meta = meta
     if "PixelData" in film and not stated and film["PixelData"].is_undefined_length:
@@ -181,6 +206,10 @@ def _stored_numbers(film: Dataset) -> np.ndarray:
     if allocated not in (1, 8, 16, 32) or not 1 <= bits <= allocated:
         raise BoneXageError(f"{bits} of {allocated} bits a pixel; export it as 8 or 16 bits")
     if syntax.is_compressed:
+        if _plugins(syntax) is None:
+            raise BoneXageError(f"compressed as {_short(syntax)}, which nothing decodes here; export it uncompressed")
+        if lacks_decoder(film):
+            raise BoneXageError(f"compressed as {_short(syntax)}; install {DECODERS}, or export it uncompressed")
         _check_frame(film, syntax)
     elif len(film.PixelData) > 1.1 * get_expected_length(film) + 2:
         raise BoneXageError("a DICOM of more pixels than its rows and columns; export the image again")
@@ -192,10 +221,35 @@ def _stored_numbers(film: Dataset) -> np.ndarray:
     except Exception:
         if not syntax.is_compressed:
             raise
-        raise BoneXageError(f"compressed as {syntax.name}, which nothing installed here decodes, or damaged; "
-                            "pip install 'pylibjpeg[all]', or export it uncompressed") from None
+        raise BoneXageError(f"damaged DICOM (its {_short(syntax)} cannot be decoded); export the image again") from None
     film.BitsStored = bits
     return _without_other_bits(film, stored) if natural and allocated > bits else stored
+
+
+def lacks_decoder(film: Dataset) -> bool:
+    """Whether its pixels are compressed in a way that takes the extra `dicom`, which is not installed."""
+    syntax, deep = film.file_meta.TransferSyntaxUID, int(film.get("BitsStored") or 8) > 8
+    unable: set[str] = set()  # decoders that know the syntax, but not such pixels
+    if deep and syntax == JPEGExtended12Bit:
+        unable = {"pillow", "gdcm"}
+    elif deep and int(film.get("SamplesPerPixel") or 1) > 1:
+        unable = {"pillow"}
+    plugins = _plugins(syntax)
+    return plugins is not None and not plugins - unable
+
+
+def _plugins(syntax: UID) -> set[str] | None:
+    """Which decoders are here for it; None where pydicom knows of none anywhere."""
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return None
+    return set(decoder.available_plugins) if syntax.is_compressed else {"pydicom"}
+
+
+def _short(syntax: UID) -> str:
+    """Such as "JPEG Lossless": what stands before the details in the standard's name."""
+    return re.split(r" Image Compression| \(|, ", syntax.name)[0]
 
 
 def _without_other_bits(film: Dataset, raw: np.ndarray) -> np.ndarray:
@@ -214,7 +268,7 @@ def _without_other_bits(film: Dataset, raw: np.ndarray) -> np.ndarray:
 
 
 def _check_frame(film: Dataset, syntax: UID) -> None:
-    """A frame says its own size, and decoders believe it: it has to be the header's, or memory is not bounded."""
+    """A frame says its own size and samples, and decoders believe it: the header's, or memory is not bounded."""
     frame = get_frame(film.PixelData, 0, number_of_frames=1)
     if syntax == RLELossless:
         pixels = film.Rows * film.Columns
@@ -225,14 +279,17 @@ def _check_frame(film: Dataset, syntax: UID) -> None:
             raise BoneXageError("damaged DICOM (a frame larger than its rows and columns); export the image again")
         return
     if frame.startswith(b"\xff\xd8"):  # JPEG and JPEG-LS: the start of a frame (T.81, B.2.2)
-        head = takewhile(lambda segment: segment[0] != 0xDA, jpeg_segments(frame))  # JPEG-LS stuffs its scans otherwise
-        sizes = [struct.unpack(">HH", content[1:5]) for marker, content, _ in head
+        # JPEG-LS stuffs its scans otherwise, but in neither can the end mark stand in one; without it decoders fill in.
+        if b"\xff\xd9" not in frame[max(frame.rfind(b"\xff\xda"), 0) :]:
+            raise BoneXageError("truncated JPEG in the DICOM; export the image again")
+        head = takewhile(lambda segment: segment[0] != 0xDA, jpeg_segments(frame))
+        sizes = [struct.unpack(">HHB", content[1:6]) for marker, content, _ in head
                  if marker in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)]
     else:  # JPEG 2000 (T.800, A.5.1): ends less offsets
-        sizes = [(high - top, wide - left) for wide, high, left, top in
-                 (struct.unpack(">4L", found[1]) for found in
-                  re.finditer(rb"\xff\x4f\xff\x51....(.{16})", frame, re.DOTALL))]
-    if any(size != (film.Rows, film.Columns) for size in sizes):
+        sizes = [(high - top, wide - left, samples) for wide, high, left, top, samples in
+                 (struct.unpack(">4L16xH", found[1]) for found in
+                  re.finditer(rb"\xff\x4f\xff\x51....(.{34})", frame, re.DOTALL))]
+    if not sizes or any(size != (film.Rows, film.Columns, film.SamplesPerPixel) for size in sizes):
         raise BoneXageError("damaged DICOM (a frame of another size than its rows and columns); export it again")
 
 

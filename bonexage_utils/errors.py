@@ -1,6 +1,9 @@
 """The one exception a user is meant to read."""
 
 import unicodedata
+from collections.abc import Iterable
+
+DECODERS = "bonexage[dicom]"  # the extra, as a film says that takes it
 
 
 def printable(text: str) -> str:
@@ -23,3 +26,9 @@ class BoneXageError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
+
+
+def decoders_wanted(reasons: Iterable[str]) -> str:
+    """In a line, for how many of the films that cannot be read, for these reasons, the extra `dicom` is wanted."""
+    count = sum(DECODERS in reason for reason in reasons)
+    return f"films that take the decoders of an extra: {count:,}; pip install '{DECODERS}'" if count else ""

@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -23,19 +24,25 @@ from bonexage_utils.labels import (
     spreadsheet_line,
 )
 from bonexage_utils.tables import TABLE_ENDINGS, read_table, read_text
+from bonexage_utils.tags import COLUMNS, all_tags
 
 
 def list_films(inputs: list[str], sex: str | None = None, split: str | None = None, labels: Path | str | None = None,
-               tables: TableFormat = AS_IT_SAYS, tell: Callable[[str], None] = warnings.warn) -> pd.DataFrame:
-    """What INPUT… means, as rows `id`, `image`, `sex` ("M", "F" or ""), `sex_from` (who says so: a table, a cohort or
-    `--sex`; "" for an unknown sex), `error`.
+               tables: TableFormat = AS_IT_SAYS, header: bool = False,
+               tell: Callable[[str], None] = warnings.warn) -> pd.DataFrame:
+    """What INPUT… means, as rows `id`, `image`, `sex` ("M", "F" or ""), `sex_from` (who says so: a table, a cohort, the
+    film's PatientSex or `--sex`; "" for an unknown sex), `error`; with `header` also `tags.COLUMNS`.
 
     An input is an image, a folder of images, a cohort folder (then sexes come from its labels, and `split` may pick
     one split), a text file with one path per line, or a table with `image` or `id`, and `sex` or `male`, which `tables`
-    may call otherwise. Paths in a list are relative to the list. Of a folder the images in its folders too, without
-    those that `cohort.folders` passes over. With `labels` the one input is a folder, and that table says which of its
-    films are meant. `sex` is for rows that bring none of their own; a row that brings another is in error. `tell` gets
-    a line where ids are read as `labels.before_the_spreadsheet` says, or films of the folder are in no row.
+    may call otherwise. Paths in a list are relative to the list. Of a folder the films in its folders too, as
+    `cohort.folders` finds them. With `labels` the one input is a folder, and that table says which of its films are
+    meant.
+
+    A film's sex is the one that its table says, else the one of its DICOM's tag, else `sex`; two that differ are an
+    error of the film's, and so is a modality that is none of radiographs. `tell` gets a line of what was passed over in
+    folders, by kind, one of secondary captures, one where ids are read as `labels.before_the_spreadsheet` says, and one
+    where films of the folder are in no row.
 
     `id` is the `labels.film_id` of the image's name, or what a table says; where two images would have the same, each
     has its path, printable, for an id, and a number if that is the same, too. A film given twice has one row, with the
@@ -50,6 +57,7 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
     if labels is not None and (len(inputs) != 1 or not os.path.isdir(inputs[0])):
         raise BoneXageError(f"--labels {labels}: is for one INPUT that is a folder; a table may be an INPUT itself")
     rows: list[dict] = []
+    passed: Counter[str] = Counter()
     for given in inputs:
         if not given:  # of a shell variable that is not set; as a path it would be the working directory
             raise BoneXageError("an INPUT is empty; give images, a folder or a list")
@@ -57,7 +65,7 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
         if labels is not None and not split:
             rows += _films_of_table(label_file(path, labels), tables, tell, path)
         elif os.path.isdir(path):
-            rows += _films_of_folder(path, split, labels, tables, tell)
+            rows += _films_of_folder(path, split, labels, tables, tell, passed)
         elif path.suffix.lower() in TABLE_ENDINGS:
             rows += _films_of_table(path, tables, tell)
         elif path.suffix.lower() == ".txt":
@@ -65,18 +73,40 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
             rows += [_film(path.parent / line.strip()) for line in lines if line.strip()]
         else:
             rows.append(_film(path))
+    skipped = ", ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(passed.items()))
     if not rows:
-        raise BoneXageError(f"{', '.join(inputs)}: no film found; give images ({', '.join(IMAGE_ENDINGS)}) or a list")
+        raise BoneXageError(f"{', '.join(inputs)}: no film found{f' ({skipped})' if skipped else ''}; give images "
+                            f"({', '.join(IMAGE_ENDINGS)}) or a list")
+    if skipped:
+        tell(f"skipped: {skipped}")
     films = _once(pd.DataFrame(rows, columns=["id", "image", "sex", "sex_from", "error"]))
-    good = films["error"] == ""
-    if default:
-        films.loc[(films["sex"] == "") & good, ["sex", "sex_from"]] = default, "--sex"
-        for row in films[good & (films["sex"] != default)].itertuples():
+    for row in films[(films["error"] == "") & (films["sex"] != "")].itertuples() if default else ():
+        if row.sex != default:
             films.loc[row.Index, "error"] = printable(f"{row.image}: {row.sex} in {row.sex_from}, but --sex {sex}; "
                                                       "leave --sex out, or mend the table")
+    films = _with_tags(films, default, header, tell)
     alike = films["id"].duplicated(keep=False)
     films.loc[alike, "id"] = films.loc[alike, "image"].map(lambda path: printable(normalize("NFC", path)).strip())
     return films.assign(id=_numbered(films["id"].tolist())).reset_index(drop=True)
+
+
+def _with_tags(films: pd.DataFrame, default: str, header: bool, tell: Callable[[str], None]) -> pd.DataFrame:
+    """The films with what their headers say of the sex, and as `tags.COLUMNS` of all; `default` where nothing does."""
+    tags = all_tags(films["image"])
+    against = [tag.refusal or (tag.against(sex, source) if sex else tag.against(default, "--sex"))
+               for tag, sex, source in zip(tags, films["sex"], films["sex_from"], strict=True)]
+    against = [what and f"{printable(image)}: {what}" for what, image in zip(against, films["image"], strict=True)]
+    films["error"] = films["error"].where(films["error"] != "", against)
+    for sexes, source in (([tag.sex for tag in tags], "the film's PatientSex"), (default, "--sex")):
+        unknown = (films["sex"] == "") & (films["error"] == "")
+        films["sex"] = films["sex"].mask(unknown, sexes)
+        films["sex_from"] = films["sex_from"].mask(unknown & (films["sex"] != ""), source)
+    secondary = films["image"][[tag.is_secondary for tag in tags]]
+    if len(secondary):
+        tell(f"secondary captures, which may differ from what a detector's own films show: {len(secondary):,}, e.g. "
+             f"{printable(secondary.iloc[0])}")
+    columns = pd.DataFrame([tag.columns for tag in tags], films.index, columns=COLUMNS) if header else None
+    return films.join(columns) if header else films
 
 
 def _once(films: pd.DataFrame) -> pd.DataFrame:
@@ -110,7 +140,8 @@ def _film(path: Path, sex: str = "", sex_from: str = "", error: str = "") -> dic
 
 
 def _films_of_folder(folder: Path, split: str | None, labels: Path | str | None, tables: TableFormat,
-                     tell: Callable[[str], None]) -> list[dict]:
+                     tell: Callable[[str], None], passed: Counter[str]) -> list[dict]:
+    """Its films as rows; what is none is counted in `passed` by its kind."""
     if labels is not None or is_cohort(folder):
         cohort = load_cohort(folder, labels, tables, tell)
         table = cohort.split(split) if split else cohort.table
@@ -119,13 +150,15 @@ def _films_of_folder(folder: Path, split: str | None, labels: Path | str | None,
     if split:
         raise BoneXageError(f"{folder}: --split {split} needs a cohort folder; this holds no label table, and none is "
                             "named with --labels")
-    return [_film(image) for image in _images(folder)]
+    return [_film(image) for image in _images(folder, passed)]
 
 
-def _images(folder: Path) -> list[Path]:
-    """The images in a folder and its folders, each once, however many links lead to its folder."""
+def _images(folder: Path, passed: Counter[str]) -> list[Path]:
+    """The images in a folder and its folders, each once, however many links lead to its folder; what is none is counted
+    in `passed` by its kind."""
     images: dict[tuple[str, str], Path] = {}
-    for place, films, *_ in folders(folder):
+    for place, films, _, others in folders(folder):
+        passed += others
         for film in films:
             images.setdefault((os.path.realpath(place), film.name), Path(film.path))
     return sorted(images.values())
@@ -144,7 +177,7 @@ def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None]
     images, names, sexes = (table[column] if column else nothing for column in (image_column, id_column, sex_column))
     names = names.map(film_id)
     bare = (images == "").any()
-    beside = _found_by_id(_images(films)) if films else {}  # where a table without paths has its films
+    beside = _found_by_id(_images(films, Counter())) if films else {}  # where a table without paths has its films
     for folder in filter(os.path.isdir, (path.parent, path.with_suffix("")) if bare and not films else ()):
         beside |= _found_by_id([Path(film.path) for film in next(folders(folder))[1]])
     if mended := before_the_spreadsheet(names[images == ""], beside):

@@ -25,6 +25,7 @@ from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_h
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
 from bonexage_utils.prediction_table import COLUMNS, HANDFUL, SEX_UNKNOWN, known_error, outputs
 from bonexage_utils.tables import write_table
+from bonexage_utils.tags import COLUMNS as HEADER
 
 PART = 512  # films put aside at a time
 # Test-time augmentation: the film as it is and moved by this share of its side each way. A network whose map is coarse
@@ -191,6 +192,7 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
                     resume: bool = False, tell: Callable[[str], None] | None = None,
                     workers: int | None = None) -> pd.DataFrame:
     """Predict `films`; write `out`, a CSV, and beside it a JSON file that describes the checkpoint; return the table.
+    Columns of `tags.COLUMNS` that `films` has come last.
 
     What is done is put aside every `PART` films, so that `resume` goes on after whatever stopped it; films that an
     earlier `out` by the same checkpoint has a prediction for are not done again either. A film that failed is. A film
@@ -230,6 +232,7 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
             tell(f"films replaced under their old path: {len(replaced):,}, e.g. {replaced[0]}; the ages given are of "
                  "what lies there now")
         table = predictor.with_intervals(rows)
+        table = table.assign(**{name: films[name].to_numpy() for name in HEADER if name in films})
         save_predictions(table, predictor, out, [row["sha256"] for row in rows])
         shutil.rmtree(parts, ignore_errors=True)
     return table

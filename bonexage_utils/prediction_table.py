@@ -9,6 +9,7 @@ from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import atomic_file, check_outputs, only_writer
 from bonexage_utils.tables import write_table
+from bonexage_utils.tags import COLUMNS as HEADER
 
 SEX_UNKNOWN = "sex unknown: give --sex M or F, a sex column, or --unknown-sex mean"
 COLUMNS = ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "high_months", "error"]
@@ -49,7 +50,8 @@ def all_fail(films: pd.DataFrame, needs_sex: bool) -> pd.DataFrame | None:
         except BoneXageError as reason:
             error = str(reason)
         errors.append(error)
-    return films.assign(error=errors).reindex(columns=COLUMNS) if errors else None
+    header = [name for name in HEADER if name in films]
+    return films.assign(error=errors).reindex(columns=[*COLUMNS, *header]) if errors else None
 
 
 def save_failures(table: pd.DataFrame, out: Path | str) -> None:
@@ -74,6 +76,7 @@ def _describes(path: Path, table: str) -> bool:
 
 
 def _is_ours(table: Path) -> bool:
-    header = ",".join(COLUMNS).encode()
+    header, of_dicom = (",".join(columns).encode() for columns in (COLUMNS, HEADER))
     with open(table, "rb") as file:
-        return file.read(len(header) + 1).rstrip(b"\r\n") in (header, b"")
+        start = file.read(len(header) + len(of_dicom) + 3)
+    return not start.strip(b"\r\n") or start.splitlines()[0] in (header, header + b"," + of_dicom)

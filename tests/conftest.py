@@ -71,3 +71,15 @@ def radiographs() -> Path:
     if not RADIOGRAPHS.is_dir():
         pytest.skip("real radiographs are not beside this checkout")
     return RADIOGRAPHS
+
+
+@pytest.fixture
+def core_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without the extra `dicom`, whether or not it is installed."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+
+    for syntax in JPEGTransferSyntaxes + JPEGLSTransferSyntaxes + JPEG2000TransferSyntaxes[:2]:
+        decoder = get_decoder(syntax)
+        core = {name: plugin for name, plugin in decoder._available.items() if name == "pillow"}
+        monkeypatch.setattr(decoder, "_available", core)

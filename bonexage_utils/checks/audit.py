@@ -13,21 +13,23 @@ from tqdm import tqdm
 
 from bonexage_utils.checks.orientation import describe, find_turned
 from bonexage_utils.cohort import RSNA_TEST_IDS, SPLITS, Cohort, folders
-from bonexage_utils.decoding import IMAGE_ENDINGS, PNG_SIGNATURE, read_gray
+from bonexage_utils.decoding import HEAD, PNG_SIGNATURE, kind_of, read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import Picture, montage
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import letterbox, read_films
 from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS, film_id
 from bonexage_utils.tables import write_table
+from bonexage_utils.tags import all_tags
 
 # A fault stops a run or makes its result wrong; a note is worth checking, and may be right as it is.
 FAULT, NOTE = "fault", "note"
 SEVERITY = {
     "missing": FAULT, "truncated": FAULT, "unreadable": FAULT, "blank": FAULT, "impossible age": FAULT,
-    "unknown sex": FAULT, "in two splits": FAULT, "duplicate file": FAULT, "duplicate pixels": FAULT,
+    "unknown sex": FAULT, "other than its label": FAULT, "in two splits": FAULT, "duplicate file": FAULT,
+    "duplicate pixels": FAULT,
     "near-duplicate": NOTE, "inverted": NOTE, "rotated": NOTE, "mirrored": NOTE, "no label": NOTE, "odd format": NOTE,
-    "odd size": NOTE, "odd aspect": NOTE, "label file": NOTE,
+    "odd size": NOTE, "odd aspect": NOTE, "secondary capture": NOTE, "label file": NOTE,
 }
 PNG_COLOURS = {0: "grey", 2: "colour", 3: "palette", 4: "grey with alpha", 6: "colour with alpha"}
 
@@ -75,12 +77,12 @@ def _unread(path: str, reason: str) -> Thumbnail:
 
 
 def _format(path: str) -> str:
-    """Such as "8-bit grey PNG"; for other files the suffix."""
+    """Such as "8-bit grey PNG", or "DICOM"."""
     with open(path, "rb") as file:
-        head = file.read(26)
+        head = file.read(HEAD)
     if head.startswith(PNG_SIGNATURE):
         return f"{head[24]}-bit {PNG_COLOURS.get(head[25], 'unknown')} PNG"
-    return Path(path).suffix.lower().lstrip(".").upper()
+    return kind_of(head)
 
 
 def balance(cohort: Cohort) -> pd.DataFrame:
@@ -112,7 +114,7 @@ def audit(cohort: Cohort, workers: int | None = None) -> pd.DataFrame:
         paths, tqdm(read, total=len(paths), desc="looking at films", unit="film", leave=False, mininterval=0.5),
         strict=True)]
     rows = [(row, one.finding, one.detail) for row, one in enumerate(thumbnails) if one.finding]
-    rows += _label_rows(table)
+    rows += [*_label_rows(table), *_header_rows(table)]
     good = np.array([row for row, one in enumerate(thumbnails) if not one.finding], int)
     if len(good):
         films = table.iloc[good].reset_index(drop=True)
@@ -137,6 +139,15 @@ def _label_rows(table: pd.DataFrame) -> Iterator[Row]:
             yield row, "impossible age", f"{film.months} months, expected 0–{MAX_MONTHS:g}"
         if film.sex not in ("M", "F"):
             yield row, "unknown sex", f"{film.sex!r}, expected M or F"
+
+
+def _header_rows(table: pd.DataFrame) -> Iterator[Row]:
+    """What a DICOM's header says against its label, or of itself."""
+    for row, (sex, tags) in enumerate(zip(table["sex"], all_tags(table["image"]), strict=True)):
+        if what := tags.against(sex, "the label"):
+            yield row, "other than its label", what
+        if tags.is_secondary:
+            yield row, "secondary capture", "may differ from what a detector's own films show"
 
 
 def _duplicates(films: pd.DataFrame, thumbnails: list[Thumbnail]) -> Iterator[Row]:
@@ -231,8 +242,7 @@ def contact_sheet(findings: pd.DataFrame, each: int = 6, side: int = 160) -> Pic
 
     Raises ValueError where nothing was found.
     """
-    shown = findings[findings["image"].map(lambda image: Path(image).suffix.lower() in IMAGE_ENDINGS)]
-    shown = shown.groupby("finding", sort=False).head(each)
+    shown = findings[findings["finding"] != "label file"].groupby("finding", sort=False).head(each)
     films = []
     for image in shown["image"]:
         try:

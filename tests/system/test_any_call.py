@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import bonexage
+from hospital_export import directory
+from made_up_films import dicom
 
 from bonexage_utils.checkpoints import load_model
 from bonexage_utils.phantom import write_cohort
@@ -83,10 +85,11 @@ COMMANDS = {
         "--weights": (["none"], ["imagenet", "phantom", "x"]),
     }),
     "predict": Command(8, [(["model.safetensors", "calibrated.safetensors"], CHECKPOINTS), (
-        ["film.png", "films", "data", "list.csv", "list.txt", "deep.png", "colour.jpg", "./films/../film.png"],
+        ["film.png", "films", "data", "list.csv", "list.txt", "deep.png", "colour.jpg", "./films/../film.png",
+         "export"],
         ["empty", "no_column.csv", "cut.csv"])], {
         "--sex": (["M", "F", "female"], ["x", "1", "nan", ""]), "--tta": ([], []), "--resume": ([], []),
-        "--unknown-sex": (["mean"], ["x", ""]), **COMMON, **TABLES,
+        "--unknown-sex": (["mean"], ["x", ""]), "--header": ([], []), **COMMON, **TABLES,
     }, always={"--out": (["new.csv", "sub/new", "new"], [
         "p.json", "p.JSON", "folder", "link.csv", "/dev/null", "film.png/x", "cohort.csv"])}),
     "evaluate": Command(8, [
@@ -124,8 +127,11 @@ def sandbox(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = (run / "model.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     (folder / "words.safetensors").write_text("no network")
-    for name in ("empty", "folder"):
+    for name in ("empty", "folder", "export"):
         (folder / name).mkdir()
+    for name in ("IM000001", "IM000002"):
+        (folder / "export" / name).write_bytes(dicom(pixels, PatientSex="M", Modality="DX"))
+    (folder / "export" / "DICOMDIR").write_bytes(directory([Path("IM000001"), Path("IM000002")]))
     (folder / "link.csv").symlink_to(folder / "film.png")
     (folder / "link to labels").symlink_to(folder / "data" / "boneage-training-dataset.csv")
     pd.read_csv(folder / "link to labels").to_excel(folder / "labels.xlsx", index=False)
@@ -192,8 +198,10 @@ def expected(words: list[str], good: bool) -> set[int]:
     if not good:
         return {0, 1, 2} if {"films", "--labels", "--drop-bad"} <= set(words) else {1, 2}
     if words[0] == "predict":
+        if words[2] == "export" and "--sex" in words and words[words.index("--sex") + 1] in ("F", "female"):
+            return {1}  # its films are of boys
         table = words[2] in ("data", "list.csv")  # with films of both sexes, of which --sex contradicts one
-        brings_sex = table or "--sex" in words or "--unknown-sex" in words
+        brings_sex = table or words[2] == "export" or "--sex" in words or "--unknown-sex" in words
         named = words[2] == "data" if "--labels" in words else not (words[2] == "list.csv" and "--columns" in words)
         return {0} if brings_sex and named and not (table and "--sex" in words) else {1}
     if words[0] == "evaluate" and "--labels" in words and words[2] != "data":

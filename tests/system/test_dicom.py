@@ -1,12 +1,16 @@
 """What each attribute of a DICOM says about the stored numbers, one at a time (PS3.3, C.7.6.3, C.8.11, C.11)."""
 
+import re
 import struct
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pydicom.data
 import pytest
+from encoders import jpeg_12, jpeg_lossless
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from made_up_films import deep, dicom, film, pillow, rgb
@@ -18,6 +22,9 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
     RLELossless,
 )
 
@@ -377,8 +384,79 @@ def test_one_real_picture_in_every_encoding(name: str) -> None:
     np.testing.assert_array_equal(read_gray(real(name)), expected)
 
 
+def compressed(frame: bytes, syntax: str, pixels: np.ndarray, bits: int = 0, **tags: object) -> bytes:
+    return dicom(pixels, bits, syntax, PixelData=pydicom.encaps.encapsulate([frame]), **tags)
+
+
+# name: the file, and whether it takes the extra `dicom`
+COMPRESSED = {
+    "JPEG Baseline": (compressed(pillow(GREY, "JPEG", quality=100), JPEGBaseline8Bit, GREY), False),
+    "JPEG Extended, 8 bits": (compressed(pillow(GREY, "JPEG", quality=100), JPEGExtended12Bit, GREY), False),
+    "JPEG Extended, 12 bits": (compressed(jpeg_12(TWELVE), JPEGExtended12Bit, TWELVE, 12), True),
+    "JPEG Lossless, 8 bits": (compressed(jpeg_lossless(GREY, 8), JPEGLosslessSV1, GREY), True),
+    "JPEG Lossless, 12 bits": (compressed(jpeg_lossless(TWELVE, 12), JPEGLosslessSV1, TWELVE, 12), True),
+    "JPEG Lossless, 16 bits": (compressed(jpeg_lossless(deep(GREY), 16), JPEGLossless, deep(GREY)), True),
+    "JPEG Lossless MONOCHROME1": (compressed(jpeg_lossless(4095 - TWELVE, 12), JPEGLosslessSV1, TWELVE, 12,
+                                             PhotometricInterpretation="MONOCHROME1"), True),
+    "JPEG 2000": (compressed(pillow(TWELVE, "JPEG2000", no_jp2=True), JPEG2000Lossless, TWELVE, 16), False),
+}
+with_decoders = pytest.mark.skipif(find_spec("libjpeg") is None, reason="the extra dicom is not installed")
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_without_the_extra_what_takes_it_says_so(tmp_path: Path, core_alone: None, name: str) -> None:
+    data, takes_it = COMPRESSED[name]
+    if takes_it:
+        kind = re.escape(name.split(",")[0].removesuffix(" MONOCHROME1"))
+        with pytest.raises(BoneXageError, match=rf"film: compressed as {kind}; install bonexage\[dicom\], or"):
+            read(tmp_path, data)
+    else:
+        np.testing.assert_allclose(read(tmp_path, data), GREY, atol=3)
+
+
+@with_decoders
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_with_the_extra_all_is_read(tmp_path: Path, name: str) -> None:
+    np.testing.assert_allclose(read(tmp_path, COMPRESSED[name][0]), GREY, atol=3 if "JPEG " in name else 1)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=with_decoders if takes_it else ())
+                                  for name, (_, takes_it) in COMPRESSED.items()])
+def test_a_frame_that_is_cut_is_never_filled_in(tmp_path: Path, name: str, share: float) -> None:
+    film = pydicom.dcmread(BytesIO(COMPRESSED[name][0]))
+    frame = pydicom.encaps.get_frame(film.PixelData, 0, number_of_frames=1).rstrip(b"\0")
+    film.PixelData = pydicom.encaps.encapsulate([frame[: int(len(frame) * share)]])
+    film.save_as(tmp_path / "film")
+    with pytest.raises(BoneXageError, match=r"truncated|cannot be decoded|another size"):
+        read_gray(tmp_path / "film")
+
+
+@with_decoders
+@pytest.mark.parametrize("name", ["JPEG Extended, 12 bits", "JPEG Lossless, 12 bits"])
+@pytest.mark.parametrize(("place", "value"), [(1, struct.pack(">HH", 15_000, 15_000)), (5, b"\x04")])
+def test_a_frame_that_claims_more_than_its_header_is_not_decoded(
+        tmp_path: Path, name: str, place: int, value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytearray(COMPRESSED[name][0])
+    start = data.index(b"\xff\xc1" if "Extended" in name else b"\xff\xc3") + 4 + place
+    data[start : start + len(value)] = value
+    monkeypatch.delattr(Dataset, "pixel_array")
+    with pytest.raises(BoneXageError, match="another size"):
+        read(tmp_path, bytes(data))
+
+
 @pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jls_lossy_line.dcm"])
-def test_a_compression_that_needs_a_decoder_is_named_rather_than_called_cut(name: str) -> None:
+def test_a_compression_that_needs_a_decoder_is_named_rather_than_called_cut(name: str, core_alone: None) -> None:
     """JPEG-LS looks like JPEG but for the bytes of its scans."""
-    with pytest.raises(BoneXageError, match=r"compressed as JPEG-LS.*pip install 'pylibjpeg"):
+    with pytest.raises(BoneXageError, match=r"compressed as JPEG-LS.*install bonexage"):
         read_gray(real(name))
+
+
+@with_decoders
+def test_real_jpeg_ls_is_read() -> None:
+    np.testing.assert_array_equal(read_gray(real("MR_small_jpeg_ls_lossless.dcm")), read_gray(real("MR_small.dcm")))
+
+
+def test_a_syntax_that_nothing_decodes_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BoneXageError, match=r"compressed as MPEG2 Main Profile.*nothing decodes here"):
+        read(tmp_path, compressed(b"x" * 40, "1.2.840.10008.1.2.4.100", GREY))

@@ -1,0 +1,106 @@
+"""What the tags of a DICOM say of the child and the exposure. Names, numbers and dates of a patient never leave it."""
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bonexage_utils.decoding import file_kind, quiet
+from bonexage_utils.errors import BoneXageError
+
+DAYS = {"D": 1, "W": 7, "M": 365.25 / 12, "Y": 365.25}  # of the units of an age (PS3.5, 6.2, AS)
+# Defined terms of Modality (PS3.3, C.7.3.1.1.1) that are no film of a hand, by what such a picture is.
+OTHER_MODALITIES = {
+    "CT": "a CT slice", "MR": "an MR slice", "PT": "a PET slice", "NM": "a scintigram", "US": "an ultrasound picture",
+    "IVUS": "an ultrasound picture", "MG": "a mammogram", "PX": "a panoramic dental film", "IO": "a dental film",
+    "BMD": "a densitometry", "XC": "a photograph", "GM": "a microscope's picture", "SM": "a microscope's picture",
+    "ES": "an endoscope's picture", "OP": "a picture of an eye", "OPT": "a picture of an eye", "DOC": "a document",
+}
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_READ = ["SOPClassUID", "Modality", "PatientSex", "PatientAge", "PatientBirthDate", "AcquisitionDate",
+         "ContentDate", "SeriesDate", "StudyDate", "BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality"]
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Of one film, empty or NaN where its header does not say. `sex` is "M" or "F", `side` "L", "R" or "B" (both),
+    `age_months` the age when it was taken; `view`, `body_part` and `modality` are the standard's words.
+    `is_secondary` where it is a secondary capture, and so not what the detector's own software showed. `refusal` says
+    why a header, and so the film, is none that is read here."""
+
+    sex: str = ""
+    side: str = ""
+    age_months: float = math.nan
+    view: str = ""
+    body_part: str = ""
+    modality: str = ""
+    is_secondary: bool = False
+    refusal: str = ""
+
+    @property
+    def columns(self) -> dict[str, str | float]:
+        """Cells for a table, by the names of `COLUMNS`."""
+        return {name: getattr(self, name.removeprefix("header_")) for name in COLUMNS}
+
+    def against(self, sex: str, source: str) -> str:
+        """What contradicts `sex` ("M", "F" or "") by `source`, or that this is a radiograph, in a line; else ""."""
+        if self.modality in OTHER_MODALITIES:
+            return f"{OTHER_MODALITIES[self.modality]} (Modality {self.modality}), no radiograph; give a hand film"
+        if sex and self.sex and sex != self.sex:
+            return f"sex {sex} by {source}, but {self.sex} by the film's PatientSex; mend the one that is wrong"
+        return ""
+
+
+COLUMNS = [f"header_{name}" for name in ("sex", "side", "age_months", "view", "body_part", "modality")]
+
+
+def read_tags(path: Path | str) -> Tags:
+    """The tags of a DICOM; empty ones for any other file, and for one that is not there or whose header is damaged."""
+    if file_kind(path) != "DICOM":
+        return Tags()
+    try:
+        from bonexage_utils.dicom import read_words  # here, because few need it and it takes a while
+
+        with quiet():
+            said = read_words(path, _READ)
+    except BoneXageError as error:
+        return Tags(refusal=str(error))
+    except Exception:  # reading the film will say what is wrong
+        return Tags()
+    word = {name: text if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else "" for name, text in said.items()}
+    sex, side = said["PatientSex"], said["ImageLaterality"] or said["Laterality"]
+    return Tags(sex if sex in ("M", "F") else "", side if side in ("L", "R", "B") else "", _age(said),
+                word["ViewPosition"], word["BodyPartExamined"], word["Modality"],
+                said["SOPClassUID"] == SECONDARY_CAPTURE)
+
+
+def _age(said: dict[str, str]) -> float:
+    """Months from birth to the exposure by their dates, else by PatientAge, which counts whole years in most films."""
+    born, taken = (_date(said, names) for names in (
+        ["PatientBirthDate"], ["AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"]))
+    if born and taken and taken >= born:
+        days = (taken - born).days
+    elif found := re.fullmatch(r"(\d{1,3}) ?([DWMY])", said["PatientAge"]):
+        days = int(found[1]) * DAYS[found[2]]
+    else:
+        return math.nan
+    return round(days / DAYS["M"], 1)
+
+
+def _date(said: dict[str, str], names: Iterable[str]) -> datetime | None:
+    for name in names:
+        try:
+            return datetime.strptime(said[name].replace(".", ""), "%Y%m%d")
+        except ValueError:
+            continue
+    return None
+
+
+def all_tags(paths: Iterable[str]) -> list[Tags]:
+    """`read_tags` of each, in order, by one thread per core."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(read_tags, paths))
