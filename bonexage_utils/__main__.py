@@ -39,7 +39,7 @@ Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Threads that 
 
 
 # What a split is for, told where it is empty.
-PURPOSES = {"calibration": "no intervals can be learned", "test": "no film is left that the network never met"}
+PURPOSES = {"calibration": "no intervals can be learned", "test": "nothing is left to judge the network and them on"}
 
 
 def _warn_of_empty(cohort: "Cohort", *splits: str) -> None:
@@ -210,6 +210,8 @@ def train(
     )
 
     def report(row: dict) -> None:
+        if row["epoch"] == 1:  # not before: a cohort that is refused is refused in one line
+            _warn_of_empty(cohort, "calibration", "test")
         typer.echo(f"epoch {row['epoch']:>3}/{epochs}  train {row['train_mae_months']:6.2f}  "
                    f"selection {row['selection_mae_months']:6.2f} months  {row['seconds']:5.0f} s")
 
@@ -222,7 +224,6 @@ def train(
     best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=report)
     if first:
         typer.echo(f"{best}")
-        _warn_of_empty(cohort, "calibration", "test")
 
 
 @app.command()

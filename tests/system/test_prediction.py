@@ -218,7 +218,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, die_at: int = 10**9) -> list[str]:
         return read(path)
 
     monkeypatch.setattr(images, "read_gray", watched)
-    monkeypatch.setattr(images, "AHEAD", 1)
+    monkeypatch.setattr(prediction, "films_ahead", lambda *_: 1)
     return seen
 
 
