@@ -432,3 +432,19 @@ def test_every_command_takes_a_table_of_ones_own(run: Path, cohort: Cohort, tmp_
     assert bonexage("predict", model, root, "--out", tmp_path / "q.csv", "--sex", "F", *said).returncode == 1
     reasons = pd.read_csv(tmp_path / "q.csv")["error"].fillna("")
     assert reasons.str.contains(r"M in ages\.xlsx, but --sex F; leave").sum() == (rows["sex"] == "M").sum()
+
+
+def test_the_real_labels_as_a_spreadsheet_and_as_links(radiographs: Path, tmp_path: Path) -> None:
+    """Many of RSNA's labels in a workbook beside links to a few real films: the same ages, sexes and splits."""
+    source = radiographs / "rsna100"
+    labels = pd.read_csv(source / "boneage-training-dataset.csv").head(600)
+    whole = load_cohort(source).table.set_index("id")
+    films = tmp_path / "films"
+    films.mkdir()
+    for image in whole.loc[labels["id"].astype(str), "image"].head(50):
+        (films / Path(image).name).symlink_to(image)
+    sheet = labels.rename(columns={"id": "Film", "boneage": "KA"})
+    said = TableFormat.parse("id=Film,months=KA,sex=male")
+    mine = load_cohort(films, book(tmp_path / "KA.xlsx", [list(sheet), *sheet.to_numpy().tolist()]), said).table
+    assert mine.set_index("id")[["months", "sex", "split"]].equals(whole.loc[mine["id"], ["months", "sex", "split"]])
+    assert mine["image"].map(os.path.isfile).sum() == 50
