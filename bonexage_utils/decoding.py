@@ -42,6 +42,7 @@ _SIGNATURES = {PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", 
                b"MM\0+": "TIFF"}
 # What is read of a file to tell what it is.
 HEAD = 1024  # bytes
+UNREADABLE = "unreadable file"
 FILMS = ("PNG", "JPEG", "TIFF", "DICOM")
 _OTHERS = {b"GIF8": "GIF image", b"BM": "BMP image", b"RIFF": "WebP image", b"PK\3\4": "ZIP archive"}
 # DICOM objects without a picture, by the beginning of their SOP class (PS3.4, B.5 and PS3.3, F).
@@ -75,15 +76,23 @@ def kind_of(head: bytes) -> str:
     return next((name for start, name in names.items() if head.startswith(start)), text)
 
 
+def no_film(kind: str) -> str:
+    """Why a file of that kind is no film, and what to do; "" if it is one, or not known to be none."""
+    if kind in (*FILMS, UNREADABLE):
+        return ""
+    return ("zero bytes; copy the image again" if kind == "empty file" else
+            f"not a readable image ({kind}); give PNG, JPEG, TIFF or DICOM")
+
+
 def file_kind(path: Path | str) -> str:
-    """As `kind_of`, of what lies there; "unreadable file" for what is none or may not be opened."""
+    """As `kind_of`, of what lies there; `UNREADABLE` for what is none or may not be opened."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for somebody to write
-            return "unreadable file"
+            return UNREADABLE
         with open(path, "rb") as file:
             return kind_of(file.read(HEAD))
     except (OSError, ValueError):  # ValueError: a NUL in the path
-        return "unreadable file"
+        return UNREADABLE
 
 
 def read_gray(path: Path | str) -> np.ndarray:
@@ -109,8 +118,8 @@ def read_gray(path: Path | str) -> np.ndarray:
     path = Path(path)
     data = _read_bytes(path)
     kind = kind_of(data[:HEAD])
-    if kind not in FILMS:
-        raise BoneXageError(f"{path}: not a readable image ({kind}); give PNG, JPEG, TIFF or DICOM")
+    if reason := no_film(kind):
+        raise BoneXageError(f"{path}: {reason}")
     try:
         return square_pixels(*_DECODERS[kind](data))
     except BoneXageError as error:
@@ -134,8 +143,6 @@ def _read_bytes(path: Path) -> bytes:
         raise BoneXageError(f"{path}: {reason}; restore the image or drop it from the table") from None
     except ValueError:  # a NUL in the path
         raise BoneXageError(f"{path!r}: no such file; give the path of an image") from None
-    if not data:
-        raise BoneXageError(f"{path}: zero bytes; copy the image again")
     return data
 
 

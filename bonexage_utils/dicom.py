@@ -210,10 +210,14 @@ def _stored_numbers(film: Dataset) -> np.ndarray:
             raise BoneXageError(f"compressed as {_short(syntax)}, which nothing decodes here; export it uncompressed")
         if lacks_decoder(film):
             raise BoneXageError(f"compressed as {_short(syntax)}; install {DECODERS}, or export it uncompressed")
-        _check_frame(film, syntax)
+        precision = _check_frame(film, syntax)
+        if bits <= precision <= 8 < allocated:  # one byte for each in the frame, whatever the header allots
+            film.BitsAllocated = allocated = 8
     elif len(film.PixelData) > 1.1 * get_expected_length(film) + 2:
         raise BoneXageError("a DICOM of more pixels than its rows and columns; export the image again")
-    natural = not syntax.is_compressed or syntax == RLELossless  # bits lie as the header says
+    # Whether bits lie as the header says. In a frame that has no more of them it says nothing.
+    natural = (not syntax.is_compressed or syntax == RLELossless or
+               (precision > bits and film.get("HighBit") != bits - 1))
     if natural:
         film.BitsStored = allocated  # else pydicom cuts off the high bits
     try:
@@ -267,8 +271,11 @@ def _without_other_bits(film: Dataset, raw: np.ndarray) -> np.ndarray:
     return stored
 
 
-def _check_frame(film: Dataset, syntax: UID) -> None:
-    """A frame says its own size and samples, and decoders believe it: the header's, or memory is not bounded."""
+def _check_frame(film: Dataset, syntax: UID) -> int:
+    """Bits of a sample by its JPEG or JPEG 2000 frame, else 0.
+
+    A frame says its own size, and decoders believe it: it has to be the header's, or memory is not bounded.
+    """
     frame = get_frame(film.PixelData, 0, number_of_frames=1)
     if syntax == RLELossless:
         pixels = film.Rows * film.Columns
@@ -277,20 +284,21 @@ def _check_frame(film: Dataset, syntax: UID) -> None:
         if any(_unpacked(frame[start:end], pixels) > 1.1 * pixels + 2
                for start, end in pairwise(starts)):
             raise BoneXageError("damaged DICOM (a frame larger than its rows and columns); export the image again")
-        return
+        return 0
     if frame.startswith(b"\xff\xd8"):  # JPEG and JPEG-LS: the start of a frame (T.81, B.2.2)
         # JPEG-LS stuffs its scans otherwise, but in neither can the end mark stand in one; without it decoders fill in.
         if b"\xff\xd9" not in frame[max(frame.rfind(b"\xff\xda"), 0) :]:
             raise BoneXageError("truncated JPEG in the DICOM; export the image again")
         head = takewhile(lambda segment: segment[0] != 0xDA, jpeg_segments(frame))
-        sizes = [struct.unpack(">HHB", content[1:6]) for marker, content, _ in head
+        sizes = [(*struct.unpack(">HHB", content[1:6]), content[0]) for marker, content, _ in head
                  if marker in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)]
     else:  # JPEG 2000 (T.800, A.5.1): ends less offsets
-        sizes = [(high - top, wide - left, samples) for wide, high, left, top, samples in
-                 (struct.unpack(">4L16xH", found[1]) for found in
-                  re.finditer(rb"\xff\x4f\xff\x51....(.{34})", frame, re.DOTALL))]
-    if not sizes or any(size != (film.Rows, film.Columns, film.SamplesPerPixel) for size in sizes):
+        sizes = [(high - top, wide - left, samples, signed % 128 + 1) for wide, high, left, top, samples, signed in
+                 (struct.unpack(">4L16xHB", found[1]) for found in
+                  re.finditer(rb"\xff\x4f\xff\x51....(.{35})", frame, re.DOTALL))]
+    if not sizes or any(size[:3] != (film.Rows, film.Columns, film.SamplesPerPixel) for size in sizes):
         raise BoneXageError("damaged DICOM (a frame of another size than its rows and columns); export it again")
+    return sizes[0][3]
 
 
 def _unpacked(packed: bytes, most: int) -> int:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bonexage_utils.decoding import file_kind, quiet
+from bonexage_utils.decoding import file_kind, no_film, quiet
 from bonexage_utils.errors import BoneXageError
 
 DAYS = {"D": 1, "W": 7, "M": 365.25 / 12, "Y": 365.25}  # of the units of an age (PS3.5, 6.2, AS)
 # Defined terms of Modality (PS3.3, C.7.3.1.1.1) that are no film of a hand, by what such a picture is.
 OTHER_MODALITIES = {
     "CT": "a CT slice", "MR": "an MR slice", "PT": "a PET slice", "NM": "a scintigram", "US": "an ultrasound picture",
-    "IVUS": "an ultrasound picture", "MG": "a mammogram", "PX": "a panoramic dental film", "IO": "a dental film",
+    "IVUS": "an ultrasound picture", "PX": "a panoramic dental film", "IO": "a dental film",
     "BMD": "a densitometry", "XC": "a photograph", "GM": "a microscope's picture", "SM": "a microscope's picture",
     "ES": "an endoscope's picture", "OP": "a picture of an eye", "OPT": "a picture of an eye", "DOC": "a document",
 }
@@ -30,7 +30,7 @@ class Tags:
     """Of one film, empty or NaN where its header does not say. `sex` is "M" or "F", `side` "L", "R" or "B" (both),
     `age_months` the age when it was taken; `view`, `body_part` and `modality` are the standard's words.
     `is_secondary` where it is a secondary capture, and so not what the detector's own software showed. `refusal` says
-    why a header, and so the film, is none that is read here."""
+    why what lies there is no film, or not one that is read here."""
 
     sex: str = ""
     side: str = ""
@@ -59,9 +59,10 @@ COLUMNS = [f"header_{name}" for name in ("sex", "side", "age_months", "view", "b
 
 
 def read_tags(path: Path | str) -> Tags:
-    """The tags of a DICOM; empty ones for any other file, and for one that is not there or whose header is damaged."""
-    if file_kind(path) != "DICOM":
-        return Tags()
+    """The tags of a DICOM; empty ones for another film, for a file that cannot be opened, and for a damaged header."""
+    kind = file_kind(path)
+    if kind != "DICOM":
+        return Tags(refusal=no_film(kind))
     try:
         from bonexage_utils.dicom import read_words  # here, because few need it and it takes a while
 

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pydicom.data
 import pytest
-from encoders import jpeg_12, jpeg_lossless
+from encoders import jpeg_12, jpeg_lossless, jpeg_ls
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from made_up_films import deep, dicom, film, pillow, rgb
@@ -25,6 +25,7 @@ from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
 )
 
@@ -398,6 +399,19 @@ COMPRESSED = {
     "JPEG Lossless, 16 bits": (compressed(jpeg_lossless(deep(GREY), 16), JPEGLossless, deep(GREY)), True),
     "JPEG Lossless MONOCHROME1": (compressed(jpeg_lossless(4095 - TWELVE, 12), JPEGLosslessSV1, TWELVE, 12,
                                              PhotometricInterpretation="MONOCHROME1"), True),
+    "JPEG Lossless, 12 bits in the high ones": (
+        compressed(jpeg_lossless(TWELVE << 4, 16), JPEGLosslessSV1, TWELVE, 12, HighBit=15), True),
+    "JPEG Lossless, 12 bits in the high ones by a header from before": (
+        compressed(jpeg_lossless(TWELVE, 12), JPEGLosslessSV1, TWELVE, 12, HighBit=15), True),
+    "JPEG Lossless, 12 bits in a frame of 16": (
+        compressed(jpeg_lossless(TWELVE, 16), JPEGLosslessSV1, TWELVE, 12), True),
+    "JPEG Lossless, 8 of 16 bits": (compressed(jpeg_lossless(GREY, 8), JPEGLosslessSV1, deep(GREY), 8), True),
+    "JPEG-LS Lossless, 12 bits": (compressed(jpeg_ls(TWELVE, 12), JPEGLSLossless, TWELVE, 12), True),
+    "JPEG-LS Lossless, 8 of 16 bits": (compressed(jpeg_ls(GREY, 8), JPEGLSLossless, deep(GREY), 8), True),
+    "JPEG Baseline, 8 of 16 bits": (
+        compressed(pillow(GREY, "JPEG", quality=100), JPEGBaseline8Bit, deep(GREY), 8), False),
+    "JPEG 2000, 12 bits in the high ones": (compressed(
+        pillow(TWELVE << 4, "JPEG2000", no_jp2=True), JPEG2000Lossless, TWELVE, 12, HighBit=15), False),
     "JPEG 2000": (compressed(pillow(TWELVE, "JPEG2000", no_jp2=True), JPEG2000Lossless, TWELVE, 16), False),
 }
 with_decoders = pytest.mark.skipif(find_spec("libjpeg") is None, reason="the extra dicom is not installed")

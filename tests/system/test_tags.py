@@ -84,7 +84,17 @@ def test_what_is_no_word_of_the_standard_is_left_out(tmp_path: Path) -> None:
 def test_no_dicom_has_no_tags(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(opencv(".png", film()))
     (tmp_path / "b.dcm").write_text("text")
-    assert {read_tags(tmp_path / name) for name in ("a.png", "b.dcm", "absent", "")} == {Tags()}
+    assert {read_tags(tmp_path / name) for name in ("a.png", "absent", "")} == {Tags()}
+    assert read_tags(tmp_path / "b.dcm") == Tags(
+        refusal="not a readable image (text file); give PNG, JPEG, TIFF or DICOM")
+
+
+def test_what_is_no_film_says_so_before_its_sex_is_asked_for(tmp_path: Path) -> None:
+    for name, data in (("a.png", b"text"), ("b.png", b""), ("c.dcm", b"%PDF-1.4\n%\xe2\0"), ("d.png", b"\0" * 99)):
+        (tmp_path / name).write_bytes(data)
+    errors = list_films([str(tmp_path)])["error"].map(lambda error: error.split(": ")[1]).tolist()
+    assert errors == [f"not a readable image ({kind}); give PNG, JPEG, TIFF or DICOM" if kind else
+                      "zero bytes; copy the image again" for kind in ("text file", "", "PDF", "other file")]
 
 
 # --- a sex by table, option and tag ---
