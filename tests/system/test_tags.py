@@ -109,8 +109,14 @@ def films(tmp_path: Path) -> Path:
 def test_the_sex_of_a_film_comes_from_its_table_its_tag_or_the_option(films: Path) -> None:
     assert list_films([str(films)])["sex"].tolist() == ["M", "F", ""]
     (films / "films.csv").write_text("image,sex\ngirl.dcm,\nboy.dcm,M\nother.dcm,F\n")
-    listed = list_films([str(films / "films.csv")], sex="F")
+    listed = list_films([str(films / "films.csv")])
     assert listed["sex"].tolist() == ["F", "M", "F"]
+    assert listed["sex_from"].tolist() == ["the film's PatientSex", "films.csv", "films.csv"]
+    assert listed["error"].eq("").all()
+    (films / "films.csv").write_text("image\ngirl.dcm\nother.dcm\n")
+    listed = list_films([str(films / "films.csv")], sex="F")
+    assert listed["sex"].tolist() == ["F", "F"]
+    assert listed["sex_from"].tolist() == ["the film's PatientSex", "--sex"]
     assert listed["error"].eq("").all()
 
 
@@ -121,7 +127,7 @@ def test_two_sexes_of_one_film_are_an_error_of_its_own_that_names_both(films: Pa
     (films / "films.csv").write_text("id,sex\ngirl,F\nboy,F\n")
     listed = list_films([str(films / "films.csv")])
     assert listed["error"].iloc[0] == ""
-    assert "sex F by the table, but M by the film's PatientSex" in listed["error"].iloc[1]
+    assert "sex F by films.csv, but M by the film's PatientSex" in listed["error"].iloc[1]
 
 
 def test_a_picture_of_another_modality_is_named(tmp_path: Path) -> None:
