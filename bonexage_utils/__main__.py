@@ -171,18 +171,22 @@ def predict(
     split: Annotated[Split | None, typer.Option(help="Only this split of a cohort folder.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Mean over nine slightly moved views; nine times slower.")] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    strict: Annotated[bool, typer.Option("--strict", help="No age for a film with a note, such as: turned.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out films that OUT has a prediction for.")] = False,
 ) -> None:
-    """Estimate bone ages. Every film keeps its row; a film that fails says why in the column `error`.
+    """Estimate bone ages. Every film keeps its row; a film that fails says why in the column `error`. One that gets an
+    age, though it is odd (inverted, turned, mirrored or a right hand, two hands, unlike the training films), has a
+    `note`.
 
     Example: bonexage predict checkpoints/tiny/model.safetensors hand.png --sex F
     """
     from bonexage_utils.inputs import list_films
+    from bonexage_utils.notes import count_notes
     from bonexage_utils.prediction import Predictor, outputs, predict_to_file
 
     table, description = outputs(out)
     check_outputs([table, description], [checkpoint, *inputs])
-    predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta)
+    predictor = Predictor(checkpoint, unknown_sex=unknown_sex.value, tta=tta, strict=strict)
     films = list_films(inputs, sex, split.value if split else None)
     predictions = predict_to_file(predictor, films, out, batch_size, resume,
                                   tell=lambda line: typer.echo(f"bonexage: {line}", err=True))
@@ -191,11 +195,15 @@ def predict(
         for row in good.itertuples():
             interval = "" if math.isnan(row.low_months) else (
                 f", {predictor.calibration.coverage:.0%} interval {row.low_months:.0f}–{row.high_months:.0f}")
-            typer.echo(f"{printable(row.image)}: {row.bone_age} ({row.bone_age_months:.1f} months){interval}")
+            note = f"; note: {row.note}" if row.note else ""
+            typer.echo(f"{printable(row.image)}: {row.bone_age} ({row.bone_age_months:.1f} months){interval}{note}")
     typer.echo(f"{out}: {len(good):,} of {len(predictions):,} films", err=True)
     bare = int(good["low_months"].isna().sum())
     if bare and predictor.description["calibration"]:
         typer.echo(f"bonexage: {bare:,} predictions without an interval: {predictor.no_interval}", err=True)
+    if counts := count_notes(predictions["note"]):
+        kinds = ", ".join(f"{note} {count:,}" for note, count in counts.items())
+        typer.echo(f"bonexage: {int(predictions['note'].ne('').sum()):,} films have a note: {kinds}", err=True)
     if len(good) < len(predictions):
         bad = predictions[predictions["error"] != ""]
         typer.echo(f"bonexage: {len(bad):,} films without a prediction, e.g. {bad['error'].iloc[0]}", err=True)

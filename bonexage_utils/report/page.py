@@ -107,6 +107,7 @@ def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Covera
         "evaluation": evaluation, "headline": headline(evaluation), "version": __version__,
         "model": provenance, "pictures": pictures, "scores": tables.score_table(evaluation),
         "agreement": tables.agreement_table(evaluation), "groups": tables.group_table(evaluation),
+        "notes": tables.note_table(evaluation),
         "worst": tables.worst_table(evaluation), "film_facts": tables.film_table(evaluation), "stress": stress,
         "comparison": comparison,
         "coverage": coverage, "coverage_rows": tables.coverage_table(coverage) if coverage else None,
