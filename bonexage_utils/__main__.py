@@ -239,15 +239,19 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     workers: Workers = None,
     device: Device = "auto",
+    strict: Annotated[bool, typer.Option("--strict", help="No age for a film with a note, such as: turned.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out films that OUT has a prediction for.")] = False,
     labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
 ) -> None:
-    """Estimate bone ages. Every film keeps its row; a film that fails says why in the column `error`.
+    """Estimate bone ages. Every film keeps its row; a film that fails says why in the column `error`. One that gets an
+    age, though it is odd (inverted, turned, mirrored or a right hand, two hands, unlike the training films), has a
+    `note`.
 
     Example: bonexage predict checkpoints/tiny/model.safetensors hand.png --sex F
     """
     from bonexage_utils.inputs import list_films
     from bonexage_utils.labels import TableFormat
+    from bonexage_utils.notes import count_notes
     from bonexage_utils.prediction_table import HANDFUL, all_fail, outputs, save_failures
     from bonexage_utils.tensor_files import read_contents
 
@@ -263,18 +267,22 @@ def predict(
     else:
         from bonexage_utils.prediction import Predictor, predict_to_file
 
-        predictor = Predictor(checkpoint, device, unknown_sex.value, tta)
+        predictor = Predictor(checkpoint, device, unknown_sex.value, tta, strict)
         predictions = predict_to_file(predictor, films, out, batch_size, resume, _tell, workers)
     good = predictions[predictions["error"] == ""]
     if len(predictions) <= HANDFUL:
         for row in good.itertuples():
             interval = "" if math.isnan(row.low_months) else (
                 f", {predictor.calibration.coverage:.0%} interval {row.low_months:.0f}–{row.high_months:.0f}")
-            typer.echo(f"{printable(row.image)}: {row.bone_age} ({row.bone_age_months:.1f} months){interval}")
+            note = f"; note: {row.note}" if row.note else ""
+            typer.echo(f"{printable(row.image)}: {row.bone_age} ({row.bone_age_months:.1f} months){interval}{note}")
     typer.echo(f"{out}: {len(good):,} of {len(predictions):,} films", err=True)
     bare = int(good["low_months"].isna().sum())
     if bare and predictor.description["calibration"]:
         typer.echo(f"bonexage: {bare:,} predictions without an interval: {predictor.no_interval}", err=True)
+    if counts := count_notes(predictions["note"]):
+        kinds = ", ".join(f"{note} {count:,}" for note, count in counts.items())
+        _tell(f"{int(predictions['note'].ne('').sum()):,} films have a note: {kinds}")
     if len(good) < len(predictions):
         bad = predictions[predictions["error"] != ""]
         _tell(f"{len(bad):,} films without a prediction, e.g. {bad['error'].iloc[0]}")

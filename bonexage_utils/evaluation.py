@@ -30,6 +30,7 @@ from bonexage_utils.labels import (
     read_labels,
     spreadsheet_line,
 )
+from bonexage_utils.notes import SEPARATOR
 from bonexage_utils.statistics import (
     SMALLEST_GROUP,
     Agreement,
@@ -110,6 +111,24 @@ def by_group(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["sex", "age", "n", "mae", "low", "high", "bias", "median"])
 
 
+def by_note(films: pd.DataFrame) -> pd.DataFrame:
+    """MAE with interval and bias, months, of `films` (with `note`, `months` and `predicted`) by note: without one, with
+    any, with each. Empty where no film has one; fewer than `SMALLEST_GROUP` films give n alone."""
+    each = films["note"].str.split(SEPARATOR)
+    kinds = sorted({note for notes in each for note in notes if note})
+    parts = {"none": films["note"] == "", "any": films["note"] != ""}
+    parts |= {kind: each.map(lambda notes, kind=kind: kind in notes) for kind in kinds}
+    rows = []
+    for name, inside in parts.items() if kinds else ():
+        error = (films["predicted"] - films["months"])[inside].to_numpy()
+        row = {"note": name, "n": len(error)}
+        if len(error) >= SMALLEST_GROUP:
+            mae = bootstrap_mean(np.abs(error))
+            row |= {"mae": mae.value, "low": mae.low, "high": mae.high, "bias": float(error.mean())}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["note", "n", "mae", "low", "high", "bias"])
+
+
 def median_by_sex(labels: pd.DataFrame) -> dict[str, float]:
     """The median label of each sex, months: the best constant guess, from training labels only."""
     return {str(sex): float(value) for sex, value in labels.groupby("sex")["months"].median().items()}
@@ -165,7 +184,8 @@ def read_truth(path: Path | str, labels: Path | str | None = None, tables: Table
 
 def read_predictions(path: Path | str) -> pd.DataFrame:
     """A predictions.csv as written by `bonexage predict`. `bone_age_months`, `low_months` and `high_months` are floats,
-    NaN where there is none, and every other cell is a str: `id` in Unicode's composed form, `sex` "M", "F" or "".
+    NaN where there is none, and every other cell is a str: `id` in Unicode's composed form, `sex` "M", "F" or "",
+    `note` "" where there is none.
 
     Raises BoneXageError for what `labels.read_table` refuses, a table without `id` or `bone_age_months`, a row without
     id, an id that stands there twice, a sex that is none, a number that is none or outside `LEAST_SAID` … `MOST_SAID`,
@@ -186,7 +206,7 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     table["id"] = table["id"].map(lambda film: unicodedata.normalize("NFC", film))
     refuse(table["id"] == "", "id", "no film; give every row its id")
     refuse(table["id"].duplicated(), "id", "the film stands there twice; predict each film once")
-    for name in {"sex", "low_months", "high_months"}.difference(table.columns):
+    for name in {"sex", "low_months", "high_months", "note"}.difference(table.columns):
         table[name] = ""
     sex = table["sex"].map(parse_sex)
     refuse((table["sex"] != "") & sex.isna(), "sex", "not M, F or nothing; predict again")
@@ -270,8 +290,8 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
     for film, other in in_another_spelling(predictions["id"], known_ids).items():
         raise BoneXageError(f"film {film} has no label, but {other}, in another spelling, has; name it alike in both")
     predictions = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months", "sha256",
-                                               "image", "error"])
-    predictions = predictions.fillna({"sha256": "", "sex": "", "image": "", "error": ""}).rename(columns={
+                                               "image", "error", "note"])
+    predictions = predictions.fillna({"sha256": "", "sex": "", "image": "", "error": "", "note": ""}).rename(columns={
         "sex": "given_sex", "image": "given_image", "bone_age_months": "predicted"})
     joined = predictions.merge(truth, on="id", how="left")
     failed = joined["predicted"].isna()

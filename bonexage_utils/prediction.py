@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice, product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,8 @@ from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.evaluation import LEAST_SAID, MOST_SAID, read_predictions
 from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer, short_name
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
+from bonexage_utils.notes import orientation_notes
+from bonexage_utils.orientation import is_blank, thumbnail
 from bonexage_utils.prediction_table import COLUMNS, HANDFUL, SEX_UNKNOWN, known_error, outputs
 from bonexage_utils.tables import write_table
 from bonexage_utils.tags import COLUMNS as HEADER
@@ -31,6 +34,13 @@ PART = 512  # films put aside at a time
 # Test-time augmentation: the film as it is and moved by this share of its side each way. A network whose map is coarse
 # answers a little differently when bones fall otherwise on its grid; the mean of nine answers is steadier.
 VIEWS = tuple(product((0.0, -0.04, 0.04), repeat=2))
+
+
+class Film(NamedTuple):
+    """What is kept of a film that was read: letterboxed, uint8 (size, size), and its `orientation.thumbnail`."""
+
+    square: np.ndarray
+    thumbnail: np.ndarray
 
 
 def format_age(months: float) -> str:
@@ -50,12 +60,13 @@ class Predictor:
     `unknown_sex` is what happens with a child of unknown sex if the network uses sex: "error", or the "mean" of the
     predictions for a girl and for a boy. `tta` averages over the nine views of `VIEWS`, at nine times the cost.
     Intervals are given where the checkpoint was calibrated for such predictions; `no_interval` says why one may be
-    missing. `device` as for `devices.choose_device`. Raises BoneXageError for a missing, damaged or foreign checkpoint,
-    and a device that is not here.
+    missing. `strict`: a film with a note gets no age. `device` as for `devices.choose_device`.
+
+    Raises BoneXageError for a missing, damaged or foreign checkpoint, and a device that is not here.
     """
 
     def __init__(self, checkpoint: Path | str, device: str | None = None, unknown_sex: str = "error",
-                 tta: bool = False) -> None:
+                 tta: bool = False, strict: bool = False) -> None:
         if unknown_sex not in ("error", "mean"):
             raise BoneXageError(f"unknown_sex '{unknown_sex}': use error or mean")
         self.path = Path(checkpoint)
@@ -66,6 +77,7 @@ class Predictor:
         self.uses_sex = model.settings["use_sex"]
         self.unknown_sex = unknown_sex
         self.tta = tta
+        self.strict = strict
         self.calibration = Calibration.from_description(self.description)
         self.no_interval = "the sex is unknown"
         if self.calibration and self.calibration.tta != tta:
@@ -98,8 +110,8 @@ class Predictor:
                done: dict[tuple[str | None, str], dict] | None = None) -> Iterator[list[dict]]:
         """Batch by batch, one row for each of `films` (columns `id`, `image`, `sex`, and `error` for rows that cannot
         be used), in order, with the columns of `COLUMNS` and `sha256`, of the film's bytes (None if it was not read). A
-        film that cannot be read, or whose sex is unknown, keeps its row, with the reason in `error`; one whose hash and
-        sex are in `done` gets the age from there. `workers` threads read ahead of the network (see
+        film that cannot be read, that is blank, or whose sex is unknown, keeps its row, with the reason in `error`; one
+        whose hash and sex are in `done` gets age and note from there. `workers` threads read ahead of the network (see
         `images.read_films`).
 
         Raises BoneXageError when memory runs out, and for a batch of no film.
@@ -117,20 +129,25 @@ class Predictor:
                 bar.update(len(batch))
 
     def predict(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None) -> pd.DataFrame:
-        """The rows of `stream` as one table, with intervals."""
+        """The rows of `stream` as one table (`table_of`)."""
         rows = [row for batch in self.stream(films, batch_size, workers) for row in batch]
-        return self.with_intervals(rows)
+        return self.table_of(rows)
 
-    def with_intervals(self, rows: list[dict]) -> pd.DataFrame:
-        """Rows of `stream` as a table, `low_months` and `high_months` filled where there is an interval, else NaN."""
+    def table_of(self, rows: list[dict]) -> pd.DataFrame:
+        """Rows of `stream` as a table, `low_months` and `high_months` filled where there is an interval, else NaN. If
+        `strict`, a film with a note has its note for an error, and no age."""
         table = pd.DataFrame(rows, columns=COLUMNS)
+        if self.strict:
+            noted = table["note"] != ""
+            table.loc[noted, ["bone_age_months", "bone_age"]] = None
+            table.loc[noted, "error"] = (table["image"] + ": " + table["note"] + "; no age, for --strict")[noted]
         ends = {"low_months": float("nan"), "high_months": float("nan")}
         if self.calibration:
             ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))
         return table.assign(**ends)
 
     def _with_films(self, rows: list[dict], batch_size: int, workers: int | None,
-                    done: dict[tuple[str | None, str], dict]) -> Iterator[tuple[dict, np.ndarray | str | dict]]:
+                    done: dict[tuple[str | None, str], dict]) -> Iterator[tuple[dict, Film | str | dict]]:
         """Each row with its letterboxed film, with the reason why there is none, or with the row that `done` has for
         it; rows in error are not read."""
         needs_sex = self.uses_sex and self.unknown_sex == "error"
@@ -143,30 +160,35 @@ class Predictor:
             stamps[place], row["sha256"] = film_stamp(row["image"])[:3], film_hash(row["image"])
             return done.get((row["sha256"], row["sex"]))
 
-        def make(film: np.ndarray, place: int) -> np.ndarray:
-            path = wanted[place]["image"]
+        def make(film: np.ndarray, place: int) -> Film:
+            path, picture = wanted[place]["image"], thumbnail(film)
             if film_stamp(path)[:3] != stamps[place]:
                 raise BoneXageError(f"{path}: changed while it was read; go on with --resume when nothing writes there")
-            return letterbox(film, self.preprocessing.image_size)
+            if is_blank(picture):
+                raise BoneXageError(f"{path}: blank, or nearly so; take another copy of the film, or leave it out")
+            return Film(letterbox(film, self.preprocessing.image_size), picture)
 
         films = read_films([row["image"] for row in wanted], make, workers,
                            films_ahead(self.preprocessing.image_size, batch_size), known)
         for row, error in zip(rows, errors, strict=True):
             yield row, error or next(films)
 
-    def _predict_batch(self, batch: list[tuple[dict, np.ndarray | str | dict]]) -> list[dict]:
-        good = [(row, film) for row, film in batch if isinstance(film, np.ndarray)]
-        months = iter(())
+    def _predict_batch(self, batch: list[tuple[dict, Film | str | dict]]) -> list[dict]:
+        good = [(row, film) for row, film in batch if isinstance(film, Film)]
+        months, notes = iter(()), iter(())
         if good:
-            months = iter(self.months(np.stack([film for _, film in good]), [row["sex"] for row, _ in good]))
+            months = iter(self.months(np.stack([film.square for _, film in good]), [row["sex"] for row, _ in good]))
+            notes = iter(orientation_notes(np.stack([film.thumbnail for _, film in good])))
         out = []
         for row, film in batch:
-            answer = {"id": row["id"], "image": row["image"], "sex": row["sex"], "error": "",
+            answer = {"id": row["id"], "image": row["image"], "sex": row["sex"], "error": "", "note": "",
                       "sha256": row.get("sha256")}
+            if isinstance(film, Film):
+                answer["note"] = next(notes)
             if isinstance(film, str):
                 answer["error"] = film
             elif isinstance(film, dict):
-                answer |= {name: film[name] for name in ("bone_age_months", "bone_age")}
+                answer |= {name: film[name] for name in ("bone_age_months", "bone_age", "note")}
             elif LEAST_SAID <= (value := float(next(months))) <= MOST_SAID:  # False for NaN
                 answer |= {"bone_age_months": round(value, 2), "bone_age": format_age(value)}
             else:
@@ -231,7 +253,7 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
         if replaced and tell:
             tell(f"films replaced under their old path: {len(replaced):,}, e.g. {replaced[0]}; the ages given are of "
                  "what lies there now")
-        table = predictor.with_intervals(rows)
+        table = predictor.table_of(rows)
         table = table.assign(**{name: films[name].to_numpy() for name in HEADER if name in films})
         save_predictions(table, predictor, out, [row["sha256"] for row in rows])
         shutil.rmtree(parts, ignore_errors=True)
@@ -251,7 +273,7 @@ def _put_aside(parts: Path, rows: list[dict], predictor: Predictor) -> None:
 
 
 def _load_done(out: Path, parts: Path, predictor: Predictor) -> list[dict]:
-    """Rows with a prediction that need not be made again: `sha256` of the film, `sex`, its `image` then, its age."""
+    """Rows with a prediction that need not be made again: `sha256` of the film, `sex`, `image` then, age and note."""
     rows: list[dict] = []
     try:
         for part in sorted(parts.glob("*.json")):
@@ -270,8 +292,8 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> list[dict]:
             if same and "films_sha256" in stored:
                 with suppress(BoneXageError):  # one film twice: a table nobody evaluates, so all are predicted again
                     rows += read_predictions(out).assign(sha256=stored["films_sha256"]).to_dict("records")
-        return [{name: row[name] for name in ("sha256", "sex", "image", "bone_age_months", "bone_age")}
-                for row in rows if not row["error"] and row["sha256"]]
+        return [{name: row[name] for name in ("sha256", "sex", "image", "bone_age_months", "bone_age", "note")}
+                for row in rows if not row["error"] and row["sha256"] and "note" in row]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BoneXageError(f"{out}: cannot be gone on with ({error}); remove {parts}, or name another table") from None
 

@@ -12,7 +12,7 @@ from bonexage_utils.tables import write_table
 from bonexage_utils.tags import COLUMNS as HEADER
 
 SEX_UNKNOWN = "sex unknown: give --sex M or F, a sex column, or --unknown-sex mean"
-COLUMNS = ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "high_months", "error"]
+COLUMNS = ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "high_months", "error", "note"]
 HANDFUL = 20  # films that are told one by one
 
 
@@ -51,7 +51,7 @@ def all_fail(films: pd.DataFrame, needs_sex: bool) -> pd.DataFrame | None:
             error = str(reason)
         errors.append(error)
     header = [name for name in HEADER if name in films]
-    return films.assign(error=errors).reindex(columns=[*COLUMNS, *header]) if errors else None
+    return films.assign(error=errors, note="").reindex(columns=[*COLUMNS, *header]) if errors else None
 
 
 def save_failures(table: pd.DataFrame, out: Path | str) -> None:
@@ -76,7 +76,8 @@ def _describes(path: Path, table: str) -> bool:
 
 
 def _is_ours(table: Path) -> bool:
-    header, of_dicom = (",".join(columns).encode() for columns in (COLUMNS, HEADER))
+    names = ",".join([*COLUMNS, *HEADER])
     with open(table, "rb") as file:
-        start = file.read(len(header) + len(of_dicom) + 3)
-    return not start.strip(b"\r\n") or start.splitlines()[0] in (header, header + b"," + of_dicom)
+        header = file.readline(len(names) + 2).strip(b"\r\n").decode(errors="replace").split(",")
+    before = [name for name in COLUMNS if name != "note"]  # tables had no notes once
+    return header in ([""], COLUMNS, [*COLUMNS, *HEADER], before)

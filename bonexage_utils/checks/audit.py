@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bonexage_utils.checks.orientation import describe, find_turned
 from bonexage_utils.cohort import RSNA_TEST_IDS, SPLITS, Cohort, folders
 from bonexage_utils.decoding import HEAD, PNG_SIGNATURE, kind_of, read_gray
 from bonexage_utils.errors import BoneXageError
@@ -19,6 +18,7 @@ from bonexage_utils.figures import Picture, montage
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import letterbox, read_films
 from bonexage_utils.labels import MAX_MONTHS, RSNA_TEST_LABELS, RSNA_TRAINING_LABELS, film_id
+from bonexage_utils.orientation import TWO_HANDS, find_turned, is_blank, thumbnail
 from bonexage_utils.tables import write_table
 from bonexage_utils.tags import all_tags
 
@@ -28,15 +28,11 @@ SEVERITY = {
     "missing": FAULT, "truncated": FAULT, "unreadable": FAULT, "blank": FAULT, "impossible age": FAULT,
     "unknown sex": FAULT, "other than its label": FAULT, "in two splits": FAULT, "duplicate file": FAULT,
     "duplicate pixels": FAULT,
-    "near-duplicate": NOTE, "inverted": NOTE, "rotated": NOTE, "mirrored": NOTE, "no label": NOTE, "odd format": NOTE,
-    "odd size": NOTE, "odd aspect": NOTE, "secondary capture": NOTE, "label file": NOTE,
+    "near-duplicate": NOTE, "inverted": NOTE, "rotated": NOTE, "mirrored": NOTE, "two hands": NOTE, "no label": NOTE,
+    "odd format": NOTE, "odd size": NOTE, "odd aspect": NOTE, "secondary capture": NOTE, "label file": NOTE,
 }
 PNG_COLOURS = {0: "grey", 2: "colour", 3: "palette", 4: "grey with alpha", 6: "colour with alpha"}
 
-# Every film is squashed to a square thumbnail, so that the eight symmetries of a square map thumbnails onto thumbnails.
-SIDE = 32  # px
-# Grey levels between darkest and brightest pixel of a thumbnail. The palest of RSNA's 12,611 training films has 20.
-BLANK_RANGE = 8
 # Correlation of two thumbnails without their coarse shades. Among the 79.5 million pairs of RSNA's training films (at
 # 100 px) the largest is 0.946, among 2.9 million of phantoms 0.957, and those are different children; a film exported
 # again at another size, contrast and brightness has 0.985 and more. One cut closer by 2 % has about 0.9: not found.
@@ -52,7 +48,7 @@ RSNA_TRAINING_FILMS = 12_611  # Halabi et al., Radiology 2019;290:498
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """What is kept of a film: why it cannot be used, or a picture (SIDE, SIDE), digest, (height, width), format."""
+    """What is kept of a film: why it cannot be used, or a `thumbnail`, digest, (height, width), format."""
 
     finding: str = ""
     detail: str = ""
@@ -63,9 +59,9 @@ class Thumbnail:
 
 
 def _thumbnail(film: np.ndarray, path: str) -> Thumbnail:
-    small = cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    if np.ptp(small) < BLANK_RANGE:
-        return Thumbnail("blank", f"all grey levels between {small.min()} and {small.max()}")
+    small = thumbnail(film)
+    if is_blank(small):
+        return Thumbnail("blank", f"nearly all grey levels between {small.min()} and {small.max()}")
     digest = hashlib.blake2b(str(film.shape).encode() + film.tobytes(), digest_size=16).digest()
     return Thumbnail("", "", small, digest, film.shape, _format(path))
 
@@ -184,9 +180,19 @@ def _near_duplicates(films: pd.DataFrame, thumbnails: list[Thumbnail], block: in
 
 def _orientation(films: pd.DataFrame, thumbnails: list[Thumbnail]) -> Iterator[Row]:
     for row, variant in enumerate(find_turned(np.stack([one.picture for one in thumbnails]))):
-        if variant:
+        if variant == TWO_HANDS:
+            yield row, "two hands", "more like two films side by side than like the other films"
+        elif variant:
             finding, remedy = describe(variant)
             yield row, finding, f"more like the other films when {remedy}"
+
+
+def describe(variant: int) -> tuple[str, str]:
+    """A finding ("rotated", "mirrored" or "inverted") and what would mend it, for a variant from 1 to 15."""
+    turns, mirrored, inverted = variant % 4, variant // 4 % 2, variant // 8
+    steps = [f"turned by {90 * turns}° against the clock"] * bool(turns) + ["mirrored"] * mirrored
+    steps += ["inverted"] * inverted
+    return "inverted" if inverted else "rotated" if turns else "mirrored", " and ".join(steps)
 
 
 def _formats(films: pd.DataFrame, thumbnails: list[Thumbnail]) -> Iterator[Row]:

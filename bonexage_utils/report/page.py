@@ -123,7 +123,8 @@ def card_facts(provenance: dict, calibration: Calibration | None, evaluation: Ev
     known = {
         "headline": headline(evaluation), "scores": tables.score_table(evaluation),
         "agreement": tables.agreement_table(evaluation), "groups": tables.group_table(evaluation),
-        "failures": tables.failure_table(evaluation), "film_facts": tables.film_table(evaluation),
+        "failures": tables.failure_table(evaluation), "notes": tables.note_table(evaluation),
+        "film_facts": tables.film_table(evaluation),
         "trained_on": evaluation.splits.get("train", 0), "selected_by": evaluation.splits.get("selection", 0),
         "of_unknown_split": evaluation.splits.get(UNKNOWN_SPLIT, 0),
     } if evaluation else {}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bonexage_utils.calibration import Calibration, Coverage
 from bonexage_utils.errors import BoneXageError
-from bonexage_utils.evaluation import Evaluation, Scores
+from bonexage_utils.evaluation import Evaluation, Scores, by_note
 from bonexage_utils.figures import SEX_NAME
 from bonexage_utils.statistics import Interval
 
@@ -55,17 +55,27 @@ def _as_text(table: pd.DataFrame, columns: dict[str, Callable], measured: str) -
     rows = []
     for _, row in table.iterrows():
         cells = {name: text(row) if pd.notna(row[measured]) else "–" for name, text in columns.items()}
-        rows.append({"sex": row["sex"], "age": row["age"], "n": f"{row['n']:,}", **cells})
+        group = {name: row[name] for name in ("sex", "age", "note") if name in row}
+        rows.append({**group, "n": f"{row['n']:,}", **cells})
     return pd.DataFrame(rows)
+
+
+ERRORS = {"MAE, months [95 % interval]": lambda row: f"{row['mae']:.1f} [{row['low']:.1f}, {row['high']:.1f}]",
+          "bias, months": lambda row: f"{row['bias']:+.1f}"}
 
 
 def group_table(evaluation: Evaluation) -> pd.DataFrame:
     """Error by sex and age, as text."""
-    columns = {"MAE, months [95 % interval]": lambda row: f"{row['mae']:.1f} [{row['low']:.1f}, {row['high']:.1f}]",
-               "bias, months": lambda row: f"{row['bias']:+.1f}"}
+    columns = dict(ERRORS)
     if evaluation.baseline:
         columns["median by sex: MAE"] = lambda row: f"{row['median']:.1f}"
     return _as_text(evaluation.groups, columns, "mae")
+
+
+def note_table(evaluation: Evaluation) -> pd.DataFrame | None:
+    """Error of films with and without notes, as text; None where no film has one."""
+    notes = by_note(evaluation.films)
+    return _as_text(notes, ERRORS, "mae") if len(notes) else None
 
 
 def coverage_table(coverage: Coverage) -> pd.DataFrame:

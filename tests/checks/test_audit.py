@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonexage_utils.checks.audit import FAULT, NOTE, SEVERITY, audit, contact_sheet, summary, write_findings
-from bonexage_utils.checks.orientation import FEWEST, VARIANTS, describe, find_turned
+from bonexage_utils.checks.audit import FAULT, NOTE, SEVERITY, audit, contact_sheet, describe, summary, write_findings
 from bonexage_utils.cohort import Cohort, load_cohort
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.labels import read_table
+from bonexage_utils.orientation import FEWEST, VARIANTS, find_turned
 from bonexage_utils.phantom import child_and_film, write_cohort
 from bonexage_utils.phantom.faults import KINDS, PLANTED_FILE, plant_faults, unusual_films
 
