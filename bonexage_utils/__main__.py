@@ -325,6 +325,8 @@ def evaluate(
     check_outputs(outputs(out), cohort.files)
     medians = provenance.get("training", {}).get("median_months_by_sex")
     result = evaluation.evaluate(table, cohort.table, medians, read_noise_floor(truth), _tell)
+    for other, _ in others:
+        evaluation.check_same_films(table, other)
     others = [evaluation.evaluate(other, cohort.table, tell=_tell) for other, _ in others]
     comparison = evaluation.compare(result, others[0]) if others else None
     if calibrate:

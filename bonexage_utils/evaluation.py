@@ -270,6 +270,12 @@ def _reason(error: str, image: str) -> str:
     return error.removeprefix(f"{image}: ").split("; ")[0] or "no reason given"
 
 
+def check_same_films(predictions: pd.DataFrame, others: pd.DataFrame) -> None:
+    """Raise BoneXageError where two tables with `id` and `sha256` mean other films by one id, so far as is known."""
+    both = predictions[["id", "sha256"]].merge(others[["id", "sha256"]], on="id", suffixes=("", "_other"))
+    _check_same(both["id"], both["sha256"], both["sha256_other"], "predict the same films with both models")
+
+
 def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, float] | None = None,
              noise_floor: float | None = None, tell: Callable[[str], None] = warnings.warn) -> Evaluation:
     """Join predictions and labels by id and measure. `medians` (months by sex) are for labels without training films.
@@ -302,17 +308,17 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
         said, known = (next(iter(ids), "none") for ids in (joined.loc[~failed, "id"], known_ids))
         raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "
                             f"labelled: {known}); check that the ids agree")
+    films["image"] = films.get("image", "")
+    there = [film_hash(image) or "" if said and image else ""
+             for image, said in zip(films["image"], films["sha256"], strict=True)]
+    _check_same(films["id"], films["sha256"], pd.Series(there, films.index, str),
+                "give the cohort that was predicted, or predict this one again")
     other = films[(films["given_sex"] != "") & (films["given_sex"] != films["sex"])]
     if len(other):
         film = other.iloc[0]
         raise BoneXageError(f"{len(other):,} of {len(films):,} films were predicted with another sex than their "
                             f"label's, e.g. {film['id']} as {film['given_sex']}, labelled {film['sex']}: find out "
                             "which is right, and predict them with it")
-    films["image"] = films.get("image", "")
-    there = [film_hash(image) or "" if said and image else ""
-             for image, said in zip(films["image"], films["sha256"], strict=True)]
-    _check_same(films["id"], films["sha256"], pd.Series(there, films.index, str),
-                "give the cohort that was predicted, or predict this one again")
     predicted, months = films["predicted"].to_numpy(), films["months"].to_numpy()
     scores = score(predicted, months)
     labelled = truth[(truth["split"] == "train") & truth["months"].notna()]
@@ -338,9 +344,9 @@ class Comparison:
 def compare(evaluation: Evaluation, other: Evaluation) -> Comparison:
     """Two models on the films that both predicted, film by film. Raises BoneXageError if there is no such film, or one
     of an id is not the other's."""
-    both = evaluation.films.merge(other.films[["id", "predicted", "sha256"]], on="id", suffixes=("", "_other"))
+    both = evaluation.films.merge(other.films[["id", "predicted"]], on="id", suffixes=("", "_other"))
     if both.empty:
         raise BoneXageError("the two models have no film in common; predict the same films with both")
-    _check_same(both["id"], both["sha256"], both["sha256_other"], "predict the same films with both models")
+    check_same_films(evaluation.films, other.films)
     return Comparison(len(both), paired_difference(both["predicted"] - both["months"],
                                                    both["predicted_other"] - both["months"]))
