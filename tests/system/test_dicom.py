@@ -434,6 +434,15 @@ def test_with_the_extra_all_is_read(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(read(tmp_path, COMPRESSED[name][0]), GREY, atol=3 if "JPEG " in name else 1)
 
 
+@with_decoders
+@pytest.mark.parametrize("name", [name for name, (_, takes_it) in COMPRESSED.items() if not takes_it])
+def test_a_film_is_the_same_with_the_extra_and_without(tmp_path: Path, name: str,
+                                                       request: pytest.FixtureRequest) -> None:
+    with_it = read(tmp_path, COMPRESSED[name][0])
+    request.getfixturevalue("core_alone")
+    np.testing.assert_array_equal(read(tmp_path, COMPRESSED[name][0]), with_it)
+
+
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("name", [pytest.param(name, marks=with_decoders if takes_it else ())
                                   for name, (_, takes_it) in COMPRESSED.items()])

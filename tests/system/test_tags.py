@@ -127,7 +127,7 @@ def test_two_sexes_of_one_film_are_an_error_of_its_own_that_names_both(films: Pa
     (films / "films.csv").write_text("id,sex\ngirl,F\nboy,F\n")
     listed = list_films([str(films / "films.csv")])
     assert listed["error"].iloc[0] == ""
-    assert "sex F by films.csv, but M by the film's PatientSex" in listed["error"].iloc[1]
+    assert "boy.dcm: sex F by films.csv, but M by the film's PatientSex; mend" in listed["error"].iloc[1]
 
 
 def test_a_picture_of_another_modality_is_named(tmp_path: Path) -> None:
@@ -149,6 +149,7 @@ def cohort_of(folder: Path, *sexes: str, label: str = "F", **said: object) -> Pa
     return folder
 
 
+@pytest.mark.slow
 def test_check_finds_labels_that_films_contradict(tmp_path: Path) -> None:
     done = bonexage("check", cohort_of(tmp_path / "data", "F", "M", "O", "", Modality="DX"), "--out", "found",
                     cwd=tmp_path)
@@ -160,6 +161,7 @@ def test_check_finds_labels_that_films_contradict(tmp_path: Path) -> None:
     assert "sex F by the label, but M by the film's PatientSex" in found["detail"].iloc[0]
 
 
+@pytest.mark.slow
 def test_train_refuses_labels_that_films_contradict(tmp_path: Path) -> None:
     data = cohort_of(tmp_path / "data", *["M"] * 5, *["F"] * 60)
     done = bonexage("train", data, "--out", tmp_path / "run", "--backbone", "test_convnext", "--image-size", "32",
@@ -172,6 +174,7 @@ def test_train_refuses_labels_that_films_contradict(tmp_path: Path) -> None:
 
 # --- predict --header ---
 
+@pytest.mark.slow
 def test_predict_adds_what_the_header_says_and_no_name(films: Path, run: Path, tmp_path: Path) -> None:
     out, checkpoint = tmp_path / "out" / "ages.csv", run / "model.safetensors"
     out.parent.mkdir()
