@@ -1,11 +1,13 @@
 """What a hospital's archive writes: every film is right or refused for its true reason, and the rest is counted."""
 
+import re
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from commands import bonexage
 from hospital_export import EXTRA, READ, Exported, write_export
@@ -75,6 +77,25 @@ def test_what_is_no_film_is_named_where_it_is_given_by_itself(export: list[Expor
     path = next(one.path for one in export if one.what == kind)
     with pytest.raises(BoneXageError, match=rf"not a readable image \({kind}\); give"):
         read_gray(path)
+
+
+@pytest.mark.slow
+def test_every_file_of_a_collection_of_scanners_is_read_or_refused_in_a_line() -> None:
+    """The 200 odd files that pydicom is tested with: of all modalities, old, cut, private, in directories."""
+    said: list[str] = []
+    films = list_films([str(Path(pydicom.__file__).parent / "data" / "test_files")], tell=said.append)
+    reasons = Counter()
+    for film in films.itertuples():
+        try:
+            reason = film.error or read_gray(film.image).dtype.name
+        except BoneXageError as error:
+            reason = str(error)
+        assert "\n" not in reason
+        reasons[reason.split(": ", 1)[-1].split(" (")[0]] += 1
+    assert re.match(r"skipped: \d+ DICOMDIRs, .*structured reports", said[0])
+    assert reasons["uint8"] >= 10
+    assert reasons["a CT slice"] >= 10
+    assert reasons["an MR slice"] >= 10
 
 
 @pytest.mark.slow
