@@ -468,6 +468,15 @@ def test_a_frame_that_claims_more_than_its_header_is_not_decoded(
         read(tmp_path, bytes(data))
 
 
+@with_decoders
+def test_a_hierarchy_of_frames_larger_than_the_header_is_not_decoded(tmp_path: Path) -> None:
+    """DHP says the size of the whole (T.81, B.3.2), before the first frame, which may be small."""
+    frame = jpeg_lossless(TWELVE, 12)
+    hierarchy = b"\xff\xde" + struct.pack(">HBHHB", 11, 12, 60_000, 60_000, 1) + b"\1\x11\0"
+    with pytest.raises(BoneXageError, match="another size"):
+        read(tmp_path, compressed(frame[:2] + hierarchy + frame[2:], JPEGLosslessSV1, TWELVE, 12))
+
+
 @pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jls_lossy_line.dcm"])
 def test_a_compression_that_needs_a_decoder_is_named_rather_than_called_cut(name: str, core_alone: None) -> None:
     """JPEG-LS looks like JPEG but for the bytes of its scans."""
