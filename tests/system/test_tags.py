@@ -16,6 +16,8 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from bonexage_utils.cohort import load_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.inputs import list_films
+from bonexage_utils.prediction_table import COLUMNS as PREDICTED
+from bonexage_utils.prediction_table import outputs
 from bonexage_utils.tags import COLUMNS, Tags, read_tags
 
 PATIENT = {"PatientName": "Doe^Jane", "PatientID": "4711", "PatientBirthDate": "20100515", "StudyDate": "20201115"}
@@ -206,3 +208,16 @@ def test_a_list_of_films_without_endings_finds_them(tmp_path: Path) -> None:
     assert listed["sex"].tolist() == ["F", "M"]
     with pytest.raises(BoneXageError, match="no such file"):
         list_films([str(tmp_path / "absent.csv")])
+
+
+@pytest.mark.parametrize(("text", "ours"), [
+    (",".join(PREDICTED), True), (",".join([*PREDICTED, *COLUMNS]) + "\n1,\n", True), ("", True), ("\r\n\n", True),
+    ("\n1,2\n", False), (",".join([*PREDICTED, *COLUMNS, "mine"]), False), (",".join([*PREDICTED, "mine"]), False),
+])
+def test_a_table_with_columns_of_headers_is_one_of_ours_and_no_other(tmp_path: Path, text: str, ours: bool) -> None:
+    (tmp_path / "ages.csv").write_text(text)
+    if ours:
+        assert outputs(tmp_path / "ages.csv")[0] == tmp_path / "ages.csv"
+    else:
+        with pytest.raises(BoneXageError, match="holds something else than predictions"):
+            outputs(tmp_path / "ages.csv")
