@@ -117,17 +117,24 @@ def test_check_and_train_say_so_too(export: list[Exported], tmp_path: Path, core
     places = [one for one in export if one.expected in (READ, EXTRA)]
     (tmp_path / "boneage-training-dataset").mkdir()
     for number, one in enumerate(places):
-        (tmp_path / "boneage-training-dataset" / f"IM{number}").write_bytes(one.path.read_bytes())
+        (tmp_path / "boneage-training-dataset" / f"IM{number:06d}").write_bytes(one.path.read_bytes())
     (tmp_path / "boneage-training-dataset.csv").write_text("id,boneage,sex\n" + "".join(
-        f"IM{number},{60 + number},{one.sex}\n" for number, one in enumerate(places)))
+        f"IM{number:06d},{60 + number},{one.sex}\n" for number, one in enumerate(places)))
     extra = sum(one.expected == EXTRA for one in places)
     done = bonexage("check", tmp_path)
     assert f"{extra}; pip install 'bonexage[dicom]'" in done.stderr
-    done = bonexage("train", tmp_path, "--out", tmp_path / "run", "--backbone", "test_convnext", "--image-size", "32",
-                    "--weights", "none")
+    options = ["--out", tmp_path / "run", "--backbone", "test_convnext", "--image-size", "32", "--weights", "none",
+               "--epochs", "1", "--batch-size", "4"]
+    done = bonexage("train", tmp_path, *options)
     assert done.returncode == 1
     assert done.stderr.count("pip install") == 1
     assert done.stderr.count("\n") == 1
+    done = bonexage("train", tmp_path, *options, "--drop-bad")
+    assert done.returncode == 0, done.stderr
+    left_out = len(pd.read_csv(tmp_path / "run" / "dropped.csv"))  # of the test split no film was read
+    assert 0 < left_out <= extra
+    assert f"bonexage: {left_out} films left out; " in done.stderr
+    assert f"bonexage: films that take the decoders of an extra: {left_out}; pip install" in done.stderr
 
 
 def test_a_native_film_goes_the_same_way(tmp_path: Path, core_alone: None, radiographs: Path) -> None:
