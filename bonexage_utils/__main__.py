@@ -197,6 +197,7 @@ def train(
     from bonexage_utils.figures import SEX_NAME
     from bonexage_utils.labels import TableFormat
     from bonexage_utils.settings import TrainConfig
+    from bonexage_utils.tables import read_table
     from bonexage_utils.training import train as run
 
     if device != "auto":
@@ -224,6 +225,10 @@ def train(
     best = run(cohort, out, config, resume=resume, drop_bad=drop_bad, on_epoch=report)
     if first:
         typer.echo(f"{best}")
+        if drop_bad and (out / "dropped.csv").is_file():
+            reasons = read_table(out / "dropped.csv")["reason"]
+            _tell(f"{len(reasons):,} films left out; {out / 'dropped.csv'} says why")
+            _tell_decoders(reasons)
 
 
 @app.command()

@@ -206,10 +206,13 @@ def _stored_numbers(film: Dataset) -> np.ndarray:
     if allocated not in (1, 8, 16, 32) or not 1 <= bits <= allocated:
         raise BoneXageError(f"{bits} of {allocated} bits a pixel; export it as 8 or 16 bits")
     if syntax.is_compressed:
-        if _plugins(syntax) is None:
+        decoders = _decoders(film)
+        if decoders is None:
             raise BoneXageError(f"compressed as {_short(syntax)}, which nothing decodes here; export it uncompressed")
-        if lacks_decoder(film):
+        if not decoders:
             raise BoneXageError(f"compressed as {_short(syntax)}; install {DECODERS}, or export it uncompressed")
+        if "pillow" in decoders:  # so that a film is the same whether or not the extra is installed
+            film.pixel_array_options(decoding_plugin="pillow")
         precision = _check_frame(film, syntax)
         if bits <= precision <= 8 < allocated:  # one byte for each in the frame, whatever the header allots
             film.BitsAllocated = allocated = 8
@@ -230,25 +233,16 @@ def _stored_numbers(film: Dataset) -> np.ndarray:
     return _without_other_bits(film, stored) if natural and allocated > bits else stored
 
 
-def lacks_decoder(film: Dataset) -> bool:
-    """Whether its pixels are compressed in a way that takes the extra `dicom`, which is not installed."""
-    syntax, deep = film.file_meta.TransferSyntaxUID, int(film.get("BitsStored") or 8) > 8
-    unable: set[str] = set()  # decoders that know the syntax, but not such pixels
-    if deep and syntax == JPEGExtended12Bit:
-        unable = {"pillow", "gdcm"}
-    elif deep and int(film.get("SamplesPerPixel") or 1) > 1:
-        unable = {"pillow"}
-    plugins = _plugins(syntax)
-    return plugins is not None and not plugins - unable
-
-
-def _plugins(syntax: UID) -> set[str] | None:
-    """Which decoders are here for it; None where pydicom knows of none anywhere."""
+def _decoders(film: Dataset) -> set[str] | None:
+    """Which of pydicom's decoders that are installed can decode these pixels; None where there is none anywhere."""
+    syntax, bits = film.file_meta.TransferSyntaxUID, film.BitsStored
     try:
-        decoder = get_decoder(syntax)
+        plugins = set(get_decoder(syntax).available_plugins)
     except NotImplementedError:
         return None
-    return set(decoder.available_plugins) if syntax.is_compressed else {"pydicom"}
+    if bits > 8 and syntax == JPEGExtended12Bit:
+        return plugins - {"pillow", "gdcm"}
+    return plugins - {"pillow"} if bits > (8 if film.SamplesPerPixel > 1 else 16) else plugins
 
 
 def _short(syntax: UID) -> str:
@@ -291,7 +285,7 @@ def _check_frame(film: Dataset, syntax: UID) -> int:
             raise BoneXageError("truncated JPEG in the DICOM; export the image again")
         head = takewhile(lambda segment: segment[0] != 0xDA, jpeg_segments(frame))
         sizes = [(*struct.unpack(">HHB", content[1:6]), content[0]) for marker, content, _ in head
-                 if marker in (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)]
+                 if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker in (0xDE, 0xF7)]
     else:  # JPEG 2000 (T.800, A.5.1): ends less offsets
         sizes = [(high - top, wide - left, samples, signed % 128 + 1) for wide, high, left, top, samples, signed in
                  (struct.unpack(">4L16xHB", found[1]) for found in

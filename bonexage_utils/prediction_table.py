@@ -78,6 +78,6 @@ def _describes(path: Path, table: str) -> bool:
 def _is_ours(table: Path) -> bool:
     names = ",".join([*COLUMNS, *HEADER])
     with open(table, "rb") as file:
-        header = file.readline(len(names) + 2).strip(b"\r\n").decode(errors="replace").split(",")
+        start = file.read(len(names) + 2).decode(errors="replace")
     before = [name for name in COLUMNS if name != "note"]  # tables had no notes once
-    return header in ([""], COLUMNS, [*COLUMNS, *HEADER], before)
+    return not start.strip("\r\n") or start.splitlines()[0].split(",") in (COLUMNS, [*COLUMNS, *HEADER], before)

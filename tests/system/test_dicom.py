@@ -434,6 +434,15 @@ def test_with_the_extra_all_is_read(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(read(tmp_path, COMPRESSED[name][0]), GREY, atol=3 if "JPEG " in name else 1)
 
 
+@with_decoders
+@pytest.mark.parametrize("name", [name for name, (_, takes_it) in COMPRESSED.items() if not takes_it])
+def test_a_film_is_the_same_with_the_extra_and_without(tmp_path: Path, name: str,
+                                                       request: pytest.FixtureRequest) -> None:
+    with_it = read(tmp_path, COMPRESSED[name][0])
+    request.getfixturevalue("core_alone")
+    np.testing.assert_array_equal(read(tmp_path, COMPRESSED[name][0]), with_it)
+
+
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("name", [pytest.param(name, marks=with_decoders if takes_it else ())
                                   for name, (_, takes_it) in COMPRESSED.items()])
@@ -457,6 +466,15 @@ def test_a_frame_that_claims_more_than_its_header_is_not_decoded(
     monkeypatch.delattr(Dataset, "pixel_array")
     with pytest.raises(BoneXageError, match="another size"):
         read(tmp_path, bytes(data))
+
+
+@with_decoders
+def test_a_hierarchy_of_frames_larger_than_the_header_is_not_decoded(tmp_path: Path) -> None:
+    """DHP says the size of the whole (T.81, B.3.2), before the first frame, which may be small."""
+    frame = jpeg_lossless(TWELVE, 12)
+    hierarchy = b"\xff\xde" + struct.pack(">HBHHB", 11, 12, 60_000, 60_000, 1) + b"\1\x11\0"
+    with pytest.raises(BoneXageError, match="another size"):
+        read(tmp_path, compressed(frame[:2] + hierarchy + frame[2:], JPEGLosslessSV1, TWELVE, 12))
 
 
 @pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jls_lossy_line.dcm"])

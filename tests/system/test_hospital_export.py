@@ -1,11 +1,13 @@
 """What a hospital's archive writes: every film is right or refused for its true reason, and the rest is counted."""
 
+import re
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from commands import bonexage
 from hospital_export import EXTRA, READ, Exported, write_export
@@ -29,7 +31,7 @@ def root(export: list[Exported]) -> Path:
 
 def right_or_refused(export: list[Exported], decoders: bool) -> None:
     """Each film by itself, as a list names it, against what it is made to be."""
-    listed = list_films([str(root(export))]).set_index("image")
+    listed = list_films([str(root(export))], tell=lambda line: None).set_index("image")
     expected = read_gray(export[0].path).astype(int)
     for one in export:
         if one.expected.startswith("skipped"):
@@ -77,6 +79,24 @@ def test_what_is_no_film_is_named_where_it_is_given_by_itself(export: list[Expor
         read_gray(path)
 
 
+def test_every_file_of_a_collection_of_scanners_is_read_or_refused_in_a_line() -> None:
+    """The 200 odd files that pydicom is tested with: of all modalities, old, cut, private, in directories."""
+    said: list[str] = []
+    films = list_films([str(Path(pydicom.__file__).parent / "data" / "test_files")], tell=said.append)
+    reasons = Counter()
+    for row in films.itertuples():
+        try:
+            reason = row.error or read_gray(row.image).dtype.name
+        except BoneXageError as error:
+            reason = str(error)
+        assert "\n" not in reason
+        reasons[reason.split(": ", 1)[-1].split(" (")[0]] += 1
+    assert re.match(r"skipped: \d+ DICOMDIRs, .*structured reports", said[0])
+    assert reasons["uint8"] >= 10
+    assert reasons["a CT slice"] >= 10
+    assert reasons["an MR slice"] >= 10
+
+
 @pytest.mark.slow
 def test_predict_says_once_what_would_decode_the_rest(export: list[Exported], run: Path, tmp_path: Path,
                                                       core_alone: None) -> None:
@@ -97,17 +117,24 @@ def test_check_and_train_say_so_too(export: list[Exported], tmp_path: Path, core
     places = [one for one in export if one.expected in (READ, EXTRA)]
     (tmp_path / "boneage-training-dataset").mkdir()
     for number, one in enumerate(places):
-        (tmp_path / "boneage-training-dataset" / f"IM{number}").write_bytes(one.path.read_bytes())
+        (tmp_path / "boneage-training-dataset" / f"IM{number:06d}").write_bytes(one.path.read_bytes())
     (tmp_path / "boneage-training-dataset.csv").write_text("id,boneage,sex\n" + "".join(
-        f"IM{number},{60 + number},{one.sex}\n" for number, one in enumerate(places)))
+        f"IM{number:06d},{60 + number},{one.sex}\n" for number, one in enumerate(places)))
     extra = sum(one.expected == EXTRA for one in places)
     done = bonexage("check", tmp_path)
     assert f"{extra}; pip install 'bonexage[dicom]'" in done.stderr
-    done = bonexage("train", tmp_path, "--out", tmp_path / "run", "--backbone", "test_convnext", "--image-size", "32",
-                    "--weights", "none")
+    options = ["--out", tmp_path / "run", "--backbone", "test_convnext", "--image-size", "32", "--weights", "none",
+               "--epochs", "1", "--batch-size", "4"]
+    done = bonexage("train", tmp_path, *options)
     assert done.returncode == 1
     assert done.stderr.count("pip install") == 1
     assert done.stderr.count("\n") == 1
+    done = bonexage("train", tmp_path, *options, "--drop-bad")
+    assert done.returncode == 0, done.stderr
+    left_out = len(pd.read_csv(tmp_path / "run" / "dropped.csv"))  # of the test split no film was read
+    assert 0 < left_out <= extra
+    assert f"bonexage: {left_out} films left out; " in done.stderr
+    assert f"bonexage: films that take the decoders of an extra: {left_out}; pip install" in done.stderr
 
 
 def test_a_native_film_goes_the_same_way(tmp_path: Path, core_alone: None, radiographs: Path) -> None:

@@ -16,6 +16,8 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from bonexage_utils.cohort import load_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.inputs import list_films
+from bonexage_utils.prediction_table import COLUMNS as PREDICTED
+from bonexage_utils.prediction_table import outputs
 from bonexage_utils.tags import COLUMNS, Tags, read_tags
 
 PATIENT = {"PatientName": "Doe^Jane", "PatientID": "4711", "PatientBirthDate": "20100515", "StudyDate": "20201115"}
@@ -127,7 +129,7 @@ def test_two_sexes_of_one_film_are_an_error_of_its_own_that_names_both(films: Pa
     (films / "films.csv").write_text("id,sex\ngirl,F\nboy,F\n")
     listed = list_films([str(films / "films.csv")])
     assert listed["error"].iloc[0] == ""
-    assert "sex F by films.csv, but M by the film's PatientSex" in listed["error"].iloc[1]
+    assert "boy.dcm: sex F by films.csv, but M by the film's PatientSex; mend" in listed["error"].iloc[1]
 
 
 def test_a_picture_of_another_modality_is_named(tmp_path: Path) -> None:
@@ -149,6 +151,7 @@ def cohort_of(folder: Path, *sexes: str, label: str = "F", **said: object) -> Pa
     return folder
 
 
+@pytest.mark.slow
 def test_check_finds_labels_that_films_contradict(tmp_path: Path) -> None:
     done = bonexage("check", cohort_of(tmp_path / "data", "F", "M", "O", "", Modality="DX"), "--out", "found",
                     cwd=tmp_path)
@@ -160,6 +163,7 @@ def test_check_finds_labels_that_films_contradict(tmp_path: Path) -> None:
     assert "sex F by the label, but M by the film's PatientSex" in found["detail"].iloc[0]
 
 
+@pytest.mark.slow
 def test_train_refuses_labels_that_films_contradict(tmp_path: Path) -> None:
     data = cohort_of(tmp_path / "data", *["M"] * 5, *["F"] * 60)
     done = bonexage("train", data, "--out", tmp_path / "run", "--backbone", "test_convnext", "--image-size", "32",
@@ -172,6 +176,7 @@ def test_train_refuses_labels_that_films_contradict(tmp_path: Path) -> None:
 
 # --- predict --header ---
 
+@pytest.mark.slow
 def test_predict_adds_what_the_header_says_and_no_name(films: Path, run: Path, tmp_path: Path) -> None:
     out, checkpoint = tmp_path / "out" / "ages.csv", run / "model.safetensors"
     out.parent.mkdir()
@@ -203,3 +208,16 @@ def test_a_list_of_films_without_endings_finds_them(tmp_path: Path) -> None:
     assert listed["sex"].tolist() == ["F", "M"]
     with pytest.raises(BoneXageError, match="no such file"):
         list_films([str(tmp_path / "absent.csv")])
+
+
+@pytest.mark.parametrize(("text", "ours"), [
+    (",".join(PREDICTED), True), (",".join([*PREDICTED, *COLUMNS]) + "\n1,\n", True), ("", True), ("\r\n\n", True),
+    ("\n1,2\n", False), (",".join([*PREDICTED, *COLUMNS, "mine"]), False), (",".join([*PREDICTED, "mine"]), False),
+])
+def test_a_table_with_columns_of_headers_is_one_of_ours_and_no_other(tmp_path: Path, text: str, ours: bool) -> None:
+    (tmp_path / "ages.csv").write_text(text)
+    if ours:
+        assert outputs(tmp_path / "ages.csv")[0] == tmp_path / "ages.csv"
+    else:
+        with pytest.raises(BoneXageError, match="holds something else than predictions"):
+            outputs(tmp_path / "ages.csv")
