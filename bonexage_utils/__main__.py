@@ -49,11 +49,11 @@ def _warn_of_empty(cohort: "Cohort", *splits: str) -> None:
 
 def _known_device(name: str) -> str:
     if not DEVICES.fullmatch(name):
-        raise typer.BadParameter(f"'{name}' is none; give auto, cpu, cuda, cuda:1, mps …")
+        raise typer.BadParameter(f"'{name}' is none; give auto, cpu, cuda, cuda:N, mps …")
     return name
 
 
-Device = Annotated[str, typer.Option(callback=_known_device, help="auto (the first GPU, else cpu), cpu, cuda:1 …")]
+Device = Annotated[str, typer.Option(callback=_known_device, help="auto (the first GPU, else cpu), cpu, cuda:N …")]
 
 
 def _say_version(wanted: bool) -> None:
