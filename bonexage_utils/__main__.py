@@ -49,11 +49,11 @@ def _warn_of_empty(cohort: "Cohort", *splits: str) -> None:
 
 def _known_device(name: str) -> str:
     if not DEVICES.fullmatch(name):
-        raise typer.BadParameter(f"'{name}' is none; give auto, cpu, cuda, cuda:1, mps …")
+        raise typer.BadParameter(f"'{name}' is none; give auto, cpu, cuda, cuda:N, mps …")
     return name
 
 
-Device = Annotated[str, typer.Option(callback=_known_device, help="auto (the first GPU, else cpu), cpu, cuda:1 …")]
+Device = Annotated[str, typer.Option(callback=_known_device, help="auto (the first GPU, else cpu), cpu, cuda:N …")]
 
 
 def _say_version(wanted: bool) -> None:
@@ -305,6 +305,7 @@ def evaluate(
     coverage: Annotated[float, typer.Option(help="Share of new films that an interval is to hold.")] = 0.9,
     labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,
     films: Annotated[bool, typer.Option("--films/--no-films", help="Show the films with the largest errors.")] = True,
+    workers: Workers = None,
 ) -> None:
     """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
 
@@ -329,13 +330,13 @@ def evaluate(
     cohort = evaluation.read_truth(truth, labels, TableFormat.parse(columns, sex_codes), _tell)
     check_outputs(outputs(out), cohort.files)
     medians = provenance.get("training", {}).get("median_months_by_sex")
-    result = evaluation.evaluate(table, cohort.table, medians, read_noise_floor(truth), _tell)
+    result = evaluation.evaluate(table, cohort.table, medians, read_noise_floor(truth), _tell, workers)
     for other, _ in others:
         evaluation.check_same_films(table, other)
-    others = [evaluation.evaluate(other, cohort.table, tell=_tell) for other, _ in others]
+    others = [evaluation.evaluate(other, cohort.table, tell=_tell, workers=workers) for other, _ in others]
     comparison = evaluation.compare(result, others[0]) if others else None
     if calibrate:
-        fitted = intervals.fit_checkpoint(calibrate, result.films, provenance, cohort.label_hashes, coverage)
+        fitted = intervals.fit_checkpoint(calibrate, result.films, provenance, cohort.label_hashes, coverage, workers)
         held = intervals.cross_validated(result.films, fitted)
     else:
         fitted = intervals.Calibration.from_description(provenance)

@@ -132,8 +132,9 @@ def fit_calibration(films: pd.DataFrame, provenance: dict, label_hashes: dict[st
 
 
 def fit_checkpoint(checkpoint: Path | str, films: pd.DataFrame, provenance: dict, label_hashes: dict[str, str],
-                   coverage: float = COVERAGE) -> Calibration:
-    """Fit intervals for a checkpoint as `fit_calibration` does; `films` has `image`, too.
+                   coverage: float = COVERAGE, workers: int | None = None) -> Calibration:
+    """Fit intervals for a checkpoint as `fit_calibration` does; `films` has `image`, too. `workers` as for
+    `images.read_films`.
 
     Label tables that are not the training's may still be of its films, under other ids. Where the checkpoint lies in
     its run's folder, the films' pixels tell; elsewhere one has to know. Raises BoneXageError for what `fit_calibration`
@@ -146,7 +147,7 @@ def fit_checkpoint(checkpoint: Path | str, films: pd.DataFrame, provenance: dict
     if set(trained.values()) != set(label_hashes.values()) and os.path.isfile(learned):
         table = read_table(learned, "table of the films of a run")
         known = set(table.get("pixels", []))
-        cache = cached_images(films["image"].tolist(), provenance["preprocessing"]["image_size"])
+        cache = cached_images(films["image"].tolist(), provenance["preprocessing"]["image_size"], workers=workers)
         seen = sum(hashlib.sha256(film).hexdigest() in known for film in cache.array)
         if seen:
             raise BoneXageError(f"{seen:,} of these films are, under other ids, in {learned}, from which the network "

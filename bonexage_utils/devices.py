@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bonexage_utils.errors import BoneXageError
+from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.settings import DEVICES, TrainConfig
 
@@ -22,7 +22,7 @@ def choose_device(wanted: str = "auto") -> torch.device:
     Raises BoneXageError for one that is not here.
     """
     if not DEVICES.fullmatch(wanted):
-        raise BoneXageError(f"--device {wanted}: unknown; give auto, cpu, cuda, cuda:1, mps …")
+        raise BoneXageError(f"--device {printable(wanted)}: unknown; give auto, cpu, cuda, cuda:N, mps …")
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -17,7 +17,7 @@ from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort, load_cohort
 from bonexage_utils.description import PROVENANCE, SHA256, check_description
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.files import file_hash
-from bonexage_utils.images import film_hash
+from bonexage_utils.images import film_hashes
 from bonexage_utils.labels import (
     AS_IT_SAYS,
     MAX_MONTHS,
@@ -277,13 +277,14 @@ def check_same_films(predictions: pd.DataFrame, others: pd.DataFrame) -> None:
 
 
 def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, float] | None = None,
-             noise_floor: float | None = None, tell: Callable[[str], None] = warnings.warn) -> Evaluation:
+             noise_floor: float | None = None, tell: Callable[[str], None] = warnings.warn,
+             workers: int | None = None) -> Evaluation:
     """Join predictions and labels by id and measure. `medians` (months by sex) are for labels without training films.
 
     Where `predictions` has `sha256` and `truth` has `image`, every film that is there is read to see that it is the one
     predicted, which takes about a millisecond each: an id alone tells no film, many cohorts count from one number.
     `tell` gets a line where ids of labels are read as `labels.before_the_spreadsheet` says. A film that was predicted
-    without a sex is measured as it was predicted.
+    without a sex is measured as it was predicted. `workers` as for `images.read_films`.
 
     Raises BoneXageError if no film has both, one has a label under another spelling of its id, was predicted with
     another sex than its label's, or is another film.
@@ -309,8 +310,7 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
         raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "
                             f"labelled: {known}); check that the ids agree")
     films["image"] = films.get("image", "")
-    there = [film_hash(image) or "" if said and image else ""
-             for image, said in zip(films["image"], films["sha256"], strict=True)]
+    there = film_hashes(films["image"].where(films["sha256"] != "", ""), workers)
     _check_same(films["id"], films["sha256"], pd.Series(there, films.index, str),
                 "give the cohort that was predicted, or predict this one again")
     other = films[(films["given_sex"] != "") & (films["given_sex"] != films["sex"])]

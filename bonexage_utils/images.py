@@ -10,7 +10,7 @@ import stat
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,6 +94,12 @@ def film_hash(path: Path | str) -> str | None:
         return file_hash(path) if stat.S_ISREG(about.st_mode) and about.st_size <= MAX_BYTES else None
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return None
+
+
+def film_hashes(paths: Iterable[str], workers: int | None = None) -> list[str]:
+    """`film_hash` of each path, in order; "" where there is none. `workers` as for `read_films`."""
+    with ThreadPoolExecutor(workers or cores()) as pool:
+        return list(pool.map(lambda path: film_hash(path) or "", paths))
 
 
 def film_stamp(path: Path | str) -> tuple[int | str | None, ...]:

@@ -17,8 +17,8 @@ def checklist(evaluation: Evaluation | None, model: dict, calibrated: bool, stre
     """
     measured, known = evaluation is not None, bool(model)
     answers: list[Item] = [
-        ("kind of study", "1, 4, 6", "1, 4", "a deep network that estimates bone age from a radiograph was developed "
-         "and evaluated; no hypothesis was set"),
+        ("kind of study", "1, 4, 6", "1, 4", "a deep network that estimates bone age from a radiograph was developed"
+         + " and evaluated" * measured + "; no hypothesis was set"),
         ("summary", "2", "2", "section Evaluation" if measured else None),
         ("intended use", "3, 41", "3b", "section Intended use"),
         ("reference, outcome", "14", "8a", "the bone age in the cohort's label table, months"),

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bonexage_utils.images import film_hash, letterbox, read_films
+from bonexage_utils.images import film_hashes, letterbox, read_films
 
 SIDE, QUALITY = 160, 80  # px, and of the JPEG: 3 to 6 kB a film
 
@@ -14,8 +14,8 @@ SIDE, QUALITY = 160, 80  # px, and of the JPEG: 3 to 6 kB a film
 def thumbnails(films: pd.DataFrame) -> dict[str, str]:
     """A data URI by `id` for each of `films` that is at hand: the `image` of its label, or the one that was predicted
     (`given_image`) if its bytes are still the same (`sha256`)."""
-    paths = [row.image or (row.given_image if row.sha256 and film_hash(row.given_image) == row.sha256 else "")
-             for row in films.itertuples()]
+    same = (films["sha256"] != "") & (films["sha256"] == film_hashes(films["given_image"]))
+    paths = films["image"].where(films["image"] != "", films["given_image"].where(same, ""))
     there = [(film, path) for film, path in zip(films["id"], paths, strict=True) if path]
     read = read_films([path for _, path in there], lambda film, _: _jpeg(film))
     return {film: f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"

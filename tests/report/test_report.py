@@ -4,12 +4,14 @@ import copy
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import tables
@@ -19,6 +21,7 @@ from bonexage_utils.calibration import Calibration, cross_validated
 from bonexage_utils.cohort import UNKNOWN_SPLIT, Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import evaluate, read_predictions, read_provenance, read_truth
+from bonexage_utils.images import film_hash
 from bonexage_utils.prediction import Predictor, predict_to_file
 from bonexage_utils.report import figures
 from bonexage_utils.report.page import headline, write_report
@@ -147,6 +150,69 @@ def test_the_worst_films_are_named() -> None:
     assert worst["error"].str.removeprefix("+").astype(float).abs().is_monotonic_decreasing
 
 
+def test_the_worst_films_are_shown_where_they_are_at_hand(cohort: Cohort, tmp_path: Path) -> None:
+    """By their labels' folder, or where they were predicted if they are the same still; never another film."""
+    films = cohort.table.head(40)
+    hashes = [film_hash(image) for image in films["image"]]
+    predictions = films[["id", "image"]].assign(bone_age_months=60.0, sha256=hashes)
+    replaced = worst_table(evaluate(predictions, films))["film"].iloc[0]
+    alone = films.assign(image="")
+    spoilt = tmp_path / "other.png"
+    shutil.copy(cohort.table["image"][50], spoilt)
+    moved = predictions.assign(image=predictions["image"].mask(predictions["id"] == replaced, str(spoilt)))
+    for said, truth, shown, wanted in ((predictions, films, True, 10), (predictions, films, False, 0),
+                                       (predictions, alone, True, 10), (moved, alone, True, 9),
+                                       (predictions.assign(sha256=""), alone, True, 0)):
+        page = write_report(evaluate(said, truth), tmp_path / "report", {}, films=shown)
+        reader = Page()
+        reader.feed(page.read_text("utf-8"))
+        assert reader.loads == []
+        alts = [alt for alt in reader.alts if alt.startswith("Film ")]
+        assert len(alts) == wanted
+        assert (f"Film {replaced}," in " ".join(alts)) == (wanted == 10)
+        assert page.stat().st_size < 400_000 + 12_000 * wanted
+
+
+def test_failures_are_counted_by_reason(tmp_path: Path) -> None:
+    predictions, truth = tables()
+    image = [f"/films/{film}.png" for film in predictions["id"]]
+    predictions = predictions.assign(image=image, error="")
+    kinds = {"truncated PNG; copy the image again": 5, "<b>no</b> | film; restore it": 2, "": 1}
+    for place, reason in enumerate(reason for reason, count in kinds.items() for _ in range(count)):
+        predictions.loc[place, "bone_age_months"] = float("nan")
+        predictions.loc[place, "error"] = f"{image[place]}: {reason}" if reason else ""
+    result = evaluate(predictions, truth)
+    assert result.failures == {"truncated PNG": 5, "<b>no</b> | film": 2, "no reason given": 1}
+    assert result.failed == 8
+    page = write_report(result, tmp_path, {}).read_text("utf-8")
+    card = (tmp_path / "model_card.md").read_text("utf-8")
+    assert re.search(r"<td>truncated PNG</td>\s*<td>5</td>", page)
+    assert "<b>no" not in page + card
+    assert "| truncated PNG | 5 |" in card
+    assert json.loads((tmp_path / "metrics.json").read_text())["failures"] == result.failures
+
+
+def test_a_hub_reads_the_head_of_a_card(tmp_path: Path) -> None:
+    """No result is claimed of films that the network learned from, or may have."""
+    predictions, truth = tables()
+    for split, claimed in (("calibration", True), ("test", True), ("selection", False), (UNKNOWN_SPLIT, False)):
+        truth.loc[100:, "split"] = split
+        result = evaluate(predictions, truth)
+        write_report(result, tmp_path, {})
+        head = ModelCard((tmp_path / "model_card.md").read_text("utf-8")).data
+        assert head.library_name == "bonexage"
+        assert bool(head.eval_results) == claimed
+        if claimed:
+            found = head.eval_results[0]
+            assert (found.metric_type, found.metric_value) == ("mae", round(result.scores.mae.value, 2))
+            assert f"{split} 100" in found.dataset_name
+
+
+CLAIM = {str(number) for number in range(1, 45)}
+PARTS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc", 23: "ab", 27: "abc"}
+TRIPOD = {f"{number}{part}" for number in range(1, 28) for part in PARTS.get(number, [""])}
+
+
 @pytest.mark.slow
 def test_every_item_of_the_checklists_is_answered_or_open(run: Path, cohort: Cohort, tmp_path: Path) -> None:
     """CLAIM 2024 has 44 items, TRIPOD+AI 27; each stands in the card, with and without a known model."""
@@ -156,12 +222,16 @@ def test_every_item_of_the_checklists_is_answered_or_open(run: Path, cohort: Coh
     for said_by in ({}, read_provenance(tmp_path / "p.csv")):
         write_report(result, tmp_path, said_by)
         lists = (tmp_path / "model_card.md").read_text("utf-8").split("## Reporting checklists")[1]
-        rows = [[cell.strip() for cell in line.split("|")[2:4]] for line in lists.splitlines() if line.startswith("| ")]
-        still = lists.split("Open, to be answered")[1].split("TRIPOD+AI")
-        for place, count in enumerate((44, 27)):
-            text = " ".join(row[place] for row in rows) + " " + re.sub(r"\([^)]*\)", "", still[place])
-            text = re.sub(r"(\d+)–(\d+)", lambda m: " ".join(map(str, range(int(m[1]), int(m[2]) + 1))), text)
-            assert {int(number) for number in re.findall(r"\d+", text)} >= set(range(1, count + 1))
+        rows = [[cell.strip() for cell in line.split("|")[2:5]] for line in lists.splitlines() if line.startswith("| ")]
+        for place, items in enumerate((CLAIM, TRIPOD)):
+            listed = [item for row in rows for item in re.findall(r"\d+[a-g]?", row[place])]
+            assert sorted(set(listed)) == sorted(items)
+        assert all(answer for *_, answer in rows)
+        answers = {topic: answer for topic, answer in ((line.split("|")[1].strip(), line.split("|")[4].strip())
+                                                       for line in lists.splitlines() if line.startswith("| "))}
+        assert answers["ethics"] == answers["protocol"] == answers["robustness"] == "*not reported*"
+        assert (answers["model"] == "*not reported*") == (not said_by)
+        assert answers["performance"] == "sections Evaluation and By sex and age"
 
 
 # A description may come from anywhere.

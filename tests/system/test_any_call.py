@@ -23,6 +23,7 @@ from hospital_export import directory
 from made_up_films import dicom
 
 from bonexage_utils.checkpoints import load_model
+from bonexage_utils.files import file_hash
 from bonexage_utils.phantom import write_cohort
 
 pytestmark = pytest.mark.slow
@@ -97,11 +98,16 @@ COMMANDS = {
          ["letters.csv", "infinite.csv", "comma.csv", "absurd.csv", "twice.csv", "film.png", "list.txt", *NOWHERE]),
         (["data", "data/boneage-training-dataset.csv"], [*COHORTS, "years.csv"])], {
         "--against": (["test.csv", "calibration.csv"], ["letters.csv", *NOWHERE]),
-        "--coverage": (["0.5", "0.8"], ["0", "1", "2", "-1", "nan", "inf", "x"]), **TABLES,
+        "--coverage": (["0.5", "0.8"], ["0", "1", "2", "-1", "nan", "inf", "x"]), "--no-films": ([], []), **WORKERS,
+        **TABLES,
     }, always={"--out": (["new", "sub/new"], ["film.png", "film.png/x"])}),
     "stress": Command(2, [(["model.safetensors", "calibrated.safetensors"], CHECKPOINTS), (["data"], COHORTS)], {
         "--split": (["test"], ["x", ""]), **COMMON, **TABLES,
     }, always={"--out": (["new", "sub/new"], ["film.png", "film.png/x"])}),
+    "card": Command(2, [(["model.safetensors", "calibrated.safetensors"], CHECKPOINTS)], {
+        "--report": (["report"], ["empty", "data", "film.png", *NOWHERE]),
+        "--license": (["mit", "cc-by-nc-4.0"], ["MIT", "a b", "mit\n- x", ""]),
+    }, always={"--out": (["new", "sub/new"], ["film.png", "film.png/x", "data"])}),
     "export": Command(1, [(["model.safetensors"], CHECKPOINTS)],
                       always={"--out": (["new.onnx"], ["folder", "link.csv", "/dev/null", "model.safetensors"])}),
 }
@@ -226,6 +232,9 @@ def outcome(words: list[str], folder: Path) -> str:
         load_model(out / "model.safetensors")
     elif words[0] == "phantom":
         right = len(pd.read_csv(out / "ground_truth.csv")) == len(list((out / "boneage-training-dataset").iterdir()))
+    elif words[0] == "card":
+        sums = dict(line.split("  ")[::-1] for line in (out / "SHA256SUMS").read_text().splitlines())
+        right = len(sums) == 3 and all(file_hash(out / name) == digest for name, digest in sums.items())
     elif words[0] == "evaluate":
         right = math.isfinite(json.loads((out / "metrics.json").read_text())["scores"]["mae"]["value"])
     elif words[0] == "stress":

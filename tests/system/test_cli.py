@@ -1,5 +1,6 @@
 """The commands as a user calls them, by their messages and exit status (in processes of their own: `test_readme`)."""
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from commands import bonexage
+from huggingface_hub import ModelCard
 
 from bonexage_utils import __version__
 from bonexage_utils.checkpoints import _read, _write
@@ -182,7 +184,7 @@ def test_a_label_table_alone_is_reported_on_with_a_warning_and_calibrates_nothin
 
 
 @pytest.mark.parametrize(
-    "command", ["download", "phantom", "check", "train", "predict", "evaluate", "stress", "export"])
+    "command", ["download", "phantom", "check", "train", "predict", "evaluate", "stress", "card", "export"])
 def test_help_has_an_example(command: str) -> None:
     done = bonexage(command, "--help")
     assert done.returncode == 0
@@ -435,3 +437,107 @@ def test_what_can_be_refused_is_refused_before_torch_is_imported(run: Path, coho
 def test_the_version_is_said() -> None:
     done = bonexage("--version")
     assert (done.returncode, done.stdout) == (0, f"bonexage {__version__}\n")
+
+
+@pytest.mark.slow
+def test_empty_splits_and_the_median_by_sex_are_told(cohort: Cohort, tmp_path: Path) -> None:
+    """A cohort whose calibration and test splits lost their films."""
+    data = tmp_path / "data"
+    shutil.copytree(cohort.root, data)
+    kept = cohort.table[cohort.table["split"].isin(["train", "selection"])]
+    lines = ["id,boneage,male", *(f"{row.id},{row.months},{row.sex == 'M'}" for row in kept.itertuples())]
+    (data / "boneage-training-dataset.csv").write_text("\n".join(lines) + "\n")
+    for root, warned in ((cohort.root, []), (data, ["calibration", "test"])):
+        done = bonexage("train", root, "--out", tmp_path / root.name / "run", *TRAIN)
+        assert done.returncode == 0, done.stderr
+        train = cohort.split("train")
+        for sex, name in (("F", "girls"), ("M", "boys")):
+            assert f"{name} {train.loc[train['sex'] == sex, 'months'].median():.0f}" in done.stdout.splitlines()[0]
+        assert re.findall(r"no labelled film in split (\w+)", done.stderr) == warned
+    model = tmp_path / "data" / "run" / "model.safetensors"
+    refused = bonexage("stress", model, data, "--out", tmp_path / "report")
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_stress_and_calibration_without_a_test_split_say_so(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    data, model = tmp_path / "data", tmp_path / "model.safetensors"
+    shutil.copytree(cohort.root, data)
+    shutil.copy(run / "model.safetensors", model)
+    assert bonexage("predict", model, data, "--split", "calibration", "--out", tmp_path / "p.csv").returncode == 0
+    words = {"stress": [model, data], "evaluate": [tmp_path / "p.csv", data, "--calibrate", model, "--coverage", 0.5]}
+
+    def told() -> list[list[str]]:
+        said = []
+        for command, arguments in words.items():
+            done = bonexage(command, *arguments, "--out", tmp_path / command)
+            assert done.returncode == 0, done.stderr
+            said.append(re.findall(r"no labelled film in split (\w+)", done.stderr))
+        return said
+
+    assert told() == [[], []]
+    kept = cohort.table[cohort.table["split"] != "test"]
+    lines = ["id,boneage,male", *(f"{row.id},{row.months},{row.sex == 'M'}" for row in kept.itertuples())]
+    (data / "boneage-training-dataset.csv").write_text("\n".join(lines) + "\n")
+    assert told() == [["test"], ["test"]]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_published_whole(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    model, report = tmp_path / "model.safetensors", tmp_path / "report"
+    shutil.copy(run / "model.safetensors", model)
+    for split, options in (("calibration", ["--calibrate", model, "--coverage", 0.5]), ("test", [])):
+        bonexage("predict", model, cohort.root, "--split", split, "--out", tmp_path / f"{split}.csv")
+        assert bonexage("evaluate", tmp_path / f"{split}.csv", cohort.root, "--out", report, *options).returncode == 0
+    mae = json.loads((report / "metrics.json").read_text())["scores"]["mae"]["value"]
+    with open(report / "model_card.md", "a", encoding="utf-8") as card:
+        card.write("\nFunding: none.\n")  # what a person adds is published
+    for name, options, licence in (("bare", [], "unknown"), ("whole", ["--report", report], "unknown"),
+                                   ("licensed", ["--report", report, "--license", "cc-by-nc-4.0"], "cc-by-nc-4.0")):
+        out = tmp_path / name
+        done = bonexage("card", model, "--out", out, *options)
+        assert done.returncode == 0, done.stderr
+        assert {path.name for path in out.iterdir()} == {"model.safetensors", "README.md", "config.json", "SHA256SUMS"}
+        sums = dict(reversed(line.split("  ")) for line in (out / "SHA256SUMS").read_text().splitlines())
+        assert sums == {file: hashlib.sha256((out / file).read_bytes()).hexdigest()
+                        for file in ("model.safetensors", "README.md", "config.json")}
+        assert (out / "model.safetensors").read_bytes() == model.read_bytes()
+        assert json.loads((out / "config.json").read_text())["model"]["backbone"] == "test_convnext"
+        text = (out / "README.md").read_text(encoding="utf-8")
+        head = ModelCard(text, ignore_metadata_errors=False).data
+        assert (head.license, head.library_name, head.metrics) == (licence, "bonexage", ["mae"])
+        assert [result.metric_value for result in head.eval_results or []] == (
+            [] if name == "bare" else [pytest.approx(mae, abs=0.005)])
+        assert ("Funding: none." in text) == (name != "bare")
+        predicted = bonexage("predict", out / "model.safetensors", cohort.table["image"][0], "--sex", "F",
+                             "--out", tmp_path / "p.csv")
+        assert "50% interval" in predicted.stdout
+
+
+@pytest.mark.slow
+def test_a_report_of_another_network_or_none_is_not_published(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    model, other = tmp_path / "model.safetensors", tmp_path / "other.safetensors"
+    shutil.copy(run / "model.safetensors", model)
+    tensors, description = _read(model, DESCRIPTION)
+    _write(other, {name: 2 * tensor for name, tensor in tensors.items()}, description)
+    bonexage("predict", model, cohort.root, "--split", "test", "--out", tmp_path / "p.csv")
+    report = tmp_path / "report"
+    assert bonexage("evaluate", tmp_path / "p.csv", cohort.root, "--out", report).returncode == 0
+    (tmp_path / "p.json").unlink()
+    unknown = tmp_path / "unknown"
+    assert bonexage("evaluate", tmp_path / "p.csv", cohort.root, "--out", unknown).returncode == 0
+    (tmp_path / "empty").mkdir()
+    for words, said in (([other, "--report", report], "of another network"),
+                        ([model, "--report", unknown], "JSON file"),
+                        ([model, "--report", tmp_path / "empty"], "no usable report"),
+                        ([model, "--license", "MIT or so"], "a hub's name"), ([tmp_path / "p.csv"], "safetensors"),
+                        ([model, "--license", "mit\n- x"], "a hub's name")):
+        done = bonexage("card", *words, "--out", tmp_path / "out")
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+    done = bonexage("card", model, "--out", report)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "is there already" in done.stderr

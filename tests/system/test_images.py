@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import zlib
 from pathlib import Path
 
@@ -17,7 +18,16 @@ from bonexage_utils import images
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.files import only_writer
-from bonexage_utils.images import cached_images, film_hash, films_ahead, letterbox, measure_intensity, read_films
+from bonexage_utils.images import (
+    cached_images,
+    cores,
+    film_hash,
+    film_hashes,
+    films_ahead,
+    letterbox,
+    measure_intensity,
+    read_films,
+)
 
 
 def ramp(height: int = 40, width: int = 30) -> np.ndarray:
@@ -410,3 +420,39 @@ def test_films_are_read_in_order_and_not_far_ahead(tmp_path: Path) -> None:
     assert [film for film in rest if not isinstance(film, str)] == [1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
     assert rest[4].startswith(f"{paths[5]}: ")
     assert sorted(made) == [place for place in range(12) if place != 5]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_as_many_threads_read_as_cores_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share of a machine, as a scheduler or a container gives it."""
+    monkeypatch.setattr(images, "read_gray", lambda path: np.zeros((20, 20), np.uint8))
+    for count in (1, 3):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: set(range(count)))
+        for workers, wanted in ((None, count), (0, count), (2, 2)):
+            meeting, together = threading.Barrier(wanted), []
+
+            def make(film: np.ndarray, place: int, meeting=meeting, together=together) -> int:
+                together.append(meeting.wait(10))  # broken unless so many threads are here at once
+                return place
+
+            assert list(read_films(["a"] * 2 * wanted, make, workers)) == list(range(2 * wanted))
+            assert len(together) == 2 * wanted
+        assert cores() == count
+
+
+@given(st.integers(1, 5000), st.integers(1, 10**6))
+def test_two_batches_are_read_ahead_as_far_as_memory_goes(size: int, batch_size: int) -> None:
+    ahead = films_ahead(size, batch_size)
+    assert 1 <= ahead <= max(64, 2 * batch_size)
+    assert ahead * size**2 <= 2**28 or ahead == 1
+    assert ahead >= 2 * batch_size or (ahead + 1) * size**2 > 2**28
+
+
+def test_hashes_of_films_are_in_order_and_empty_where_there_is_none(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(9)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]))
+    paths[4].unlink()
+    hashes = film_hashes(["", *map(str, paths)], 3)
+    assert hashes[0] == hashes[5] == ""
+    assert [value for value in hashes if value] == [film_hash(path) for path in paths if path.exists()]

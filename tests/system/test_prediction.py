@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -550,3 +551,30 @@ def test_a_long_name_of_a_table_costs_no_work(run: Path, cohort: Cohort, tmp_pat
 
 def rows(cohort: Cohort) -> pd.DataFrame:
     return cohort.table[["id", "image", "sex"]].assign(error="")
+
+
+@pytest.mark.parametrize("name", ["meta", "gpu", "", "cuda:x", "CPU", "cpu\n", "cuda:999"])
+def test_a_device_that_is_none_is_refused_in_a_line(run: Path, name: str) -> None:
+    with pytest.raises(BoneXageError, match="--device") as caught:
+        Predictor(run / "model.safetensors", name or " ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_network_waits_for_no_film_that_could_be_read_ahead(predictor: Predictor, films: pd.DataFrame,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the network has a batch, the next is read whole, however large a batch is."""
+    many = pd.concat([films] * 30, ignore_index=True)
+    ready = threading.Semaphore(0)
+    read = images.read_gray
+    monkeypatch.setattr(images, "read_gray", lambda path: (read(path), ready.release())[0])
+    batch, seen = 100, []
+
+    def months(self: Predictor, films: np.ndarray, sexes: list[str]) -> np.ndarray:
+        wanted = min(len(many), (len(seen) + 2) * batch) - sum(seen)
+        assert all(ready.acquire(timeout=20) for _ in range(wanted))
+        seen.append(wanted)
+        return np.full(len(films), 60.0)
+
+    monkeypatch.setattr(Predictor, "months", months)
+    assert len(predictor.predict(many, batch, workers=2)) == 300
+    assert seen == [200, 100, 0]
