@@ -71,7 +71,8 @@ def test_an_age_that_is_no_number_is_refused(months: float) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_network_that_gives_no_number_gives_no_age(predictor: Predictor, films: pd.DataFrame, value: float,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Predictor, "months", lambda self, films, sexes: np.array([100.0, value])[: len(films)])
+    monkeypatch.setattr(Predictor, "months_and_unfamiliar",
+                        lambda self, films, sexes: (np.array([100.0, value]), np.zeros(len(films), bool)))
     table = predictor.predict(films.head(2))
     assert table["bone_age"].tolist()[0] == "8 years 4 months"
     assert table["bone_age"].isna().tolist() == table["error"].ne("").tolist() == [False, True]
