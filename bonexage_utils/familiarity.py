@@ -55,12 +55,13 @@ class Familiarity:
         distances = np.empty(len(statistics))
         for number in range(FOLDS):
             held = torch.from_numpy(fold == number)
-            distances[fold == number] = cls._fit(statistics[~held]).distance(statistics[held])
-        fitted = cls._fit(statistics)
+            distances[fold == number] = cls.fit(statistics[~held]).distance(statistics[held])
+        fitted = cls.fit(statistics)
         return cls(**{**fitted.tensors(), "threshold": torch.tensor(half_width(distances, KNOWN))})
 
     @classmethod
-    def _fit(cls, statistics: Tensor) -> "Familiarity":
+    def fit(cls, statistics: Tensor) -> "Familiarity":
+        """The distribution of statistics (n, 2C), with no threshold yet."""
         values = statistics.double().cpu()
         spread, mean = torch.std_mean(values, dim=0, correction=0)
         spread = spread.clamp(min=LEAST_SPREAD)

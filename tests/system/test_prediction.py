@@ -448,7 +448,7 @@ def test_out_of_memory_says_what_to_try(predictor: Predictor, films: pd.DataFram
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Predictor, "months", full)
+    monkeypatch.setattr(Predictor, "months_and_unfamiliar", full)
     with pytest.raises(BoneXageError, match="try --batch-size 4"):
         predictor.predict(films, batch_size=8)
 
