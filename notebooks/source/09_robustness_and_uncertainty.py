@@ -674,8 +674,8 @@ ex.since.check(my_month)
 # places, relative to the map's own mean, and learn from films that it was not trained on how these numbers usually go
 # together: a normal distribution in its 32 main directions, and one variance for all others. A new film's distance from
 # it is a score, and the rule for a threshold you have written yourself: the ⌈(n + 1) · 0.99⌉-th distance. One usual
-# film in a hundred will lie above it. That is what `bonexage evaluate --calibrate` keeps in a checkpoint, and what `predict`
-# means by the note *unlike the training films*.
+# film in a hundred will lie above it. That is what `bonexage evaluate --calibrate` keeps in a checkpoint, and what
+# `predict` means by the note *unlike the training films*.
 
 # %%
 from bonexage_utils.calibration import learn_familiarity
@@ -698,8 +698,9 @@ noted.round(2).astype({"films": int, "months": int})
 # Above, one child's film and what becomes of it, with the network's answer: not one of them goes without. In the table,
 # the share of each kind that has a note: by what the network sees (`unlike`), by how the greys lie on the film
 # (`lying`: inverted, turned, mirrored, two hands; it knows no network), and by either. The first row is the price:
-# usual films with a note. Look for what goes through. A film turned by 15° may: the network was trained on nearly such. But
-# some of what is left is no hand, and nobody says so. A note is a net with holes, and its absence promises nothing.
+# usual films with a note. Look for what goes through. A film turned by 15° may: the network was trained on nearly such.
+# But turned by 45° the same hand may be read years too young, and some of what is left is no hand at all, and nobody
+# says so. A note is a net with holes, and its absence promises nothing.
 #
 # ### Exercise: what a note is worth
 #

@@ -145,8 +145,9 @@ def main() -> None:
 
     if not table.rows(films=f"usual, {given.usual}"):
         add(f"usual, {given.usual}", usual)
-    some = [(film_key(film), raised(read_gray(path)))
-            for film, path in list(zip(usual_ids, usual_paths, strict=True))[:OF_EACH]]
+    # RSNA's ids are in the order of its sources, so the first films are of one kind.
+    chosen = sorted(zip(usual_ids, usual_paths, strict=True), key=lambda film: film_key(film[0]))[:OF_EACH]
+    some = [(film_key(film), raised(read_gray(path))) for film, path in chosen]
     for number, (name, odd) in enumerate(ODD.items()):
         if not table.rows(films=name):
             add(name, look(predictor, [odd(film, np.random.default_rng([number, key])) for key, film in some]))
