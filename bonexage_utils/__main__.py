@@ -285,6 +285,9 @@ def predict(
     bare = int(good["low_months"].isna().sum())
     if bare and predictor.description["calibration"]:
         typer.echo(f"bonexage: {bare:,} predictions without an interval: {predictor.no_interval}", err=True)
+    if not predictor.model.familiarity:
+        typer.echo("bonexage: this checkpoint cannot tell films that are unlike those it knows; 'bonexage evaluate "
+                   "--calibrate' on 99 films or more teaches it", err=True)
     if counts := count_notes(predictions["note"]):
         kinds = ", ".join(f"{note} {count:,}" for note, count in counts.items())
         _tell(f"{int(predictions['note'].ne('').sum()):,} films have a note: {kinds}")
@@ -309,8 +312,9 @@ def evaluate(
 ) -> None:
     """Compare predictions with labels: report.html, model_card.md, metrics.json, groups.csv and figures.
 
-    With --calibrate, learn from these films how large the error of a prediction may be; `predict` then gives each
-    an interval. It takes films that the network was neither trained nor selected on.
+    With --calibrate, learn from these films how large the error of a prediction may be, and what the network usually
+    sees; `predict` then gives each an interval, and a note to films that are unlike these. It takes films that the
+    network was neither trained nor selected on.
 
     Example: bonexage evaluate predictions.csv data/rsna --out report --calibrate checkpoints/tiny/model.safetensors
     """
@@ -338,12 +342,15 @@ def evaluate(
     if calibrate:
         fitted = intervals.fit_checkpoint(calibrate, result.films, provenance, cohort.label_hashes, coverage, workers)
         held = intervals.cross_validated(result.films, fitted)
+        familiarity = intervals.learn_familiarity(calibrate, result.films)
     else:
         fitted = intervals.Calibration.from_description(provenance)
         held = intervals.measured(result.films, fitted)
     page = write_report(result, out, provenance, held, fitted, comparison, films)
     if calibrate:  # last: a report that cannot be written leaves the checkpoint as it was
-        intervals.calibrate_checkpoint(calibrate, fitted, provenance)
+        intervals.calibrate_checkpoint(calibrate, fitted, familiarity, provenance)
+        if not familiarity:
+            typer.echo("too few films to tell later ones that are unlike them; it takes 99", err=True)
     typer.echo(headline(result))
     if result.of_unknown_sex and provenance.get("model", {}).get("use_sex", True):
         typer.echo(f"{result.of_unknown_sex:,} films were predicted without their sex being known")

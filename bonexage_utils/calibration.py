@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from tqdm import tqdm
 
-from bonexage_utils.checkpoints import check_network, set_calibration
+from bonexage_utils.checkpoints import check_network, load_model, set_calibration
 from bonexage_utils.cohort import UNKNOWN_SPLIT
+from bonexage_utils.devices import to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import AGE_BANDS, groups_of
-from bonexage_utils.images import cached_images
-from bonexage_utils.statistics import SMALLEST_GROUP, share
+from bonexage_utils.familiarity import Familiarity, map_statistics
+from bonexage_utils.images import cached_images, letterbox, read_films
+from bonexage_utils.statistics import SMALLEST_GROUP, half_width, share
 from bonexage_utils.tables import read_table
 
 COVERAGE = 0.9
@@ -24,16 +28,7 @@ COVERAGE = 0.9
 ENOUGH = 30
 LEARNED_FROM = ("train", "selection")
 FOLDS = 10
-
-
-def half_width(errors: np.ndarray, coverage: float) -> float:
-    """The k-th smallest |error| (n,), k = ⌈(n + 1)·coverage⌉, at least 1; infinite if k > n.
-
-    A new film's error, exchangeable with these, is within it with a probability of at least `coverage`, whatever the
-    network (Papadopoulos et al. 2002; Lei et al. 2018, J Am Stat Assoc 113:1094).
-    """
-    rank = max(1, math.ceil(round((len(errors) + 1) * coverage, 9)))
-    return float(np.sort(np.abs(errors))[rank - 1]) if rank <= len(errors) else math.inf
+MOST_SEEN = 500  # films that teach what is usual; more change little, and each goes through the network again
 
 
 def check_coverage(coverage: float) -> None:
@@ -155,9 +150,27 @@ def fit_checkpoint(checkpoint: Path | str, films: pd.DataFrame, provenance: dict
     return fitted
 
 
-def calibrate_checkpoint(checkpoint: Path | str, fitted: Calibration, provenance: dict) -> None:
+@torch.inference_mode()
+def learn_familiarity(checkpoint: Path | str, films: pd.DataFrame) -> Familiarity | None:
+    """What the network usually sees, from `films` (`id`, `image`) that it did not learn from, at most `MOST_SEEN` of
+    them; None where too few can be read. Raises BoneXageError for a checkpoint that is none."""
+    model, preprocessing, _ = load_model(checkpoint)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device, memory_format=torch.channels_last)
+    images = films.sort_values("id")["image"].to_numpy()
+    chosen = np.random.default_rng(0).permutation(len(images))[:MOST_SEEN]
+    seen = read_films(images[chosen].tolist(), lambda film, _: letterbox(film, preprocessing.image_size), ahead=8)
+    bar = tqdm(seen, total=len(chosen), desc="what is usual", unit="film", leave=False, mininterval=0.5)
+    # One by one: the size of a batch would decide about the last digits, and so does no film's neighbour.
+    parts = [map_statistics(model.features(to_network(torch.from_numpy(film)[None], preprocessing, device))).cpu()
+             for film in bar if not isinstance(film, str)]
+    return Familiarity.learn(torch.cat(parts)) if parts else None
+
+
+def calibrate_checkpoint(checkpoint: Path | str, fitted: Calibration, familiarity: Familiarity | None,
+                         provenance: dict) -> None:
     """Write what was fitted into the checkpoint that made the predictions (`checkpoints.set_calibration`)."""
-    set_calibration(checkpoint, provenance["network_sha256"], asdict(fitted))
+    set_calibration(checkpoint, provenance["network_sha256"], asdict(fitted), familiarity)
 
 
 @dataclass(frozen=True)

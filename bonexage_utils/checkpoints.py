@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from bonexage_utils.batches import SEX_CODE
 from bonexage_utils.description import DESCRIPTION, STATE, Section, check_description
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.familiarity import Familiarity
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet, create_backbone
 from bonexage_utils.tensor_files import FORMAT, KEY, Shapes, read_contents, whole_file
 
+FAMILIAR = "familiar."  # what was learned of usual maps, beside the network and no part of it
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
 
 
@@ -32,7 +34,8 @@ def _digest(tensors: dict[str, Tensor], description: dict) -> str:
 
 
 def _network_digest(tensors: dict[str, Tensor], description: dict) -> str:
-    return _digest(tensors, {**description, "calibration": None})
+    network = {name: tensor for name, tensor in tensors.items() if not name.startswith(FAMILIAR)}
+    return _digest(network, {**description, "calibration": None})
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -103,7 +106,13 @@ def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
         model = BoneAgeNet(**description["model"], image_size=preprocessing.image_size).eval()
     except BoneXageError as error:
         raise BoneXageError(f"{path}: {error}") from None
+    familiar = {name.removeprefix(FAMILIAR): tensors.pop(name) for name in list(tensors) if name.startswith(FAMILIAR)}
     restore_network(model, _Stored(path, tensors))
+    if familiar:
+        try:
+            model.familiarity = Familiarity.from_tensors(familiar, model.features.channels)
+        except BoneXageError as error:
+            raise BoneXageError(f"{path}: {error}; calibrate it again") from None
     if not _gives_numbers(model):
         raise BoneXageError(f"{path}: its weights are not all numbers, or give an age that is none; train it again")
     return model, preprocessing, description
@@ -151,8 +160,10 @@ def _require_network(path: Path, network_sha256: str, tensors: dict[str, Tensor]
         raise BoneXageError(f"{path}: another network made these predictions; predict with this one first")
 
 
-def set_calibration(path: Path | str, network_sha256: str, calibration: dict) -> None:
-    """Write `calibration` into the checkpoint; weights and the rest of its description stay as they are.
+def set_calibration(path: Path | str, network_sha256: str, calibration: dict,
+                    familiarity: Familiarity | None = None) -> None:
+    """Write `calibration` and `familiarity`, or that there is none, into the checkpoint; weights and the rest of its
+    description stay as they are.
 
     Raises BoneXageError if it holds another network than `network_sha256`, while a training writes it, for half-widths
     and bands that are none, or for a file that is missing, damaged or foreign.
@@ -163,7 +174,9 @@ def set_calibration(path: Path | str, network_sha256: str, calibration: dict) ->
         _require_network(path, network_sha256, tensors, description)
         description = {**description, "calibration": calibration}
         check_description(description)
-        _write(path, tensors, description)
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(FAMILIAR)}
+        known = familiarity.tensors() if familiarity else {}
+        _write(path, tensors | {FAMILIAR + name: tensor for name, tensor in known.items()}, description)
 
 
 def save_state(path: Path | str, parts: dict[str, dict[str, Tensor]], progress: dict) -> None:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.familiarity import Familiarity
 from bonexage_utils.weights import load_weights, shipped
 
 POOLINGS = ("gem", "avg", "max")
@@ -248,6 +249,7 @@ class BoneAgeNet(nn.Module):
             "backbone": backbone, "pooling": pooling, "use_sex": use_sex, "output": output,
             "max_age": float(max_age), "months_mean": float(months_mean), "months_std": float(months_std),
         }
+        self.familiarity: Familiarity | None = None  # of its maps; calibrating teaches it
         self.features = Features(backbone, weights, image_size)
         self.pool = {"gem": GeM, "avg": AveragePool, "max": MaxPool}[pooling]()
         self.sex_encoder = SexEncoder() if use_sex else None

@@ -22,9 +22,10 @@ from bonexage_utils.checkpoints import load_model
 from bonexage_utils.devices import choose_device, memory_advice, to_network
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.evaluation import LEAST_SAID, MOST_SAID, read_predictions
+from bonexage_utils.familiarity import map_statistics
 from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer, short_name
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
-from bonexage_utils.notes import orientation_notes
+from bonexage_utils.notes import UNLIKE, orientation_notes, with_note
 from bonexage_utils.orientation import is_blank, thumbnail
 from bonexage_utils.prediction_table import COLUMNS, HANDFUL, SEX_UNKNOWN, known_error, outputs
 from bonexage_utils.tables import write_table
@@ -90,21 +91,32 @@ class Predictor:
 
         Raises BoneXageError for an unknown sex if that is an error here.
         """
+        return self.months_and_unfamiliar(films, sexes)[0]
+
+    @torch.inference_mode()
+    def months_and_unfamiliar(self, films: np.ndarray, sexes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """`months`, and for each film (n,) whether it looks to the network unlike those it knows; nowhere, where the
+        checkpoint cannot tell."""
         unknown = np.array([sex not in SEX_CODE for sex in sexes])
         if self.uses_sex and unknown.any() and self.unknown_sex == "error":
             raise BoneXageError(SEX_UNKNOWN)
         codes = torch.tensor([SEX_CODE.get(sex, 0) for sex in sexes], device=self.device)
         where = torch.from_numpy(unknown).to(self.device)
         views = VIEWS if self.tta else VIEWS[:1]
-        months = [self._view_months(torch.from_numpy(films), view, codes, where) for view in views]
-        return torch.stack(months).double().mean(0).cpu().numpy()
+        months, maps = zip(*(self._view(torch.from_numpy(films), view, codes, where) for view in views), strict=True)
+        known = self.model.familiarity
+        unfamiliar = known.unfamiliar(map_statistics(maps[0])) if known else np.zeros(len(films), bool)
+        return torch.stack(months).double().mean(0).cpu().numpy(), unfamiliar
 
-    def _view_months(self, films: Tensor, view: tuple[float, float], codes: Tensor, unknown: Tensor) -> Tensor:
-        images = to_network(films, self.preprocessing, self.device, lambda unit: moved(unit, *view))
-        months = self.model(images, codes)
+    def _view(self, films: Tensor, view: tuple[float, float], codes: Tensor, unknown: Tensor
+              ) -> tuple[Tensor, Tensor]:
+        """Months (n,) and feature maps of films in one of `VIEWS`."""
+        maps = self.model.features(to_network(films, self.preprocessing, self.device, lambda unit: moved(unit, *view)))
+        months = self.model.from_map(maps, codes)
         if self.uses_sex and unknown.any():
-            months = torch.where(unknown, self.model.mean_over_sexes(images), months)
-        return months
+            other = self.model.from_map(maps, 1 - codes)
+            months = torch.where(unknown, (months + other) / 2, months)
+        return months, maps
 
     def stream(self, films: pd.DataFrame, batch_size: int = 16, workers: int | None = None,
                done: dict[tuple[str | None, str], dict] | None = None) -> Iterator[list[dict]]:
@@ -177,8 +189,10 @@ class Predictor:
         good = [(row, film) for row, film in batch if isinstance(film, Film)]
         months, notes = iter(()), iter(())
         if good:
-            months = iter(self.months(np.stack([film.square for _, film in good]), [row["sex"] for row, _ in good]))
-            notes = iter(orientation_notes(np.stack([film.thumbnail for _, film in good])))
+            squares, sexes = np.stack([film.square for _, film in good]), [row["sex"] for row, _ in good]
+            said, unfamiliar = self.months_and_unfamiliar(squares, sexes)
+            lying = orientation_notes(np.stack([film.thumbnail for _, film in good]))
+            months, notes = iter(said), iter(with_note(pd.Series(lying), UNLIKE, unfamiliar))
         out = []
         for row, film in batch:
             answer = {"id": row["id"], "image": row["image"], "sex": row["sex"], "error": "", "note": "",
@@ -266,10 +280,16 @@ def _identity(predictor: Predictor) -> dict:
             "tta": predictor.tta}
 
 
+def _familiarity(predictor: Predictor) -> str | None:
+    known = predictor.model.familiarity
+    return known.digest if known else None
+
+
 def _put_aside(parts: Path, rows: list[dict], predictor: Predictor) -> None:
     parts.mkdir(exist_ok=True)
     with atomic_file(parts / f"{len(list(parts.glob('*.json'))):06d}.json") as temporary:
-        temporary.write_text(json.dumps({**_identity(predictor), "rows": rows}), encoding="utf-8")
+        temporary.write_text(json.dumps({
+            **_identity(predictor), "familiarity": _familiarity(predictor), "rows": rows}), encoding="utf-8")
 
 
 def _load_done(out: Path, parts: Path, predictor: Predictor) -> list[dict]:
@@ -283,13 +303,14 @@ def _load_done(out: Path, parts: Path, predictor: Predictor) -> list[dict]:
             for row in stored["rows"]:
                 if not row["error"] and not LEAST_SAID <= row["bone_age_months"] <= MOST_SAID:
                     raise ValueError(f"an age of {row['bone_age_months']} months in {part.name}")
-            rows += stored["rows"]
+            if stored.get("familiarity") == _familiarity(predictor):  # else the notes would be others
+                rows += stored["rows"]
         if out.is_file() and out.with_suffix(".json").is_file():
             stored = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
             same = stored.get("table_sha256") == file_hash(out)  # else changed since
             if same and {name: stored.get(name) for name in _identity(predictor)} != _identity(predictor):
                 raise BoneXageError(f"{out}: made by another checkpoint or options; start over without --resume")
-            if same and "films_sha256" in stored:
+            if same and "films_sha256" in stored and stored.get("familiarity") == _familiarity(predictor):
                 with suppress(BoneXageError):  # one film twice: a table nobody evaluates, so all are predicted again
                     rows += read_predictions(out).assign(sha256=stored["films_sha256"]).to_dict("records")
         return [{name: row[name] for name in ("sha256", "sex", "image", "bone_age_months", "bone_age", "note")}
@@ -312,4 +333,5 @@ def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path 
         temporary.write_text(json.dumps(
             {**predictor.description, "table": printable(out.name),
              "checkpoint": printable(predictor.path.name), "sha256": predictor.sha256,
-             **_identity(predictor), "table_sha256": file_hash(out), **known}, indent=2))
+             **_identity(predictor), "familiarity": _familiarity(predictor), "table_sha256": file_hash(out), **known},
+            indent=2))

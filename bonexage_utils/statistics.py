@@ -125,3 +125,13 @@ def verdict(difference: Interval, better: str, worse: str) -> str:
     if difference.high < 0:
         return f"{better} is better"
     return f"{worse} is better" if difference.low > 0 else "no difference that these films can show"
+
+
+def half_width(errors: np.ndarray, coverage: float) -> float:
+    """The k-th smallest |error| (n,), k = ⌈(n + 1)·coverage⌉, at least 1; infinite if k > n.
+
+    A new film's error, exchangeable with these, is within it with a probability of at least `coverage`, whatever the
+    network (Papadopoulos et al. 2002; Lei et al. 2018, J Am Stat Assoc 113:1094).
+    """
+    rank = max(1, math.ceil(round((len(errors) + 1) * coverage, 9)))
+    return float(np.sort(np.abs(errors))[rank - 1]) if rank <= len(errors) else math.inf

@@ -14,7 +14,8 @@
 # - tell what a scanner does to an error from what a reader does to it;
 # - say what averaging over nine views of a film is worth, with an interval;
 # - build a prediction interval by split conformal prediction, and say what it promises and to whom;
-# - name three ways to break that promise, and see each of them in the numbers.
+# - name three ways to break that promise, and see each of them in the numbers;
+# - say which films a network notices that it should not answer, and what such a note is worth.
 #
 # **You need** Python with functions. Notebooks 01 (splits) and 03 (a training) help; nothing here needs any notebook
 # to have been run.
@@ -666,6 +667,55 @@ ex.since.check(my_month)
 # ex.since.solution()
 
 # %% [markdown]
+# ## Does the network know when not to answer?
+#
+# A foot gets a bone age, and so does a page of text: a network has no word for *this is no hand*. But it can be asked
+# what it **sees**. Its last map has some hundred channels. Of every film take each channel's mean and spread over the
+# places, relative to the map's own mean, and learn from films that it was not trained on how these numbers usually go
+# together: a normal distribution in its 32 main directions, and one variance for all others. A new film's distance from
+# it is a score, and the rule for a threshold you have written yourself: the ⌈(n + 1) · 0.99⌉-th distance. One usual
+# film in a hundred will lie above it. That is what `bonexage evaluate --calibrate` keeps in a checkpoint, and what
+# `predict` means by the note *unlike the training films*.
+
+# %%
+from bonexage_utils.calibration import learn_familiarity
+from bonexage_utils.familiarity import FEWEST
+
+enough = len(tables["calibration"]) >= FEWEST
+known = learn_familiarity(checkpoint, tables["calibration" if enough else "new"])  # profile fast has too few
+print(f"{len(known.variances)} directions of {len(known.mean)} numbers; above {known.threshold:.0f} a film is unlike")
+
+# %%
+from bonexage_utils.course.nb09.strange import draw_strange, put_strange
+
+noted, examples = put_strange(predictor, known, tables["new"].iloc[::max(1, len(tables["new"]) // 40)])
+draw_strange(examples)
+
+# %%
+noted.round(2).astype({"films": int, "months": int})
+
+# %% [markdown]
+# Above, one child's film and what becomes of it, with the network's answer: not one of them goes without. In the table,
+# the share of each kind that has a note: by what the network sees (`unlike`), by how the greys lie on the film
+# (`lying`: inverted, turned, mirrored, two hands; it knows no network), and by either. The first row is the price:
+# usual films with a note. Look for what goes through. A film turned by 15° may: the network was trained on nearly such.
+# But turned by 45° the same hand may be read years too young, and some of what is left is no hand at all, and nobody
+# says so. A note is a net with holes, and its absence promises nothing.
+#
+# ### Exercise: what a note is worth
+#
+# A clinic sends 1,000 films, and 10 of them are odd. Of the odd ones 80 % get a note, of the others 1 %. Of the films
+# with a note, what share is odd?
+
+# %% tags=["nbval-check-output"]
+my_share = ...
+ex.noted.check(my_share)
+
+# %%
+# ex.noted.hint()
+# ex.noted.solution()
+
+# %% [markdown]
 # The cell below stops if one day the numbers leave the band they had when this was written.
 
 # %%
@@ -730,7 +780,8 @@ print(f"A head on frozen maps, calibrated on its own {len(errors)} films after {
 # - **Exchangeability mended.** If one knows how B's films are mixed otherwise, calibration films can be weighted
 #   (Tibshirani 2019). That helps where the *mix* of children changes, not where the reader does.
 # - **Other seeds, and several networks.** One training. Members of an ensemble disagree, and that is another spread.
-# - **Does the film belong here at all?** Detecting strange films is a task of its own; 01 began it.
+# - **Other ways to tell strange films.** Neighbours among the films, the spread of dropout, what girl and boy would
+#   get: measured, and worse, in `data/reference_runs/notes.csv`. A network taught with strange films may know more.
 # - **Real films.** B is one simulated department. The stress tests of your own model on RSNA are made in 10.
 #
 # ## Sources

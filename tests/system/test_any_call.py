@@ -90,6 +90,7 @@ COMMANDS = {
          "export"],
         ["empty", "no_column.csv", "cut.csv"])], {
         "--sex": (["M", "F", "female"], ["x", "1", "nan", ""]), "--tta": ([], []), "--resume": ([], []),
+        "--strict": ([], []),
         "--unknown-sex": (["mean"], ["x", ""]), "--header": ([], []), **COMMON, **TABLES,
     }, always={"--out": (["new.csv", "sub/new", "new"], [
         "p.json", "p.JSON", "folder", "link.csv", "/dev/null", "film.png/x", "cohort.csv"])}),
@@ -209,7 +210,8 @@ def expected(words: list[str], good: bool) -> set[int]:
         table = words[2] in ("data", "list.csv")  # with films of both sexes, of which --sex contradicts one
         brings_sex = table or words[2] == "export" or "--sex" in words or "--unknown-sex" in words
         named = words[2] == "data" if "--labels" in words else not (words[2] == "list.csv" and "--columns" in words)
-        return {0} if brings_sex and named and not (table and "--sex" in words) else {1}
+        noted = {1} if "--strict" in words else set()  # a film may have a note
+        return {0} | noted if brings_sex and named and not (table and "--sex" in words) else {1}
     if words[0] == "evaluate" and "--labels" in words and words[2] != "data":
         return {1}  # a table is its own
     if words[0] == "evaluate" and "--against" in words:

@@ -72,7 +72,8 @@ def test_an_age_that_is_no_number_is_refused(months: float) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_network_that_gives_no_number_gives_no_age(predictor: Predictor, films: pd.DataFrame, value: float,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Predictor, "months", lambda self, films, sexes: np.array([100.0, value])[: len(films)])
+    monkeypatch.setattr(Predictor, "months_and_unfamiliar",
+                        lambda self, films, sexes: (np.array([100.0, value]), np.zeros(len(films), bool)))
     table = predictor.predict(films.head(2))
     assert table["bone_age"].tolist()[0] == "8 years 4 months"
     assert table["bone_age"].isna().tolist() == table["error"].ne("").tolist() == [False, True]
@@ -448,7 +449,7 @@ def test_out_of_memory_says_what_to_try(predictor: Predictor, films: pd.DataFram
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Predictor, "months", full)
+    monkeypatch.setattr(Predictor, "months_and_unfamiliar", full)
     with pytest.raises(BoneXageError, match="try --batch-size 4"):
         predictor.predict(films, batch_size=8)
 

@@ -15,6 +15,7 @@ from bonexage_utils.figures import ACCENT, BOYS, Picture, new_figure
 from bonexage_utils.statistics import share
 
 WANTED = 0.9
+CLINIC_FILMS, ODD_FILMS, FOUND, FALSE_ALARMS = 1000, 10, 0.8, 0.01  # what a clinic sends, and what notes find of it
 CLOSE = 1e-6
 # Errors to try a learner's function on: so many films, so much coverage; the last is more than they can promise.
 CASES = ((19, 0.9), (200, 0.9), (57, 0.8), (99, 0.95), (8, 0.9))
@@ -25,7 +26,7 @@ MONTHS, FILMS_A_MONTH, SINCE, SHIFT, SPREAD = 14, 60, 9, 8.0, 8.0
 
 
 def build(course: Course) -> SimpleNamespace:
-    return SimpleNamespace(half=_half(), few=_few(), group=_group(), since=_since())
+    return SimpleNamespace(half=_half(), few=_few(), group=_group(), since=_since(), noted=_noted())
 
 
 # --- the half-width ---
@@ -273,4 +274,41 @@ def _since() -> Exercise:
         solution_value=SINCE,
         explanation=f"{SINCE}: from then on every answer is {SHIFT:g} months too high, with the same half-width.",
         likely_mistakes=mistakes,
+    )
+
+
+# --- notes ---
+
+def _noted() -> Exercise:
+    found, false = ODD_FILMS * FOUND, (CLINIC_FILMS - ODD_FILMS) * FALSE_ALARMS
+    truth = found / (found + false)
+
+    def judge(answer: Any) -> Verdict:
+        share_of = float(answer)
+        if not 0 <= share_of <= 1:
+            return wrong("A share, please: a number from 0 to 1.")
+        if abs(share_of - truth) < 0.006:
+            return right(f"{found:.0f} of {found + false:.1f} noted films are odd, {truth:.0%}. More than half of the "
+                         "notes are false alarms, although only one usual film in a hundred has one: usual films are "
+                         "so many. A note is a reason to look, not a verdict.")
+        if abs(share_of - FOUND) < 0.006:
+            return wrong(f"{FOUND:.0%} of the odd films have a note. Asked is the reverse: of the films with a note, "
+                         "how many are odd?")
+        if abs(share_of - (1 - FALSE_ALARMS)) < 0.006:
+            return wrong("That is the share of usual films without a note. Count films: how many odd ones have a note, "
+                         "and how many usual ones?")
+        if abs(share_of - ODD_FILMS / CLINIC_FILMS) < 0.006:
+            return wrong("That is the share of odd films among all. Among those with a note it is larger.")
+        return wrong("Count films: odd ones with a note, and usual ones with a note. The first over the sum of both.")
+
+    return Exercise(
+        question=f"Of {CLINIC_FILMS:,} films {ODD_FILMS} are odd. {FOUND:.0%} of the odd ones have a note, and "
+                 f"{FALSE_ALARMS:.0%} of the others. What share of the films with a note is odd?",
+        judge=judge,
+        hints=(f"Odd films with a note: {ODD_FILMS} · {FOUND:g}. And usual ones?",
+               f"Usual films with a note: {CLINIC_FILMS - ODD_FILMS} · {FALSE_ALARMS:g}; then the first over the sum."),
+        solution_value=truth,
+        explanation=f"{found:g} / ({found:g} + {false:g}) = {truth:.2f}",
+        likely_mistakes={"the share found": FOUND, "the share of usual ones without": 1 - FALSE_ALARMS,
+                         "the share of odd ones": ODD_FILMS / CLINIC_FILMS, "per cent": 100 * truth, "all": 1.0},
     )
