@@ -1,7 +1,7 @@
 """Films in batches: the data set over the cached bytes, the order of an epoch, the loaders."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,12 @@ class FilmDataset(Dataset):
 def film_key(film_id: str) -> int:
     """A number from 0 to 2^63 − 1 for a film id, the same on every machine and in every run."""
     return int.from_bytes(hashlib.sha256(film_id.encode()).digest()[:8], "big") >> 1
+
+
+def pixel_keys(films: Iterable[np.ndarray]) -> np.ndarray:
+    """A number for each letterboxed film, uint8 (S, S), by its pixels: int64 (n,), the same under whatever name."""
+    digests = (hashlib.sha256(film).digest()[:8] for film in films)
+    return np.array([int.from_bytes(digest, "big", signed=True) for digest in digests], np.int64)
 
 
 def film_sets(

@@ -1,8 +1,6 @@
 """How far to trust one prediction: intervals by split conformal prediction, from films no weight was fitted to."""
 
-import hashlib
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from bonexage_utils.batches import pixel_keys
 from bonexage_utils.checkpoints import check_network, load_model, set_calibration
 from bonexage_utils.cohort import UNKNOWN_SPLIT
 from bonexage_utils.devices import to_network
@@ -19,7 +18,6 @@ from bonexage_utils.evaluation import AGE_BANDS, groups_of
 from bonexage_utils.familiarity import Familiarity, map_statistics
 from bonexage_utils.images import cached_images, letterbox, read_films
 from bonexage_utils.statistics import SMALLEST_GROUP, half_width, share
-from bonexage_utils.tables import read_table
 
 COVERAGE = 0.9
 # Films a group needs for a half-width of its own. Coverage over new films of one calibration on n films is itself
@@ -131,22 +129,18 @@ def fit_checkpoint(checkpoint: Path | str, films: pd.DataFrame, provenance: dict
     """Fit intervals for a checkpoint as `fit_calibration` does; `films` has `image`, too. `workers` as for
     `images.read_films`.
 
-    Label tables that are not the training's may still be of its films, under other ids. Where the checkpoint lies in
-    its run's folder, the films' pixels tell; elsewhere one has to know. Raises BoneXageError for what `fit_calibration`
-    refuses, for a checkpoint of another network, and for films that the network learned from.
+    Label tables that are not the training's may still be of its films, under other ids: the films' pixels tell. Raises
+    BoneXageError for what `fit_calibration` refuses, for a checkpoint of another network, and for films that the
+    network learned from.
     """
     fitted = fit_calibration(films, provenance, label_hashes, coverage)
-    check_network(checkpoint, provenance["network_sha256"])
-    learned = Path(checkpoint).parent / "last" / "films.csv"
-    trained = provenance["training"]["label_hashes"]
-    if set(trained.values()) != set(label_hashes.values()) and os.path.isfile(learned):
-        table = read_table(learned, "table of the films of a run")
-        known = set(table.get("pixels", []))
+    known = check_network(checkpoint, provenance["network_sha256"])
+    if set(provenance["training"]["label_hashes"].values()) != set(label_hashes.values()):
         cache = cached_images(films["image"].tolist(), provenance["preprocessing"]["image_size"], workers=workers)
-        seen = sum(hashlib.sha256(film).hexdigest() in known for film in cache.array)
+        seen = sum(key in known for key in pixel_keys(cache.array).tolist())
         if seen:
-            raise BoneXageError(f"{seen:,} of these films are, under other ids, in {learned}, from which the network "
-                                "learned; calibrate on the cohort as it was, or on other films")
+            raise BoneXageError(f"{seen:,} of these films are, under other ids, among those that {checkpoint} learned "
+                                "from; calibrate on the cohort as it was, or on other films")
     return fitted
 
 

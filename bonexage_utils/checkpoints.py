@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
@@ -21,6 +22,7 @@ from bonexage_utils.model import BoneAgeNet, create_backbone
 from bonexage_utils.tensor_files import FORMAT, KEY, Shapes, read_contents, whole_file
 
 FAMILIAR = "familiar."  # what was learned of usual maps, beside the network and no part of it
+LEARNED_FROM = "learned_from"  # the `batches.pixel_keys` of the films that trained or selected the network
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
 
 
@@ -77,16 +79,17 @@ def network_digest(path: Path | str) -> str:
 
 
 def save_model(path: Path | str, model: BoneAgeNet, state: dict[str, Tensor], preprocessing: Preprocessing,
-               training: dict) -> str:
+               training: dict, learned_from: np.ndarray | None = None) -> str:
     """Write weights `state` of `model` with everything prediction needs; returns their `network_sha256`.
 
-    `training` is a summary: labels, settings, score.
+    `training` is a summary: labels, settings, score. `learned_from` are the `batches.pixel_keys` of the films that
+    trained or selected the network, int64 (n,), by which calibrating knows them again.
     """
     description = {
         "format": FORMAT, "model": model.settings, "preprocessing": asdict(preprocessing),
         "sex_coding": SEX_CODE, "training": training, "calibration": None,
     }
-    state = _plain(state)
+    state = _plain(state if learned_from is None else {**state, LEARNED_FROM: torch.from_numpy(learned_from)})
     _write(Path(path), state, description)
     return _network_digest(state, description)
 
@@ -107,6 +110,7 @@ def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
     except BoneXageError as error:
         raise BoneXageError(f"{path}: {error}") from None
     familiar = {name.removeprefix(FAMILIAR): tensors.pop(name) for name in list(tensors) if name.startswith(FAMILIAR)}
+    tensors.pop(LEARNED_FROM, None)
     restore_network(model, _Stored(path, tensors))
     if familiar:
         try:
@@ -150,9 +154,12 @@ def restore_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     network.load_state_dict(tensors)
 
 
-def check_network(path: Path | str, network_sha256: str) -> None:
-    """Raises BoneXageError if a checkpoint holds another network than `network_sha256`, or is none."""
-    _require_network(Path(path), network_sha256, *_read(Path(path), DESCRIPTION))
+def check_network(path: Path | str, network_sha256: str) -> set[int]:
+    """The `batches.pixel_keys` of the films that a checkpoint's network learned from, as far as it tells. Raises
+    BoneXageError if it holds another network than `network_sha256`, or is none."""
+    tensors, description = _read(Path(path), DESCRIPTION)
+    _require_network(Path(path), network_sha256, tensors, description)
+    return set(tensors.get(LEARNED_FROM, torch.empty(0)).flatten().tolist())
 
 
 def _require_network(path: Path, network_sha256: str, tensors: dict[str, Tensor], description: dict) -> None:

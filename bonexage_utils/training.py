@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from bonexage_utils.augment import augment
-from bonexage_utils.batches import eval_loader, film_changes, film_sets, film_table, train_loader
+from bonexage_utils.batches import eval_loader, film_changes, film_sets, film_table, pixel_keys, train_loader
 from bonexage_utils.checkpoints import (
     count_parameters,
     load_state,
@@ -139,6 +139,7 @@ class Trainer:
         mean, std = measure_intensity(sets["train"].films, sets["train"].rows)
         self.preprocessing = Preprocessing(config.image_size, mean, std)
         self.films = film_table(sets, parts).to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        self.learned_from = pixel_keys(part.films[row] for part in sets.values() for row in part.rows)
         months = sets["train"].months
         if config.output == "linear" and np.ptp(months) == 0:
             raise BoneXageError(f"{cohort.root}: all {len(months)} films to train on have the same age, and a linear "
@@ -228,7 +229,8 @@ class Trainer:
                        "config": asdict(self.config), "precision": self.precision,
                        "parameters": count_parameters(self.network)}
             best = self.ema.module.state_dict()
-            self.best_network = save_model(best_path, self.network, best, self.preprocessing, summary)
+            self.best_network = save_model(best_path, self.network, best, self.preprocessing, summary,
+                                           self.learned_from)
         self.best = min(self.best, mae)
         self._save()
 
