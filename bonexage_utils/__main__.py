@@ -285,7 +285,7 @@ def predict(
     bare = int(good["low_months"].isna().sum())
     if bare and predictor.description["calibration"]:
         typer.echo(f"bonexage: {bare:,} predictions without an interval: {predictor.no_interval}", err=True)
-    if not predictor.model.familiarity:
+    if len(good) and not predictor.model.familiarity:
         typer.echo("bonexage: this checkpoint cannot tell films that are unlike those it knows; 'bonexage evaluate "
                    "--calibrate' on 99 films or more teaches it", err=True)
     if counts := count_notes(predictions["note"]):
