@@ -116,7 +116,8 @@ def test_calibrating_in_between_looks_at_the_films_again(run: Path, taught: Path
 
 @pytest.mark.parametrize("change", [
     {"mean": torch.zeros(3)}, {"rest": torch.tensor(0.0)}, {"threshold": torch.tensor(torch.nan)},
-    {"variances": torch.zeros(26)}, {"variances": torch.ones(AXES)}, {"axes": torch.full((4, 4), torch.inf)}, {"spread": torch.tensor(1.0)},
+    {"variances": torch.zeros(26)}, {"variances": torch.ones(AXES)},
+    {"axes": torch.full((4, 4), torch.inf)}, {"spread": torch.tensor(1.0)},
     {"threshold": torch.tensor(1)},
 ])
 def test_numbers_that_are_none_or_of_another_network_are_refused(taught: Path, change: dict) -> None:
