@@ -286,8 +286,8 @@ def predict(
     if bare and predictor.description["calibration"]:
         typer.echo(f"bonexage: {bare:,} predictions without an interval: {predictor.no_interval}", err=True)
     if len(good) and not predictor.model.familiarity:
-        typer.echo("bonexage: this checkpoint cannot tell films that are unlike those it knows; 'bonexage evaluate "
-                   "--calibrate' on 99 films or more teaches it", err=True)
+        _tell("this checkpoint cannot tell films that are unlike those it knows; 'bonexage evaluate --calibrate' on 99 "
+              "films or more teaches it")
     if counts := count_notes(predictions["note"]):
         kinds = ", ".join(f"{note} {count:,}" for note, count in counts.items())
         _tell(f"{int(predictions['note'].ne('').sum()):,} films have a note: {kinds}")

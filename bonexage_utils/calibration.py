@@ -12,7 +12,7 @@ from tqdm import tqdm
 from bonexage_utils.batches import pixel_keys
 from bonexage_utils.checkpoints import check_network, load_model, set_calibration
 from bonexage_utils.cohort import UNKNOWN_SPLIT
-from bonexage_utils.devices import to_network
+from bonexage_utils.devices import choose_device, to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import AGE_BANDS, groups_of
 from bonexage_utils.familiarity import Familiarity, map_statistics
@@ -149,7 +149,7 @@ def learn_familiarity(checkpoint: Path | str, films: pd.DataFrame) -> Familiarit
     """What the network usually sees, from `films` (`id`, `image`) that it did not learn from, at most `MOST_SEEN` of
     them; None where too few can be read. Raises BoneXageError for a checkpoint that is none."""
     model, preprocessing, _ = load_model(checkpoint)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
     model = model.to(device, memory_format=torch.channels_last)
     images = films.sort_values("id")["image"].to_numpy()
     chosen = np.random.default_rng(0).permutation(len(images))[:MOST_SEEN]

@@ -94,7 +94,7 @@ def distances(path: Path, known: Familiarity, films: pd.DataFrame) -> np.ndarray
 def test_the_checkpoint_keeps_it_and_stays_the_same_network(run: Path, taught: Path, cohort: Cohort) -> None:
     assert network_digest(taught) == network_digest(run / "model.safetensors")
     model, _, description = load_model(taught)
-    assert model.familiarity.axes.shape == (2 * model.features.channels, AXES)
+    assert model.familiarity.axes.shape == (2 * model.features.channels, len(cohort) // 3)
     assert description["calibration"] is not None
     films = cohort.table[["id", "image", "sex"]].assign(error="")
     plain, noted = (Predictor(path, "cpu").predict(films) for path in (run / "model.safetensors", taught))
@@ -116,7 +116,8 @@ def test_calibrating_in_between_looks_at_the_films_again(run: Path, taught: Path
 
 @pytest.mark.parametrize("change", [
     {"mean": torch.zeros(3)}, {"rest": torch.tensor(0.0)}, {"threshold": torch.tensor(torch.nan)},
-    {"variances": torch.zeros(AXES)}, {"axes": torch.full((4, 4), torch.inf)}, {"spread": torch.tensor(1.0)},
+    {"variances": torch.zeros(26)}, {"variances": torch.ones(AXES)},
+    {"axes": torch.full((4, 4), torch.inf)}, {"spread": torch.tensor(1.0)},
     {"threshold": torch.tensor(1)},
 ])
 def test_numbers_that_are_none_or_of_another_network_are_refused(taught: Path, change: dict) -> None:
