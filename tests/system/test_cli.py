@@ -45,7 +45,7 @@ def test_phantom_train_predict_evaluate_end_to_end(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "predictions.csv")
     assert len(table) == 60
     assert list(table.columns) == ["id", "image", "sex", "bone_age_months", "bone_age", "low_months", "high_months",
-                                   "error"]
+                                   "error", "note"]
     one = bonexage("predict", model, table["image"][0], "--sex", "F", "--out", tmp_path / "one.csv")
     assert one.returncode == 0, one.stderr
     assert f"{table['image'][0]}: " in one.stdout
