@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.stats import rankdata
+import pandas as pd
 
 # Variant v of a film is the film turned by v % 4 quarters against the clock, mirrored from v = 4 on (v // 4 odd), and
 # inverted from v = 8 on. A film of two hands is no variant of one.
@@ -154,7 +154,8 @@ def _unit(pictures: np.ndarray, variant: int = 0) -> np.ndarray:
 def _ranks(thumbnails: np.ndarray) -> np.ndarray:
     """Each thumbnail's SIDE × SIDE greys by rank, which is the same whatever the exposure."""
     small = np.stack([cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for film in thumbnails])
-    return rankdata(small.reshape(len(small), -1), axis=1).reshape(small.shape).astype(np.float32)
+    # Not SciPy's `rankdata`, which does the same: to import it takes a fifth of the time of a single prediction.
+    return pd.DataFrame(small.reshape(len(small), -1)).rank(axis=1).to_numpy(np.float32).reshape(small.shape)
 
 
 def _pairs(thumbnails: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -541,3 +541,14 @@ def test_a_report_of_another_network_or_none_is_not_published(run: Path, cohort:
     done = bonexage("card", model, "--out", report)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "is there already" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_prediction_imports_neither_statistics_nor_figures(run: Path, cohort: Cohort, tmp_path: Path) -> None:
+    program = NO_TORCH.replace('assert "torch" not in sys.modules, "torch was imported"',
+                               'print(sorted({"accelerate", "matplotlib", "scipy.stats"} & set(sys.modules)))')
+    done = subprocess.run([sys.executable, "-c", program, "predict", str(run / "model.safetensors"),
+                           cohort.table["image"][0], "--sex", "F"], cwd=tmp_path, capture_output=True, text=True,
+                          check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
