@@ -71,7 +71,7 @@ def _program(version: Annotated[
 # What a user says of her tables, alike in every command that reads labels.
 Labels = Annotated[str | None, typer.Option(metavar="FILE", help="Label table of the films in the folder: CSV, .xlsx.")]
 Columns = Annotated[str | None, typer.Option(
-    metavar="KIND=NAME,...", help="What your columns are called; KIND is id, image, months, years or sex.")]
+    metavar="KIND=NAME,...", help="What your columns are called; KIND is id, months, years, sex, in lists image.")]
 SexCodes = Annotated[str | None, typer.Option(
     metavar="CODE=SEX,...", help="What codes of the sex mean, as in 0=F,1=M; U is unknown.")]
 
@@ -182,7 +182,7 @@ def train(
     output: Annotated[Output, typer.Option()] = Output.bounded,
     loss: Annotated[Loss, typer.Option()] = Loss.smoothl1,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes; 0 is enough for cached films.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes, and threads that read films anew.")] = 0,
     drop_bad: Annotated[bool, typer.Option("--drop-bad", help="Go on without films that cannot be read.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
     labels: Labels = None, columns: Columns = None, sex_codes: SexCodes = None,

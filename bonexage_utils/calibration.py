@@ -137,6 +137,10 @@ def fit_checkpoint(checkpoint: Path | str, films: pd.DataFrame, provenance: dict
     known = check_network(checkpoint, provenance["network_sha256"])
     if set(provenance["training"]["label_hashes"].values()) != set(label_hashes.values()):
         cache = cached_images(films["image"].tolist(), provenance["preprocessing"]["image_size"], workers=workers)
+        if cache.failures or not known:
+            why = f"{len(cache.failures):,} of them cannot be read" if cache.failures else "it does not say from which"
+            raise BoneXageError(f"{checkpoint}: whether it learned from these films cannot be told ({why}); calibrate "
+                                "on the cohort that it was trained on, or train it again")
         seen = sum(key in known for key in pixel_keys(cache.array).tolist())
         if seen:
             raise BoneXageError(f"{seen:,} of these films are, under other ids, among those that {checkpoint} learned "

@@ -162,11 +162,17 @@ def _is_folder(entry: os.DirEntry) -> bool:
 def is_cohort(root: Path) -> bool:
     """Whether a folder is meant as a cohort: by an RSNA label table, a `train.csv` beside a cohort's films, or one of
     `OWN_LABEL_FILES`."""
+    return has_rsna_labels(root) or bool(own_labels(root))
+
+
+def has_rsna_labels(root: Path) -> bool:
+    """Whether a folder holds a training table under one of RSNA's names, and the films of it."""
     whole, flat = (os.path.isfile(root / name) for name in LABEL_FILES["training"])
-    return whole or (flat and bool(_Layout(root).places["training"])) or bool(_own_labels(root))
+    return whole or (flat and bool(_Layout(root).places["training"]))
 
 
-def _own_labels(root: Path) -> list[Path]:
+def own_labels(root: Path) -> list[Path]:
+    """The label tables in a folder that are of `OWN_LABEL_FILES`."""
     return [root / name for name in OWN_LABEL_FILES if os.path.isfile(root / name)]
 
 
@@ -259,7 +265,7 @@ def load_cohort(root: Path | str, labels: Path | str | None = None, tables: Tabl
     if not os.path.isdir(root):
         raise BoneXageError(f"{root}: no such folder; give the folder that holds boneage-training-dataset.csv")
     layout = _Layout(root, None if labels is None else label_file(root, labels))
-    if not layout.tables["training"] and (own := _own_labels(root)):
+    if not layout.tables["training"] and (own := own_labels(root)):
         if len(own) > 1:
             raise BoneXageError(f"{own[0]}: {own[1].name} lies beside it; name the one you mean with --labels")
         layout = _Layout(root, own[0])

@@ -44,7 +44,7 @@ _SIGNATURES = {PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", 
 HEAD = 1024  # bytes
 UNREADABLE = "unreadable file"
 FILMS = ("PNG", "JPEG", "TIFF", "DICOM")
-_OTHERS = {b"GIF8": "GIF image", b"BM": "BMP image", b"RIFF": "WebP image", b"PK\3\4": "ZIP archive"}
+_OTHERS = {b"GIF8": "GIF image", b"BM": "BMP image", b"PK\3\4": "ZIP archive"}
 # DICOM objects without a picture, by the beginning of their SOP class (PS3.4, B.5 and PS3.3, F).
 OBJECTS = {
     "1.2.840.10008.1.3.10": "DICOMDIR", "1.2.840.10008.5.1.4.1.1.104.1": "encapsulated PDF",

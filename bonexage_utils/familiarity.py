@@ -44,7 +44,8 @@ class Familiarity:
 
     @classmethod
     def learn(cls, statistics: Tensor) -> "Familiarity | None":
-        """From statistics (n, 2C) of films that the network did not learn from. None for fewer than `FEWEST`.
+        """From statistics (n, 2C) of films that the network did not learn from. None for fewer than `FEWEST`, and
+        where more than one in a hundred are no numbers.
 
         One in a hundred new films of their kind is above the threshold: distances by tenfold cross-validation, then
         the rule of `half_width`.
@@ -57,7 +58,8 @@ class Familiarity:
             held = torch.from_numpy(fold == number)
             distances[fold == number] = cls.fit(statistics[~held]).distance(statistics[held])
         fitted = cls.fit(statistics)
-        return cls(**{**fitted.tensors(), "threshold": torch.tensor(half_width(distances, KNOWN))})
+        threshold = half_width(distances, KNOWN)
+        return cls(**{**fitted.tensors(), "threshold": torch.tensor(threshold)}) if math.isfinite(threshold) else None
 
     @classmethod
     def fit(cls, statistics: Tensor) -> "Familiarity":

@@ -11,7 +11,7 @@ from unicodedata import normalize
 
 import pandas as pd
 
-from bonexage_utils.cohort import folders, is_cohort, label_file, load_cohort
+from bonexage_utils.cohort import folders, has_rsna_labels, is_cohort, label_file, load_cohort, own_labels
 from bonexage_utils.decoding import IMAGE_ENDINGS
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.labels import (
@@ -63,7 +63,7 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
             raise BoneXageError("an INPUT is empty; give images, a folder or a list")
         path = Path(given)
         if labels is not None and not split:
-            rows += _films_of_table(label_file(path, labels), tables, tell, path)
+            rows += _films_of_table(label_file(path, labels), tables, tell, path, passed)
         elif os.path.isdir(path):
             rows += _films_of_folder(path, split, labels, tables, tell, passed)
         elif path.suffix.lower() in TABLE_ENDINGS:
@@ -142,10 +142,13 @@ def _film(path: Path, sex: str = "", sex_from: str = "", error: str = "") -> dic
 def _films_of_folder(folder: Path, split: str | None, labels: Path | str | None, tables: TableFormat,
                      tell: Callable[[str], None], passed: Counter[str]) -> list[dict]:
     """Its films as rows; what is none is counted in `passed` by its kind."""
+    own = own_labels(folder) if labels is None and not split and not has_rsna_labels(folder) else []
+    if len(own) == 1:  # a list like any other: it may lack ages, and films that no row names are told
+        return _films_of_table(own[0], tables, tell, folder, passed)
     if labels is not None or is_cohort(folder):
         cohort = load_cohort(folder, labels, tables, tell)
         table = cohort.split(split) if split else cohort.table
-        said = f"the labels of {printable(str(folder))}"
+        said = f"the labels of {cohort.name}"
         return table[["id", "image", "sex"]].assign(sex_from=said, error="").to_dict("records")
     if split:
         raise BoneXageError(f"{folder}: --split {split} needs a cohort folder; this holds no label table, and none is "
@@ -165,9 +168,9 @@ def _images(folder: Path, passed: Counter[str]) -> list[Path]:
 
 
 def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None],
-                    films: Path | None = None) -> list[dict]:
-    """The films of a list, of which those without a path lie in the folder `films` or its folders; without one, in the
-    table's own folder, or in that of its name beside it."""
+                    films: Path | None = None, passed: Counter[str] | None = None) -> list[dict]:
+    """The films of a list, of which those without a path lie in the folder `films` or its folders (what is none there
+    is counted in `passed` by its kind); without one, in the table's own folder, or in that of its name beside it."""
     table = read_table(path, "list of films", lambda names: tables.has(names, "image", "id"))
     image_column, id_column, sex_column = (tables.find(table, path, kind) for kind in ("image", "id", "sex"))
     if not image_column and not id_column:
@@ -177,16 +180,15 @@ def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None]
     images, names, sexes = (table[column] if column else nothing for column in (image_column, id_column, sex_column))
     names = names.map(film_id)
     bare = (images == "").any()
-    beside = _found_by_id(_images(films, Counter())) if films else {}  # where a table without paths has its films
+    # Where a table without paths has its films.
+    beside = _found_by_id(_images(films, Counter() if passed is None else passed)) if films else {}
     for folder in filter(os.path.isdir, (path.parent, path.with_suffix("")) if bare and not films else ()):
         beside |= _found_by_id([Path(film.path) for film in next(folders(folder))[1]])
     if mended := before_the_spreadsheet(names[images == ""], beside):
         names = names.replace(mended)
         tell(spreadsheet_line(mended, path))
-    if films and (left := sorted(set(beside).difference(names))):
-        tell(f"{films}: {len(left):,} films are in no row of {path} and left out, e.g. {left[0]}")
     otherwise = in_another_spelling(names, beside)
-    rows = []
+    rows, codes = [], ""
     for line, image, name, text in zip(table.index, images, names, sexes, strict=True):
         # A file's own name may begin with the apostrophe that is taken off a formula.
         if image and not os.path.exists(path.parent / image) and os.path.exists(path.parent / f"'{image}"):
@@ -197,18 +199,23 @@ def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None]
         # What is given but not understood must not be taken for something else.
         sex, error = tables.sex(text, sex_column or ""), ""
         if sex is None:
-            error = f"{path}: unknown sex '{text}' under '{sex_column}' at line {line}; {tables.ask_for_codes(sexes)}"
+            codes = codes or tables.ask_for_codes(sexes)
+            error = f"unknown sex '{text}' under '{sex_column}'; {codes} ({path}, line {line})"
         elif not image and not name:
             error = f"{path}: line {line} names no film; give it an image or an id"
         elif not image and len(found) > 1:
-            error = f"{found[0]}: film {name} is also in {found[1]}; keep one of them"
+            error = f"two films of the id {name}; keep one of {found[0]} and {found[1]}"
         elif not image and name in otherwise:
             other = beside[otherwise[name]][0]
-            error = f"{path}: no image for film {name}, but {other}, in another spelling; name it alike"
+            error = f"no image for film {name}, but one in another spelling; name it alike: {other}"
         missing = (films or path.parent) / f"{name}{IMAGE_ENDINGS[0]}"
         place = path.parent / image if image else found[0] if found else missing
         film = _film(place, sex or "", printable(path.name) if sex else "", printable(error))
         rows.append(film | {"id": name or film["id"]})
+    listed = {os.path.realpath(row["image"]) for row in rows}
+    left = [places[0] for _, places in sorted(beside.items()) if listed.isdisjoint(map(os.path.realpath, places))]
+    if films and left:
+        tell(f"{films}: {len(left):,} films are in no row of {path} and left out, e.g. {left[0].name}")
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
@@ -115,7 +116,7 @@ class TableFormat:
 
     def ask_for_codes(self, cells: pd.Series) -> str:
         """What a user could say of the codes in a column of a table."""
-        meant = {_code(text): self.sex(text, str(cells.name)) for text in cells}
+        meant = {_code(text): self.sex(text, str(cells.name)) for text in cells.unique()}
         codes = [f"{code}={sex or '?'}" for code, sex in meant.items() if sex != ""]
         return f"say what every code means, with F or M for each ?: --sex-codes '{','.join(codes[:6])}'"
 
@@ -211,7 +212,7 @@ _NUMBER = r"([0-9]+(?:\.[0-9]*|,[0-9]{1,2}|,[0-9]{4,})?)"  # with three digits a
 _AGE = re.compile(rf"(?:{_NUMBER} ?y(?:(?:ea)?rs?)?\.?)?(?:,? ?(?:and )?{_NUMBER} ?m(?:o(?:nth)?s?|ths?)?\.?)?"
                   rf"(?:,? ?{_NUMBER} ?w(?:(?:ee)?ks?)?\.?)?(?:,? ?{_NUMBER} ?d(?:ays?)?\.?)?", re.IGNORECASE)
 # A year has 365.25 days; how many of each part go into the part before it.
-_PARTS = ((12.0, 999), (1.0, 12), (7 * 12 / 365.25, 5), (12 / 365.25, 31))
+_PARTS = ((12.0, math.inf), (1.0, 12), (7 * 12 / 365.25, 5), (12 / 365.25, 31))
 
 
 def parse_age(text: str) -> float | None:
@@ -222,11 +223,12 @@ def parse_age(text: str) -> float | None:
         years, months = map(int, found.groups())
         return 12.0 * years + months if months < 12 else None
     found = _AGE.fullmatch(re.sub(r"\s+", " ", text))
-    parts = [(part, *sizes) for part, sizes in zip(found.groups(), _PARTS, strict=True) if part] if found else []
-    fractions = [part for part, *_ in parts[:-1] if not part.isdigit()]
-    if not parts or fractions or any(float(part) >= most for part, _, most in parts[1:]):
+    parts = [(float(part.replace(",", ".")), *sizes) for part, sizes in zip(found.groups(), _PARTS, strict=True) if part
+             ] if found else []
+    fractions = [part for part, *_ in parts[:-1] if not part.is_integer()]
+    if not parts or fractions or any(part >= most for part, _, most in parts[1:]):
         return None
-    return sum(float(part.replace(",", ".")) * months for part, months, _ in parts)
+    return sum(part * months for part, months, _ in parts)
 
 
 def _months(cells: pd.Series, in_years: bool) -> tuple[pd.Series, pd.Series]:

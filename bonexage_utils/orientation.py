@@ -37,16 +37,6 @@ BLANK_RANGE, SPECKS = 8, 2.0
 SHIPPED = Path(__file__).parent / "weights" / "orientation.npz"
 
 
-def without_bars(square: np.ndarray) -> np.ndarray:
-    """A letterboxed film (side, side) without its bars: the rows and columns that are black on both sides alike."""
-    edges = []
-    for axis in (1, 0):
-        lit = np.flatnonzero(square.any(axis=axis))
-        edges.append(min(lit[0], len(square) - 1 - lit[-1]) if len(lit) else 0)
-    top, left = edges
-    return square[top : len(square) - top, left : len(square) - left]
-
-
 def thumbnail(film: np.ndarray) -> np.ndarray:
     """A grey film (height, width), squashed to (PICTURE, PICTURE), so that the eight symmetries of a square map
     thumbnails onto thumbnails."""

@@ -23,11 +23,11 @@ from bonexage_utils.devices import choose_device, memory_advice, to_network
 from bonexage_utils.errors import BoneXageError, printable
 from bonexage_utils.evaluation import LEAST_SAID, MOST_SAID, read_predictions
 from bonexage_utils.familiarity import map_statistics
-from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer, short_name
+from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
-from bonexage_utils.notes import UNLIKE, orientation_notes, with_note
+from bonexage_utils.notes import SEPARATOR, UNLIKE, orientation_notes, with_note
 from bonexage_utils.orientation import is_blank, thumbnail
-from bonexage_utils.prediction_table import COLUMNS, HANDFUL, SEX_UNKNOWN, known_error, outputs
+from bonexage_utils.prediction_table import COLUMNS, HANDFUL, SEX_UNKNOWN, known_error, outputs, parts_of, refuse_parts
 from bonexage_utils.tables import write_table
 from bonexage_utils.tags import COLUMNS as HEADER
 
@@ -152,7 +152,8 @@ class Predictor:
         if self.strict:
             noted = table["note"] != ""
             table.loc[noted, ["bone_age_months", "bone_age"]] = None
-            table.loc[noted, "error"] = (table["image"] + ": " + table["note"] + "; no age, for --strict")[noted]
+            reasons = table["note"].str.replace(SEPARATOR, ", ", regex=False)
+            table.loc[noted, "error"] = (table["image"] + ": " + reasons + "; no age, for --strict")[noted]
         ends = {"low_months": float("nan"), "high_months": float("nan")}
         if self.calibration:
             ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))
@@ -241,10 +242,10 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
     """
     out, description = outputs(out)
     check_outputs([out, description], [predictor.path, *films["image"]])
-    parts = out.with_name(f".{short_name(out)}.parts")
+    parts = parts_of(out)
     with only_writer(description, out), StopRequest() as stop:
-        if not resume and any(parts.glob("*.json")):
-            raise BoneXageError(f"{out}: a stopped prediction put films aside; go on with --resume, or remove {parts}")
+        if not resume:
+            refuse_parts(out)
         before = _load_done(out, parts, predictor) if resume else []
         done = {(row["sha256"], row["sex"]): row for row in before}
         rows: list[dict] = []

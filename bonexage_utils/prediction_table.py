@@ -7,7 +7,7 @@ import pandas as pd
 
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError, printable
-from bonexage_utils.files import atomic_file, check_outputs, only_writer
+from bonexage_utils.files import atomic_file, check_outputs, only_writer, short_name
 from bonexage_utils.tables import write_table
 from bonexage_utils.tags import COLUMNS as HEADER
 
@@ -31,6 +31,18 @@ def outputs(out: Path | str) -> tuple[Path, Path]:
     if out.is_file() and not _is_ours(out):
         raise BoneXageError(f"{out}: holds something else than predictions, or more; name another table")
     return out, description
+
+
+def parts_of(out: Path) -> Path:
+    """The folder where a prediction that is stopped puts its films aside."""
+    return out.with_name(f".{short_name(out)}.parts")
+
+
+def refuse_parts(out: Path) -> None:
+    """Raise BoneXageError where a stopped prediction of `out` could be gone on with."""
+    if any(parts_of(out).glob("*.json")):
+        raise BoneXageError(f"{out}: a stopped prediction put films aside; go on with --resume, or remove "
+                            f"{parts_of(out)}")
 
 
 def known_error(row: dict, needs_sex: bool) -> str:
@@ -62,6 +74,7 @@ def save_failures(table: pd.DataFrame, out: Path | str) -> None:
     out, description = outputs(out)
     check_outputs([out, description], table["image"])
     with only_writer(description, out):
+        refuse_parts(out)
         with atomic_file(out) as temporary:
             write_table(table, temporary)
         description.unlink(missing_ok=True)

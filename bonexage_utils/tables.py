@@ -60,6 +60,8 @@ def read_table(path: Path | str, what: str = "label table",
     if not rows:
         raise BoneXageError(f"{path}: empty; give a table with a header and one row per film")
     names = _header(rows)
+    if not names:
+        raise BoneXageError(f"{path}: line {rows[0][0]} names no column; begin the table with its header")
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice:
         raise BoneXageError(f"{path}: two columns are named '{twice}'; keep one")
@@ -84,7 +86,7 @@ def _filled(rows: Rows) -> Rows:
 
 def _header(rows: Rows) -> list[str]:
     names = list(map(heading, rows[0][1]))
-    while not names[-1]:
+    while names and not names[-1]:
         names.pop()
     return names
 

@@ -20,7 +20,7 @@ OTHER_MODALITIES = {
     "BMD": "a densitometry", "XC": "a photograph", "GM": "a microscope's picture", "SM": "a microscope's picture",
     "ES": "an endoscope's picture", "OP": "a picture of an eye", "OPT": "a picture of an eye", "DOC": "a document",
 }
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+SECONDARY_CAPTURE = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.[1-4])?")  # the last: of several frames
 _READ = ["SOPClassUID", "Modality", "PatientSex", "PatientAge", "PatientBirthDate", "AcquisitionDate",
          "ContentDate", "SeriesDate", "StudyDate", "BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality"]
 
@@ -76,20 +76,20 @@ def read_tags(path: Path | str) -> Tags:
     sex, side = said["PatientSex"], said["ImageLaterality"] or said["Laterality"]
     return Tags(sex if sex in ("M", "F") else "", side if side in ("L", "R", "B") else "", _age(said),
                 word["ViewPosition"], word["BodyPartExamined"], word["Modality"],
-                said["SOPClassUID"] == SECONDARY_CAPTURE)
+                bool(SECONDARY_CAPTURE.fullmatch(said["SOPClassUID"])))
 
 
 def _age(said: dict[str, str]) -> float:
-    """Months from birth to the exposure by their dates, else by PatientAge, which counts whole years in most films."""
+    """Months from birth to the exposure by their dates, else by PatientAge, which counts whole years in most films. Of
+    two that disagree the second: who takes names off a film often puts one date of birth on all."""
     born, taken = (_date(said, names) for names in (
         ["PatientBirthDate"], ["AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"]))
-    if born and taken and taken >= born:
-        days = (taken - born).days
-    elif found := re.fullmatch(r"(\d{1,3}) ?([DWMY])", said["PatientAge"]):
-        days = int(found[1]) * DAYS[found[2]]
-    else:
-        return math.nan
-    return round(days / DAYS["M"], 1)
+    days = float((taken - born).days) if born and taken and taken >= born else math.nan
+    if found := re.fullmatch(r"(\d{1,3}) ?([DWMY])", said["PatientAge"]):
+        unit = DAYS[found[2]]
+        said_days = int(found[1]) * unit
+        days = days if abs(days - said_days) <= 2 * unit else said_days  # False for NaN
+    return math.nan if math.isnan(days) else round(days / DAYS["M"], 1)
 
 
 def _date(said: dict[str, str], names: Iterable[str]) -> datetime | None:

@@ -430,6 +430,8 @@ def _write_settings(trainer: Trainer, cohort: Cohort) -> None:
              "label_hashes": cohort.label_hashes}, indent=2))
     with atomic_file(trainer.out / "last" / "films.csv") as temporary:
         temporary.write_bytes(trainer.films.encode())
-    if trainer.dropped:
+    if not trainer.dropped:  # of a run that was stopped before its first state
+        (trainer.out / "dropped.csv").unlink(missing_ok=True)
+    else:
         with atomic_file(trainer.out / "dropped.csv") as temporary:
             write_table(pd.DataFrame(trainer.dropped.items(), columns=["id", "reason"]), temporary)

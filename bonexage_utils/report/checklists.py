@@ -5,6 +5,8 @@ CLAIM 2024: Tejani et al., Radiology: Artificial Intelligence 2024;6:e240300, 44
 """
 
 from bonexage_utils import __version__
+from bonexage_utils.calibration import LEARNED_FROM
+from bonexage_utils.cohort import UNKNOWN_SPLIT
 from bonexage_utils.evaluation import Evaluation
 
 Item = tuple[str, str, str, str | None]  # topic, numbers in CLAIM, numbers in TRIPOD+AI, answer or None
@@ -16,6 +18,8 @@ def checklist(evaluation: Evaluation | None, model: dict, calibrated: bool, stre
     `model` is the checkpoint's description, empty if it is not known.
     """
     measured, known = evaluation is not None, bool(model)
+    mixed = measured and not {UNKNOWN_SPLIT, *LEARNED_FROM}.isdisjoint(evaluation.splits)
+    needs_sex = known and model["model"]["use_sex"] and model.get("unknown_sex", "error") == "error"
     answers: list[Item] = [
         ("kind of study", "1, 4, 6", "1, 4", "a deep network that estimates bone age from a radiograph was developed"
          + " and evaluated" * measured + "; no hypothesis was set"),
@@ -24,8 +28,8 @@ def checklist(evaluation: Evaluation | None, model: dict, calibrated: bool, stre
         ("reference, outcome", "14", "8a", "the bone age in the cohort's label table, months"),
         ("missing data", "12", "11", f"{evaluation.failed} films without a prediction and {evaluation.unlabelled} "
          "without a label were left out; none was filled in" if measured else None),
-        ("partitions", "10, 19, 20", "12a", "by a salted hash of the film's id, official sets kept apart; disjoint by "
-         "film, not known to be by child"),
+        ("partitions", "10, 19, 20", "12a", None if mixed else "by a salted hash of the film's id, official sets kept "
+         "apart; disjoint by film, not known to be by child"),
         ("metrics and uncertainty", "28, 29", "12e", "MAE, RMSE, bias, limits of agreement, slopes; 95 % bootstrap "
          "intervals over films, t intervals for the limits" if measured else None),
         ("numbers and characteristics", "35, 36", "20a, 20b", "section Evaluation: number, sex and label; nothing else "
@@ -34,8 +38,8 @@ def checklist(evaluation: Evaluation | None, model: dict, calibrated: bool, stre
         ("failure analysis", "39", "", "report.html shows the largest errors" if measured else None),
         ("class imbalance", "", "13", "nothing was done about it"),
         ("limits", "40", "26", "section Limits"),
-        ("use", "", "27a, 27b", "a film that cannot be read" + (" or whose sex is not given" if known and
-         model["model"]["use_sex"] else "") + " gets a reason instead of an age"),
+        ("use", "", "27a, 27b", f"a film that cannot be read{' or whose sex is not given' * needs_sex} gets a reason "
+         "instead of an age"),
         ("software", "23, 43", "18f", f"bonexage_utils {__version__}, MIT licence"),
         ("data", "7", "5a", "section Training data" if known else None),
         ("preprocessing, predictors", "9", "7, 9a, 9b, 12b", _preprocessing(model) if known else None),

@@ -35,7 +35,9 @@ def publish(checkpoint: Path | str, out: Path | str, report: Path | str | None =
     _, _, description = load_model(checkpoint)
     card = _card_of_report(Path(report), description["network_sha256"]) if report else _card(checkpoint, description)
     if license:
-        card = re.sub(r"^license:.*$", f"license: {license}", card, count=1, flags=re.MULTILINE)
+        head, rest = card[4:].split("\n---\n", 1)
+        head, found = re.subn(r"^license:.*$", f"license: {license}", head, count=1, flags=re.MULTILINE)
+        card = "\n".join(["---", *([] if found else [f"license: {license}"]), head, "---", rest])
     with atomic_folder(out) as folder:
         shutil.copyfile(checkpoint, folder / MODEL)
         write_text(folder / CARD, card)
@@ -63,7 +65,7 @@ def _card_of_report(report: Path, network: str) -> str:
     try:
         measured = json.loads((report / "metrics.json").read_text(encoding="utf-8"))["network_sha256"]
         card = (report / "model_card.md").read_text(encoding="utf-8")
-        if not card.startswith("---\n"):
+        if not card.startswith("---\n") or "\n---\n" not in card[4:]:
             raise ValueError("its model card has no head")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BoneXageError(f"{report}: no usable report ({error}); make it with 'bonexage evaluate'") from None

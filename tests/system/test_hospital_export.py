@@ -66,7 +66,7 @@ def test_what_is_passed_over_is_counted_by_its_kind(export: list[Exported]) -> N
     assert said[0] == ("skipped: 1 DICOMDIR, 1 empty file, 1 encapsulated PDF, 1 key object selection, 1 presentation "
                        "state, 1 structured report, 1 text file")
     assert said[1].startswith("secondary captures, which may differ")
-    assert ": 2, e.g." in said[1]
+    assert ": 3, e.g." in said[1], "one has several frames, and an error of its own"
     assert len(said) == 2
     assert films["id"].is_unique
     assert len(films) == sum(not one.expected.startswith("skipped") for one in export)

@@ -570,12 +570,12 @@ def test_the_network_waits_for_no_film_that_could_be_read_ahead(predictor: Predi
     monkeypatch.setattr(images, "read_gray", lambda path: (read(path), ready.release())[0])
     batch, seen = 100, []
 
-    def months(self: Predictor, films: np.ndarray, sexes: list[str]) -> np.ndarray:
+    def answer(self: Predictor, films: np.ndarray, sexes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         wanted = min(len(many), (len(seen) + 2) * batch) - sum(seen)
         assert all(ready.acquire(timeout=20) for _ in range(wanted))
         seen.append(wanted)
-        return np.full(len(films), 60.0)
+        return np.full(len(films), 60.0), np.zeros(len(films), bool)
 
-    monkeypatch.setattr(Predictor, "months", months)
+    monkeypatch.setattr(Predictor, "months_and_unfamiliar", answer)
     assert len(predictor.predict(many, batch, workers=2)) == 300
     assert seen == [200, 100, 0]

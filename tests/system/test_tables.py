@@ -155,7 +155,8 @@ def test_an_age_with_its_units_is_read_back(years: int, months: int, form: str) 
 
 @pytest.mark.parametrize(("text", "months"), [
     ("10.5 years", 126), ("10,5y", 126), ("1y", 12), ("045D", 45 * 12 / 365.25), ("006W", 6 * 7 * 12 / 365.25),
-    ("2y 3m 2w", 27 + 14 * 12 / 365.25), *((text, None) for text in (
+    ("2y 3m 2w", 27 + 14 * 12 / 365.25), ("10y 6,5m", 126.5), ("10y 6.5m", 126.5), ("1,5y 6m", None),
+    *((text, None) for text in (
         "", "y", "10", "10.5", "10y 12m", "10;12", "10.5y 6m", "6m 10y", "-1y", "1e1y", "10 y 6", "10-6", "10/6",
         "10'6\"", "1.2.3y", "10y 6mm", "2015-06-10", "10.06.2015", "10:06", "nan", "１０y", "126,500m"))])
 def test_only_what_is_clear_is_an_age(text: str, months: float | None) -> None:
@@ -369,6 +370,44 @@ def test_a_label_file_is_looked_for_here_and_in_the_folder(cohort: Cohort, tmp_p
     assert len(load_cohort(root, tmp_path / "t.csv")) == 40
 
 
+def test_a_table_beside_the_films_may_lack_ages_and_films_that_it_lacks_are_told(cohort: Cohort, tmp_path: Path
+                                                                                  ) -> None:
+    root, rows = folder_of(tmp_path / "mine", cohort)
+    (root / "labels.csv").write_text("id,sex\n" + "".join(f"{row.id},{row.sex}\n" for row in rows[:30].itertuples()))
+    (root / "report.pdf").write_bytes(b"%PDF-1.7")
+    told: list[str] = []
+    films = list_films([str(root)], tell=told.append)
+    assert films["sex"].tolist() == rows["sex"][:30].tolist()
+    assert films["image"].map(os.path.isfile).all()
+    assert sum(f"{root}: 10 films are in no row of {root / 'labels.csv'} and left out" in line for line in told) == 1
+    assert any("1 PDF" in line for line in told)
+
+
+@pytest.mark.parametrize("column", ["image", "id"])
+def test_films_of_a_list_are_not_called_left_out(cohort: Cohort, tmp_path: Path, column: str) -> None:
+    root, rows = folder_of(tmp_path / "mine", cohort)
+    names = [str(path) if column == "image" else path.stem for path in sorted(root.rglob("*.png"))]
+    (tmp_path / "list.csv").write_text(f"{column},sex\n" + "".join(f"{name},F\n" for name in names))
+    told: list[str] = []
+    assert len(list_films([str(root)], labels=tmp_path / "list.csv", tell=told.append)) == len(rows)
+    assert told == []
+
+
+@pytest.mark.parametrize("line", ["_______", "_;_", "___,___"])
+def test_a_table_must_begin_with_a_header(tmp_path: Path, line: str) -> None:
+    (tmp_path / "labels.csv").write_text(f"{line}\nid,sex\n1,F\n")
+    with pytest.raises(BoneXageError, match="line 1 names no column"):
+        read_table(tmp_path / "labels.csv")
+
+
+def test_many_codes_are_asked_for_at_once(tmp_path: Path) -> None:
+    """Row by row it would take the square of their number: a quarter of an hour."""
+    rows = 40_000
+    (tmp_path / "list.csv").write_text("id,sex\n" + "".join(f"{row},{row % 2}\n" for row in range(rows)))
+    films = list_films([str(tmp_path / "list.csv")])
+    assert films["error"].str.contains("--sex-codes '0=?,1=?'", regex=False).all()
+
+
 def test_a_table_for_a_folder_of_films_needs_no_ages_to_predict(cohort: Cohort, tmp_path: Path) -> None:
     root, rows = folder_of(tmp_path / "mine", cohort)
     sexes = rows["sex"].tolist()
@@ -381,7 +420,7 @@ def test_a_table_for_a_folder_of_films_needs_no_ages_to_predict(cohort: Cohort, 
     assert films["sex"].tolist() == ["", *sexes[1:30], "F"]
     assert films["error"].eq("").all()
     assert films["image"].map(os.path.isfile).tolist() == [True] * 30 + [False]
-    assert told == [f"{root}: 10 films are in no row of {path} and left out, e.g. {rows['id'][30]}"]
+    assert told == [f"{root}: 10 films are in no row of {path} and left out, e.g. {rows['id'][30]}.png"]
     for inputs in ([str(root), str(root)], [rows["id"][0]], [str(path)]):
         with pytest.raises(BoneXageError, match="is for one INPUT that is a folder"):
             list_films(inputs, labels=path)

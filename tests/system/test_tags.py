@@ -50,6 +50,7 @@ def test_only_m_and_f_are_a_sex(tmp_path: Path, said: str, sex: str) -> None:
     ({"PatientAge": "060D"}, 2.0), ({"PatientAge": "10Y"}, 120), ({"PatientAge": "ten"}, math.nan), ({}, math.nan),
     ({"PatientAge": "009Y", **PATIENT}, 126.1), ({"PatientAge": "010Y", **PATIENT, "PatientBirthDate": ""}, 120),
     ({"PatientAge": "010Y", **PATIENT, "PatientBirthDate": "20991231"}, 120),
+    ({"PatientAge": "010Y", **PATIENT, "PatientBirthDate": "19000101"}, 120),  # as who takes names off a film writes
     ({**PATIENT, "AcquisitionDate": "20151115"}, 66.0), ({**PATIENT, "StudyDate": "2020"}, math.nan),
 ])
 def test_the_age_is_of_the_day_of_the_exposure(tmp_path: Path, said: dict, months: float) -> None:
