@@ -116,7 +116,7 @@ def load_model(path: Path | str) -> tuple[BoneAgeNet, Preprocessing, dict]:
         try:
             model.familiarity = Familiarity.from_tensors(familiar, model.features.channels)
         except BoneXageError as error:
-            raise BoneXageError(f"{path}: {error}; copy it again, or train it") from None
+            raise BoneXageError(f"{path}: {error}; copy it again, or use another") from None
     if not _gives_numbers(model):
         raise BoneXageError(f"{path}: its weights are not all numbers, or give an age that is none; train it again")
     return model, preprocessing, description

@@ -30,7 +30,7 @@ from bonexage_utils.labels import (
     read_labels,
     spreadsheet_line,
 )
-from bonexage_utils.notes import SEPARATOR
+from bonexage_utils.notes import REFUSED, SEPARATOR
 from bonexage_utils.statistics import (
     SMALLEST_GROUP,
     Agreement,
@@ -267,7 +267,9 @@ def _check_same(films: pd.Series, first: pd.Series, second: pd.Series, remedy: s
 
 def _reason(error: str, image: str) -> str:
     """Why a film has no prediction, the same for all films of which it is so: without its path, and what to do."""
-    return error.removeprefix(f"{image}: ").split("; ")[0] or "no reason given"
+    reason = error.removeprefix(f"{image}: ")
+    notes = reason.removesuffix(f"; {REFUSED}")
+    return f"note: {notes}" if notes != reason else reason.split("; ")[0] or "no reason given"
 
 
 def check_same_films(predictions: pd.DataFrame, others: pd.DataFrame) -> None:
@@ -305,6 +307,10 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
     unlabelled = joined["months"].isna() & ~failed
     reasons = [_reason(error, image) for error, image in joined.loc[failed, ["error", "given_image"]].to_numpy()]
     films = joined[~failed & ~unlabelled].drop(columns="error").reset_index(drop=True)
+    if failed.all() and len(failed):
+        reason, count = Counter(reasons).most_common(1)[0]
+        raise BoneXageError(f"none of the {len(failed):,} films has a prediction ({reason}: {count:,}); the column "
+                            "error says what to do")
     if films.empty:
         said, known = (next(iter(ids), "none") for ids in (joined.loc[~failed, "id"], known_ids))
         raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "

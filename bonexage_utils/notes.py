@@ -12,6 +12,7 @@ INVERTED, TURNED, MIRRORED, TWO_HANDS = "inverted", "turned", "mirrored or a rig
 UNLIKE = "unlike the training films"
 NOTES = (INVERTED, TURNED, MIRRORED, TWO_HANDS, UNLIKE)
 SEPARATOR = "; "
+REFUSED = "no age, for --strict"
 
 
 def orientation_notes(thumbnails: np.ndarray) -> list[str]:

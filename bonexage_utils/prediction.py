@@ -25,7 +25,7 @@ from bonexage_utils.evaluation import LEAST_SAID, MOST_SAID, read_predictions
 from bonexage_utils.familiarity import map_statistics
 from bonexage_utils.files import StopRequest, atomic_file, check_outputs, file_hash, only_writer
 from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox, read_films
-from bonexage_utils.notes import SEPARATOR, UNLIKE, orientation_notes, with_note
+from bonexage_utils.notes import REFUSED, UNLIKE, orientation_notes, with_note
 from bonexage_utils.orientation import is_blank, thumbnail
 from bonexage_utils.prediction_table import COLUMNS, HANDFUL, SEX_UNKNOWN, known_error, outputs, parts_of, refuse_parts
 from bonexage_utils.tables import write_table
@@ -152,8 +152,7 @@ class Predictor:
         if self.strict:
             noted = table["note"] != ""
             table.loc[noted, ["bone_age_months", "bone_age"]] = None
-            reasons = table["note"].str.replace(SEPARATOR, ", ", regex=False)
-            table.loc[noted, "error"] = (table["image"] + ": " + reasons + "; no age, for --strict")[noted]
+            table.loc[noted, "error"] = (table["image"] + ": " + table["note"] + f"; {REFUSED}")[noted]
         ends = {"low_months": float("nan"), "high_months": float("nan")}
         if self.calibration:
             ends = self.calibration.intervals(table["sex"], table["bone_age_months"].astype(float))

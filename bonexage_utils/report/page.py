@@ -25,6 +25,8 @@ from bonexage_utils.statistics import SMALLEST_GROUP
 
 FILES = ("report.html", "model_card.md", "metrics.json", "groups.csv", "coverage.csv", "predicted_against_true.png",
          "bland_altman.png", "error_against_age.png", "error_by_group.png", "coverage.png")
+# Words that YAML takes for something else.
+NOT_TEXT = re.compile("null|true|false|yes|no|on|off|y|n", re.IGNORECASE)
 
 
 def outputs(folder: Path | str) -> list[Path]:
@@ -98,6 +100,7 @@ def _write(evaluation: Evaluation, out: Path, provenance: dict, coverage: Covera
         "agreement": asdict(evaluation.agreement), "error_slope_months_per_year": asdict(evaluation.error_slope),
         "calibration_slope": asdict(evaluation.calibration_slope), "noise_floor_months": evaluation.noise_floor,
         "comparison": asdict(comparison) if comparison else None,
+        "calibration": asdict(calibration) if calibration else None,
     }
     with atomic_file(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(_known(metrics), indent=2, allow_nan=False), encoding="utf-8")
@@ -156,4 +159,4 @@ def write_text(path: Path, text: str) -> None:
 def _identifier(text: str) -> str:
     """A name as hubs take one, which YAML reads as text."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:96]
-    return name if re.match("[A-Za-z]", name) else f"films-{name}".rstrip("-")
+    return name if re.match("[A-Za-z]", name) and not NOT_TEXT.fullmatch(name) else f"films-{name}".rstrip("-")

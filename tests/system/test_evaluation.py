@@ -102,7 +102,7 @@ def test_films_without_prediction_or_label_are_counted_not_lost() -> None:
     assert (result.failed, result.unlabelled, result.scores.n) == (5, 2, 93)
     with pytest.raises(BoneXageError, match=r"predicted: hand-105; the first labelled: 0\).*ids"):
         evaluate(predictions.assign(id="hand-" + truth["id"].iloc[100:].to_numpy()), truth)
-    with pytest.raises(BoneXageError, match="predicted: none"):
+    with pytest.raises(BoneXageError, match="none of the 100 films has a prediction"):
         evaluate(predictions.assign(bone_age_months=np.nan), truth)
 
 
@@ -366,3 +366,16 @@ def test_two_models_are_compared_on_the_same_films_and_not_on_the_same_ids() -> 
     for pair in ((first, evaluate(other, truth)), (evaluate(other, truth), first)):
         with pytest.raises(BoneXageError, match=r"^1 of 100 films are others of the same id, e\.g\. 107: predict the"):
             compare(*pair)
+
+
+def test_films_that_strict_refused_are_told_by_their_notes() -> None:
+    both = "turned; mirrored or a right hand"
+    table = pd.DataFrame({
+        "id": ["1", "2", "3"], "sex": "F", "bone_age_months": [100.0, np.nan, np.nan], "image": ["1.png", "2.png", ""],
+        "error": ["", f"2.png: {both}; no age, for --strict", "sex unknown: give one; or not"],
+        "note": ["", both, ""]})
+    truth = pd.DataFrame({"id": ["1", "2", "3"], "sex": "F", "months": 100.0, "split": "test"})
+    result = evaluate(table, truth)
+    assert result.failures == {f"note: {both}": 1, "sex unknown: give one": 1}
+    with pytest.raises(BoneXageError, match=f"none of the 2 films has a prediction .*note: {both}: 1.*column error"):
+        evaluate(table[1:], truth)

@@ -124,8 +124,9 @@ def test_calibrating_in_between_looks_at_the_films_again(run: Path, taught: Path
 def test_numbers_that_are_none_or_of_another_network_are_refused(taught: Path, change: dict) -> None:
     known = load_model(taught)[0].familiarity
     set_calibration(taught, network_digest(taught), asdict(WIDTHS), replace(known, **change))
-    with pytest.raises(BoneXageError, match="copy it again"):
-        load_model(taught)
+    for use in (load_model, lambda path: learn_familiarity(path, pd.DataFrame())):  # so no calibrating mends it
+        with pytest.raises(BoneXageError, match="copy it again, or use another"):
+            use(taught)
 
 
 def test_films_that_cannot_be_read_teach_nothing(run: Path, cohort: Cohort) -> None:
