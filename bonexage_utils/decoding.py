@@ -44,7 +44,8 @@ _SIGNATURES = {PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", 
 HEAD = 1024  # bytes
 UNREADABLE = "unreadable file"
 FILMS = ("PNG", "JPEG", "TIFF", "DICOM")
-_OTHERS = {b"GIF8": "GIF image", b"BM": "BMP image", b"RIFF": "WebP image", b"PK\3\4": "ZIP archive"}
+_OTHERS = {b"GIF8": "GIF image", b"BM": "BMP image", b"RIFF": "WebP image", b"PK\3\4": "ZIP archive",
+           b"\x1f\x8b": "gzip archive", b"7z\xbc\xaf": "7z archive", b"Rar!": "RAR archive"}
 # DICOM objects without a picture, by the beginning of their SOP class (PS3.4, B.5 and PS3.3, F).
 OBJECTS = {
     "1.2.840.10008.1.3.10": "DICOMDIR", "1.2.840.10008.5.1.4.1.1.104.1": "encapsulated PDF",
@@ -81,6 +82,7 @@ def no_film(kind: str) -> str:
     if kind in (*FILMS, UNREADABLE):
         return ""
     return ("zero bytes; copy the image again" if kind == "empty file" else
+            f"not a readable image ({kind}); unpack it" if kind.endswith("archive") else
             f"not a readable image ({kind}); give PNG, JPEG, TIFF or DICOM")
 
 

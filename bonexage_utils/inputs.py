@@ -75,8 +75,9 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
             rows.append(_film(path))
     skipped = ", ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(passed.items()))
     if not rows:
-        raise BoneXageError(f"{', '.join(inputs)}: no film found{f' ({skipped})' if skipped else ''}; give images "
-                            f"({', '.join(IMAGE_ENDINGS)}) or a list")
+        packed = "unpack what is packed, or " if "archive" in skipped else ""
+        raise BoneXageError(f"{', '.join(inputs)}: no film found{f' ({skipped})' if skipped else ''}; {packed}give "
+                            f"images ({', '.join(IMAGE_ENDINGS)}) or a list")
     if skipped:
         tell(f"skipped: {skipped}")
     films = _once(pd.DataFrame(rows, columns=["id", "image", "sex", "sex_from", "error"]))
@@ -201,7 +202,9 @@ def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None]
         elif not image and not name:
             error = f"{path}: line {line} names no film; give it an image or an id"
         elif not image and len(found) > 1:
-            error = f"{found[0]}: film {name} is also in {found[1]}; keep one of them"
+            error = f"{found[0]}: film {name} is also in {found[1]}; keep one of them, or name them differently"
+        elif not image and name in otherwise and re.search(r"[/\\]", name):
+            error = f"{path}: line {line}: an id with a folder in it, '{name}'; name the column 'image' for paths"
         elif not image and name in otherwise:
             other = beside[otherwise[name]][0]
             error = f"{path}: no image for film {name}, but {other}, in another spelling; name it alike"

@@ -13,6 +13,7 @@ from made_up_films import dicom, film, opencv
 from pydicom import DataElement
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from bonexage_utils.checks.stress import stress
 from bonexage_utils.cohort import load_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.inputs import list_films
@@ -184,6 +185,12 @@ def test_train_refuses_labels_that_films_contradict(tmp_path: Path) -> None:
     assert "films contradict their labels, e.g." in done.stderr
     assert "sex F by the label, but M by the film's PatientSex" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_stress_refuses_labels_that_films_contradict(tmp_path: Path) -> None:
+    with pytest.raises(BoneXageError, match=r"films contradict their labels, e\.g\. .*sex F by the label, but M"):
+        stress(None, load_cohort(cohort_of(tmp_path / "data", *["M"] * 9)), tmp_path / "out", "train")
+    assert not (tmp_path / "out").exists()
 
 
 # --- predict --header ---
