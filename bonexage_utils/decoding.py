@@ -73,6 +73,8 @@ def kind_of(head: bytes) -> str:
     text = "empty file" if not head else "other file" if _BINARY.search(head) else "text file"
     if head.startswith(b"%PDF"):
         return "PDF"
+    if head.startswith(b"PK\3\4") and re.search(rb"\[Content_Types\]|_rels/|docProps/|mimetypeapplication/", head):
+        return "office document"
     names = _SIGNATURES if text == "text file" else _SIGNATURES | _OTHERS
     return next((name for start, name in names.items() if head.startswith(start)), text)
 

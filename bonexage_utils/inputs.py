@@ -174,6 +174,9 @@ def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None]
     if not image_column and not id_column:
         raise BoneXageError(f"{path}: needs a column 'image' (a path) or 'id' (a file name without ending); say which "
                             f"it is with --columns id=NAME (found: {', '.join(table.columns[:8])})")
+    told = next((name for name in table.columns if re.search(r"\bsex|sex\b|gender|geschlecht|género", name)), None)
+    if told and not sex_column:  # passed over, every film would have the sex of --sex
+        raise BoneXageError(f"{path}: '{told}' may say the sex; say so with --columns sex='{told}', or rename it")
     nothing = pd.Series("", table.index)
     images, names, sexes = (table[column] if column else nothing for column in (image_column, id_column, sex_column))
     names = names.map(film_id)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import openpyxl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from made_up_films import film, opencv
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.inputs import list_films
+from bonexage_utils.labels import TableFormat
 from bonexage_utils.tables import read_table, write_table
 
 PIXEL = cv2.imencode(".png", np.full((40, 30), 90, np.uint8))[1].tobytes()
@@ -331,3 +333,18 @@ def test_an_id_with_a_folder_is_not_told_of_another_folder_s_film(tmp_path: Path
     (tmp_path / "list.csv").write_text("image,sex\nP1/IM1,F\nP2/IM1,M\n")
     films = list_films([str(tmp_path)], labels="list.csv", tell=lambda line: None)
     assert films[["sex", "error"]].to_numpy().tolist() == [["F", ""], ["M", ""]]
+
+
+@pytest.mark.parametrize("name", ["PatientSex", "Sex (M/F)", "Geschlecht", "patient_gender"])
+def test_a_column_that_may_say_the_sex_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "list.csv").write_text(f"id,{name}\n1,F\n")
+    with pytest.raises(BoneXageError, match=r"' may say the sex; say so with --columns sex="):
+        list_films([str(tmp_path / "list.csv")], sex="M")
+    films = list_films([str(tmp_path / "list.csv")], tables=TableFormat.parse(f"sex={name}"))
+    assert films["sex"].tolist() == ["F"]
+
+
+def test_a_workbook_among_films_is_no_archive(tmp_path: Path) -> None:
+    openpyxl.Workbook().save(tmp_path / "ages.xlsx")
+    with pytest.raises(BoneXageError, match=r"no film found \(1 office document\); give images"):
+        list_films([str(tmp_path)])
