@@ -65,6 +65,13 @@ def pixel_keys(films: Iterable[np.ndarray]) -> np.ndarray:
     return np.array([int.from_bytes(digest, "big", signed=True) for digest in digests], np.int64)
 
 
+def check_headers(films: pd.DataFrame, root: Path) -> None:
+    """Raises BoneXageError for films (`image`, `sex`) whose header contradicts their label."""
+    said = zip(films["image"], films["sex"], all_tags(films["image"]), strict=True)
+    if wrong := [f"{image}: {what}" for image, sex, tags in said if (what := tags.against(sex, "the label"))]:
+        raise BoneXageError(f"{root}: {len(wrong)} films contradict their labels, e.g. {wrong[0]}")
+
+
 def film_sets(
     cohort: Cohort, splits: tuple[str, ...], size: int, drop_bad: bool = False, cache_dir: Path | str | None = None,
     workers: int | None = None,
@@ -76,9 +83,7 @@ def film_sets(
     their label.
     """
     table = cohort.table[cohort.table["split"].isin(splits)].reset_index(drop=True)
-    films = zip(table["image"], table["sex"], all_tags(table["image"]), strict=True)
-    if wrong := [f"{image}: {what}" for image, sex, tags in films if (what := tags.against(sex, "the label"))]:
-        raise BoneXageError(f"{cohort.root}: {len(wrong)} films contradict their labels, e.g. {wrong[0]}")
+    check_headers(table, cohort.root)
     cache = cached_images(table["image"].tolist(), size, cache_dir, workers)
     dropped = {table["id"][row]: reason for row, reason in cache.failures.items()}
     if dropped and not drop_bad:

@@ -219,7 +219,8 @@ class _Layout:
         """The path of a film; of a missing one, where in `folder` it should be."""
         found = self.films.get(film, [])
         if len({os.path.realpath(entry.path) for entry in found}) > 1:
-            raise BoneXageError(f"{found[0].path}: film {film} is also in {found[1].path}; keep one of them")
+            raise BoneXageError(f"{found[0].path}: film {film} is also in {found[1].path}; keep one of them, "
+                                "or name them differently")
         return found[0].path if found else str(folder / f"{film}.png")
 
 

@@ -44,7 +44,8 @@ _SIGNATURES = {PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", 
 HEAD = 1024  # bytes
 UNREADABLE = "unreadable file"
 FILMS = ("PNG", "JPEG", "TIFF", "DICOM")
-_OTHERS = {b"GIF8": "GIF image", b"BM": "BMP image", b"PK\3\4": "ZIP archive"}
+_OTHERS = {b"GIF8": "GIF image", b"BM": "BMP image", b"PK\3\4": "ZIP archive", b"\x1f\x8b": "gzip archive",
+           b"7z\xbc\xaf": "7z archive", b"Rar!": "RAR archive"}
 # DICOM objects without a picture, by the beginning of their SOP class (PS3.4, B.5 and PS3.3, F).
 OBJECTS = {
     "1.2.840.10008.1.3.10": "DICOMDIR", "1.2.840.10008.5.1.4.1.1.104.1": "encapsulated PDF",
@@ -72,6 +73,8 @@ def kind_of(head: bytes) -> str:
     text = "empty file" if not head else "other file" if _BINARY.search(head) else "text file"
     if head.startswith(b"%PDF"):
         return "PDF"
+    if head.startswith(b"PK\3\4") and re.search(rb"\[Content_Types\]|_rels/|docProps/|mimetypeapplication/", head):
+        return "office document"
     names = _SIGNATURES if text == "text file" else _SIGNATURES | _OTHERS
     return next((name for start, name in names.items() if head.startswith(start)), text)
 
@@ -81,6 +84,7 @@ def no_film(kind: str) -> str:
     if kind in (*FILMS, UNREADABLE):
         return ""
     return ("zero bytes; copy the image again" if kind == "empty file" else
+            f"not a readable image ({kind}); unpack it" if kind.endswith("archive") else
             f"not a readable image ({kind}); give PNG, JPEG, TIFF or DICOM")
 
 

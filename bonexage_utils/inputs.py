@@ -75,8 +75,9 @@ def list_films(inputs: list[str], sex: str | None = None, split: str | None = No
             rows.append(_film(path))
     skipped = ", ".join(f"{count:,} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(passed.items()))
     if not rows:
-        raise BoneXageError(f"{', '.join(inputs)}: no film found{f' ({skipped})' if skipped else ''}; give images "
-                            f"({', '.join(IMAGE_ENDINGS)}) or a list")
+        packed = "unpack what is packed, or " if "archive" in skipped else ""
+        raise BoneXageError(f"{', '.join(inputs)}: no film found{f' ({skipped})' if skipped else ''}; {packed}give "
+                            f"images ({', '.join(IMAGE_ENDINGS)}) or a list")
     if skipped:
         tell(f"skipped: {skipped}")
     films = _once(pd.DataFrame(rows, columns=["id", "image", "sex", "sex_from", "error"]))
@@ -176,6 +177,9 @@ def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None]
     if not image_column and not id_column:
         raise BoneXageError(f"{path}: needs a column 'image' (a path) or 'id' (a file name without ending); say which "
                             f"it is with --columns id=NAME (found: {', '.join(table.columns[:8])})")
+    told = next((name for name in table.columns if re.search(r"\bsex|sex\b|gender|geschlecht|género", name)), None)
+    if told and not sex_column:  # passed over, every film would have the sex of --sex
+        raise BoneXageError(f"{path}: '{told}' may say the sex; say so with --columns sex='{told}', or rename it")
     nothing = pd.Series("", table.index)
     images, names, sexes = (table[column] if column else nothing for column in (image_column, id_column, sex_column))
     names = names.map(film_id)
@@ -204,7 +208,9 @@ def _films_of_table(path: Path, tables: TableFormat, tell: Callable[[str], None]
         elif not image and not name:
             error = f"{path}: line {line} names no film; give it an image or an id"
         elif not image and len(found) > 1:
-            error = f"two films of the id {name}; keep one of {found[0]} and {found[1]}"
+            error = f"two films of the id {name}; keep one of {found[0]} and {found[1]}, or name them differently"
+        elif not image and name in otherwise and re.search(r"[/\\]", name):
+            error = f"{path}: line {line}: an id with a folder in it, '{name}'; name the column 'image' for paths"
         elif not image and name in otherwise:
             other = beside[otherwise[name]][0]
             error = f"no image for film {name}, but one in another spelling; name it alike: {other}"

@@ -80,8 +80,17 @@ class TableFormat:
     def find(self, table: pd.DataFrame, path: Path, *kinds: str) -> str | None:
         """The column of `table` that has what one of `kinds` says; None for none.
 
-        Raises BoneXageError for more than one, or for one that a user names and that is not there.
+        Raises BoneXageError for more than one, for one that a user names and that is not there, or for one of sexes
+        whose name contradicts the codes.
         """
+        name = self._find(table, path, *kinds)
+        for code, sex in self.sex_codes.items() if "sex" in kinds and name in ("male", "female") else ():
+            if code in (*YES, *NO) and sex and sex != SEXES_UNDER[name][code]:
+                raise BoneXageError(f"{path}: --sex-codes says {code}={sex}, and the column '{name}' the opposite; "
+                                    "leave the code out, or rename the column 'sex'")
+        return name
+
+    def _find(self, table: pd.DataFrame, path: Path, *kinds: str) -> str | None:
         for kind in kinds:
             name = self.columns.get(kind)
             if name in table.columns:
@@ -211,6 +220,9 @@ def spreadsheet_line(mended: Mapping[str, str], path: Path | str) -> str:
 _NUMBER = r"([0-9]+(?:\.[0-9]*|,[0-9]{1,2}|,[0-9]{4,})?)"  # with three digits a comma may be one of thousands
 _AGE = re.compile(rf"(?:{_NUMBER} ?y(?:(?:ea)?rs?)?\.?)?(?:,? ?(?:and )?{_NUMBER} ?m(?:o(?:nth)?s?|ths?)?\.?)?"
                   rf"(?:,? ?{_NUMBER} ?w(?:(?:ee)?ks?)?\.?)?(?:,? ?{_NUMBER} ?d(?:ays?)?\.?)?", re.IGNORECASE)
+# In the names of columns; no singulars, which need not be units.
+_UNITS = {"years": "years|yrs?|jahren?|années|ans|años|anni", "months": "months|mths|monaten?|mois|meses|mesi",
+          "weeks": "weeks|wochen|semaines|semanas", "days": "days|tagen?|jours|días"}
 # A year has 365.25 days; how many of each part go into the part before it.
 _PARTS = ((12.0, math.inf), (1.0, 12), (7 * 12 / 365.25, 5), (12 / 365.25, 31))
 
@@ -298,8 +310,17 @@ def read_labels(path: Path | str, tables: TableFormat = AS_IT_SAYS) -> pd.DataFr
 
     months = pd.Series(float("nan"), index=raw.index)
     if months_name := tables.find(raw, path, "months", "years"):
+        if len({id_name, sex_name, months_name}) < 3:
+            raise BoneXageError(f"{path}: the column '{months_name}' is to hold two things; name one for each with "
+                                "--columns id=NAME,months=NAME,sex=NAME")
         cells, in_years = raw[months_name], "years" in tables.columns
         months, bare = _months(cells, in_years)
+        unit = "years" if in_years else "months"
+        named = [name for name, words in _UNITS.items() if re.search(rf"\b(?:{words})\b", months_name)]
+        if named and unit not in named and bare.any():
+            remedy = f"say --columns {named[0]}=NAME" if named[0] in COLUMNS else "write months"
+            raise BoneXageError(f"{path}: '{months_name}' is named in {named[0]}, and its numbers would be read as "
+                                f"{unit}; {remedy}, or rename the column")
         other = cells[months.isna() & (cells != "")]
         # Not `~between`: a comparison with NaN must refuse, not pass.
         refuse(~(months <= MAX_MONTHS), f"an age that is not 0–{MAX_MONTHS:g} months"

@@ -127,7 +127,7 @@ def _text(data: bytes, path: Path) -> str:
         where = f" (line {line})" if encoding == "utf-8-sig" else ""
     if "\0" in text:
         raise BoneXageError(f"{path}: not text in UTF-8{where}; save it as 'CSV UTF-8', or as .xlsx")
-    return text
+    return text.lstrip("\ufeff")  # some programs add a mark to a text that has one
 
 
 def _lines(text: str, path: Path) -> Rows:
@@ -191,9 +191,14 @@ def _rows(computed, written, path: Path) -> Iterator[tuple[int, list[str]]]:
             if source.data_type == "f" and value.value is None:
                 raise BoneXageError(f"{path}: line {line}: a formula without its value; open the file in a "
                                     "spreadsheet and save it again, or save it as CSV")
-        texts = [_text_of(cell.value) for cell in values]
+        texts = [_text_of(cell.value) + ("%" if _is_percent(cell) else "") for cell in values]
         width = width or (len(texts) if any(texts) else 0)
         yield line, texts + [""] * (width - len(texts))
+
+
+def _is_percent(cell) -> bool:
+    """Whether a spreadsheet shows a number as a hundred times itself: the 126 that somebody wrote is kept as 1.26."""
+    return isinstance(cell.value, int | float) and "%" in re.sub(r'"[^"]*"|\\.', "", cell.number_format or "")
 
 
 def _text_of(value: object) -> str:

@@ -20,6 +20,18 @@ OTHER_MODALITIES = {
     "BMD": "a densitometry", "XC": "a photograph", "GM": "a microscope's picture", "SM": "a microscope's picture",
     "ES": "an endoscope's picture", "OP": "a picture of an eye", "OPT": "a picture of an eye", "DOC": "a document",
 }
+# Words that these tags are made of. What has another may be free text, and so hold a name, a number or a date.
+_MODALITIES = {*OTHER_MODALITIES, "AR", "CR", "DX", "HC", "IR", "MG", "OT", "RF", "RG", "SC", "XA"}
+_VIEWS = {"AP", "PA", "LL", "RL", "LLD", "RLD", "LLO", "RLO", "LAT", "LATERAL", "OBL", "OBLIQUE", "AXIAL", "DP", "PD",
+          "DV", "VD", "DORSAL", "PALMAR", "PLANTAR", "VOLAR", "DORSOPALMAR", "DORSOVOLAR", "TANGENTIAL"}
+_SIDES = {"L", "R", "LT", "RT", "LEFT", "RIGHT", "BOTH", "BILATERAL", "UPPER", "LOWER", "AND"}
+_BODY_PARTS = {"HAND", "HANDS", "LHAND", "RHAND", "WRIST", "WRISTS", "FINGER", "FINGERS", "THUMB", "CARPUS", "FOREARM",
+               "RADIUS", "ULNA", "ELBOW", "ARM", "HUMERUS", "SHOULDER", "CLAVICLE", "SCAPULA", "EXTREMITY", "LIMB",
+               "BONE", "AGE", "SKELETON", "WHOLEBODY", "FOOT", "FEET", "TOE", "HEEL", "CALCANEUS", "ANKLE", "LEG",
+               "TIBIA", "FIBULA", "KNEE", "PATELLA", "FEMUR", "HIP", "PELVIS", "ABDOMEN", "CHEST", "RIB", "STERNUM",
+               "BREAST", "SPINE", "CSPINE", "TSPINE", "LSPINE", "SSPINE", "NECK", "JAW", "SKULL", "HEAD"}
+_OLDEST = 120 * 12  # months; who is older was born on the day that stands for none, as 1900-01-01
+_SEXES = {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F"}
 SECONDARY_CAPTURE = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.[1-4])?")  # the last: of several frames
 _READ = ["SOPClassUID", "Modality", "PatientSex", "PatientAge", "PatientBirthDate", "AcquisitionDate",
          "ContentDate", "SeriesDate", "StudyDate", "BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality"]
@@ -72,24 +84,32 @@ def read_tags(path: Path | str) -> Tags:
         return Tags(refusal=str(error))
     except Exception:  # reading the film will say what is wrong
         return Tags()
-    word = {name: text if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else "" for name, text in said.items()}
-    sex, side = said["PatientSex"], said["ImageLaterality"] or said["Laterality"]
-    return Tags(sex if sex in ("M", "F") else "", side if side in ("L", "R", "B") else "", _age(said),
-                word["ViewPosition"], word["BodyPartExamined"], word["Modality"],
+    sides = {said[name] for name in ("ImageLaterality", "Laterality")} & {"L", "R", "B"}
+    side = said["ImageLaterality"] or said["Laterality"]
+    words = [_in_words(said[name], known) for name, known in (
+        ("ViewPosition", _VIEWS | _SIDES), ("BodyPartExamined", _BODY_PARTS | _SIDES), ("Modality", _MODALITIES))]
+    return Tags(_SEXES.get(said["PatientSex"], ""), side if sides == {side} else "", _age(said), *words,
                 bool(SECONDARY_CAPTURE.fullmatch(said["SOPClassUID"])))
 
 
+def _in_words(text: str, known: set[str]) -> str:
+    return text if set(re.split(r"[ _]+", text)) <= known else ""
+
+
 def _age(said: dict[str, str]) -> float:
-    """Months from birth to the exposure by their dates, else by PatientAge, which counts whole years in most films. Of
-    two that disagree the second: who takes names off a film often puts one date of birth on all."""
+    """Months from birth to the exposure by their dates, else by PatientAge, which counts whole years in most films.
+
+    NaN where the two are more than two years apart (an archive writes made-up dates where it takes out the true ones)
+    or nobody is so old.
+    """
     born, taken = (_date(said, names) for names in (
         ["PatientBirthDate"], ["AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"]))
-    days = float((taken - born).days) if born and taken and taken >= born else math.nan
-    if found := re.fullmatch(r"(\d{1,3}) ?([DWMY])", said["PatientAge"]):
-        unit = DAYS[found[2]]
-        said_days = int(found[1]) * unit
-        days = days if abs(days - said_days) <= 2 * unit else said_days  # False for NaN
-    return math.nan if math.isnan(days) else round(days / DAYS["M"], 1)
+    found = re.fullmatch(r"([0-9]{1,3}) ?([DWMY])", said["PatientAge"])
+    days = [(taken - born).days] if born and taken and taken >= born else []
+    days += [int(found[1]) * DAYS[found[2]]] if found else []
+    if not days or max(days) - min(days) > 2 * DAYS["Y"] or days[0] > _OLDEST * DAYS["M"]:
+        return math.nan
+    return round(days[0] / DAYS["M"], 1)
 
 
 def _date(said: dict[str, str], names: Iterable[str]) -> datetime | None:

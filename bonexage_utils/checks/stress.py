@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bonexage_utils.batches import film_key
+from bonexage_utils.batches import check_headers, film_key
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.devices import memory_advice
 from bonexage_utils.errors import BoneXageError
@@ -201,9 +201,11 @@ def stress(predictor: Predictor, cohort: Cohort, out: Path | str, split: str | N
            batch_size: int = 16, workers: int | None = None) -> tuple[pd.DataFrame, str]:
     """Run all tests on a split (see `labelled_split`); write `stress.csv`, `stress.png` and `stress.json` into `out`.
 
-    Returns the table of `summarise`, and a line about the films. Raises BoneXageError if none can be read.
+    Returns the table of `summarise`, and a line about the films. Raises BoneXageError if none can be read, or for films
+    whose header contradicts their label.
     """
     split, films = labelled_split(cohort, split)
+    check_headers(films, cohort.root)
     csv, png, facts = outputs(out)
     with only_writer(csv, png, facts):
         stressed, failures = predict_stressed(predictor, films, batch_size, workers)

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import openpyxl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_films import film, opencv
 
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.inputs import list_films
+from bonexage_utils.labels import TableFormat
 from bonexage_utils.tables import read_table, write_table
 
 PIXEL = cv2.imencode(".png", np.full((40, 30), 90, np.uint8))[1].tobytes()
@@ -311,3 +314,39 @@ def test_a_table_among_the_films_of_a_cohort_hides_none(tmp_path: Path) -> None:
     films = list_films([str(tmp_path)])
     assert films["image"].tolist() == [str(tmp_path / "boneage-training-dataset" / "3.png")]
     assert films["sex"].tolist() == ["M"]
+
+
+@pytest.mark.parametrize(("data", "kind"), [(b"PK\3\4\0\0", "ZIP"), (b"\x1f\x8b\x08\0", "gzip"),
+                                            (b"7z\xbc\xaf'\x1c\0", "7z"), (b"Rar!\x1a\7\0", "RAR")])
+def test_what_is_packed_is_to_be_unpacked(tmp_path: Path, data: bytes, kind: str) -> None:
+    (tmp_path / "export").write_bytes(data)
+    with pytest.raises(BoneXageError, match=rf"no film found \(1 {kind} archive\); unpack what is packed, or give"):
+        list_films([str(tmp_path)])
+    assert list_films([str(tmp_path / "export")])["error"].iloc[0].endswith(f"({kind} archive); unpack it")
+
+
+def test_an_id_with_a_folder_is_not_told_of_another_folder_s_film(tmp_path: Path) -> None:
+    for place in ("P1", "P2"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "IM1").write_bytes(opencv(".png", film()))
+    (tmp_path / "list.csv").write_text("id,sex\nP1/IM1,F\nP2/IM1,M\n")
+    errors = list_films([str(tmp_path)], labels="list.csv", tell=lambda line: None)["error"]
+    assert [error.split("; ")[1] for error in errors] == ["name the column 'image' for paths"] * 2
+    (tmp_path / "list.csv").write_text("image,sex\nP1/IM1,F\nP2/IM1,M\n")
+    films = list_films([str(tmp_path)], labels="list.csv", tell=lambda line: None)
+    assert films[["sex", "error"]].to_numpy().tolist() == [["F", ""], ["M", ""]]
+
+
+@pytest.mark.parametrize("name", ["PatientSex", "Sex (M/F)", "Geschlecht", "patient_gender"])
+def test_a_column_that_may_say_the_sex_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "list.csv").write_text(f"id,{name}\n1,F\n")
+    with pytest.raises(BoneXageError, match=r"' may say the sex; say so with --columns sex="):
+        list_films([str(tmp_path / "list.csv")], sex="M")
+    films = list_films([str(tmp_path / "list.csv")], tables=TableFormat.parse(f"sex={name}"))
+    assert films["sex"].tolist() == ["F"]
+
+
+def test_a_workbook_among_films_is_no_archive(tmp_path: Path) -> None:
+    openpyxl.Workbook().save(tmp_path / "ages.xlsx")
+    with pytest.raises(BoneXageError, match=r"no film found \(1 office document\); give images"):
+        list_films([str(tmp_path)])

@@ -102,6 +102,22 @@ MAILS: dict[str, tuple[str, dict[str, str], list[tuple] | str]] = {
                            {"columns": "id=röntgen-nr.,months=KA, Monate,sex=Geschlecht"}, RIGHT),
     "no name that is known": ("film,age,kind\n1377,126.5,F\n", {},
                               r"no film id column; .*--columns id=NAME \(found: film"),
+    "years by name, said to be months": ("id,Knochenalter (Jahre),sex\n1377,10.5,F\n1378,3,M\n",
+                                         {"columns": "months=Knochenalter (Jahre)"},
+                                         r"\(jahre\)' is named in years, .* as months; say --columns years=NAME"),
+    "months by name, said to be years": ("id,bone age (months),sex\n1377,10.5,F\n",
+                                         {"columns": "years=bone age (months)"},
+                                         "is named in months, .* as years; say --columns months=NAME"),
+    "days by name": ("id,bone age (days),sex\n1377,100,F\n", {"columns": "months=bone age (days)"},
+                     "named in days, .* as months; write months"),
+    "units in the cells go before the name": ("id,bone age (years),sex\n1377,10y 6.5m,F\n1378,3y,M\n",
+                                              {"columns": "months=bone age (years)"}, RIGHT),
+    "one column for two things": ("60,sex\n60,F\n", {"columns": "id=60,months=60"}, "'60' is to hold two things; name"),
+    "one column for two things, by its name": ("boneage,sex\n60,F\n", {"columns": "id=boneage"},
+                                               "'boneage' is to hold two things; name"),
+    "a male that is 1=F": ("id,boneage,male\n1377,126.5,1\n1378,36,0\n", {"sex_codes": "1=F,0=M"},
+                           "says 1=F, and the column 'male' the opposite;"),
+    "a mark before a mark": ("\ufeffid,boneage,sex\n1377,126.5,F\n1378,36,M\n", {}, RIGHT),
     "a name that is not there": ("id,age,sex\n1377,126.5,F\n", {"columns": "months=KA"},
                                  r"no column 'ka', which --columns names for months \(found: id, age, sex\);"),
     "two columns, one said": ("id,boneage,male,sex\n1377,126.5,?,F\n1378,36,?,M\n", {"columns": "sex=sex"}, RIGHT),
@@ -252,6 +268,16 @@ def test_a_workbook_and_a_csv_of_the_same_cells_mean_the_same(tmp_path_factory: 
     csv.writer(text).writerows([header, *rows])
     (folder / "same.csv").write_text(text.getvalue(), encoding="utf-8")
     assert means(book(folder / "same.xlsx", [header, *map(list, rows)])) == means(folder / "same.csv")
+
+
+def test_a_number_that_is_shown_in_per_cent_is_no_age(tmp_path: Path) -> None:
+    """126 written into such a cell is kept as 1.26, and shown as 126 %."""
+    book(tmp_path / "a.xlsx", [["id", "bone age (months)", "sex"], ["1377", 1.26, "F"], ["1378", 0.36, "M"]])
+    made = openpyxl.load_workbook(tmp_path / "a.xlsx")
+    for row, form in ((2, "0%"), (3, '0 "%"')):
+        made.active.cell(row, 2).number_format = form
+    made.save(tmp_path / "a.xlsx")
+    assert "'1.26%' under" in refused(tmp_path / "a.xlsx", "no age|not 0–240 months .* at line 2;")
 
 
 def test_the_sheet_with_a_fitting_header_is_read(tmp_path: Path) -> None:

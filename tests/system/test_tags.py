@@ -13,6 +13,7 @@ from made_up_films import dicom, film, opencv
 from pydicom import DataElement
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from bonexage_utils.checks.stress import stress
 from bonexage_utils.cohort import load_cohort
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.inputs import list_films
@@ -38,9 +39,9 @@ odd_words = pytest.mark.filterwarnings("ignore:(Invalid value for VR|The value l
 
 
 @odd_words
-@pytest.mark.parametrize(("said", "sex"), [("M", "M"), ("F", "F"), ("f ", "F"), ("O", ""), ("", ""), ("male", ""),
-                                           (["M", "F"], "")])
-def test_only_m_and_f_are_a_sex(tmp_path: Path, said: str, sex: str) -> None:
+@pytest.mark.parametrize(("said", "sex"), [("M", "M"), ("F", "F"), ("f ", "F"), ("O", ""), ("", ""), ("MALE", "M"),
+                                           ("Female", "F"), ("W", ""), ("1", ""), (["M", "F"], "")])
+def test_only_m_and_f_are_a_sex_and_what_they_stand_for(tmp_path: Path, said: str, sex: str) -> None:
     assert tags(tmp_path, PatientSex=said).sex == sex
 
 
@@ -50,8 +51,11 @@ def test_only_m_and_f_are_a_sex(tmp_path: Path, said: str, sex: str) -> None:
     ({"PatientAge": "060D"}, 2.0), ({"PatientAge": "10Y"}, 120), ({"PatientAge": "ten"}, math.nan), ({}, math.nan),
     ({"PatientAge": "009Y", **PATIENT}, 126.1), ({"PatientAge": "010Y", **PATIENT, "PatientBirthDate": ""}, 120),
     ({"PatientAge": "010Y", **PATIENT, "PatientBirthDate": "20991231"}, 120),
-    ({"PatientAge": "010Y", **PATIENT, "PatientBirthDate": "19000101"}, 120),  # as who takes names off a film writes
     ({**PATIENT, "AcquisitionDate": "20151115"}, 66.0), ({**PATIENT, "StudyDate": "2020"}, math.nan),
+    # Days that stand for none, as archives write them where they take out the true ones.
+    ({"PatientAge": "010Y", **PATIENT, "PatientBirthDate": "19000101"}, math.nan), ({"PatientAge": "999Y"}, math.nan),
+    ({"PatientAge": "010Y", "PatientBirthDate": "20200101", "StudyDate": "20200101"}, math.nan),
+    ({**PATIENT, "PatientBirthDate": "19000101"}, math.nan),
 ])
 def test_the_age_is_of_the_day_of_the_exposure(tmp_path: Path, said: dict, months: float) -> None:
     found = tags(tmp_path, **said).age_months
@@ -82,6 +86,14 @@ def test_what_is_no_word_of_the_standard_is_left_out(tmp_path: Path) -> None:
     found = tags(tmp_path, BodyPartExamined=DataElement(0x00180015, "LO", "Hand of Jane Doe, born 2010"),
                  ViewPosition=DataElement(0x00185101, "LO", "x" * 5000))
     assert found == Tags()
+    for text in ("DOE JANE", "20100515", "4711", "Hand 4711"):
+        assert tags(tmp_path, **{name: DataElement(name, "CS", text) for name in (
+            "BodyPartExamined", "ViewPosition", "Modality")}) == Tags()
+    assert tags(tmp_path, BodyPartExamined="LEFT HAND", ViewPosition="DP").columns["header_body_part"] == "LEFT HAND"
+
+
+def test_two_sides_of_one_film_are_none(tmp_path: Path) -> None:
+    assert [tags(tmp_path, Laterality="L", ImageLaterality=side).side for side in "LRU"] == ["L", "", ""]
 
 
 def test_no_dicom_has_no_tags(tmp_path: Path) -> None:
@@ -173,6 +185,12 @@ def test_train_refuses_labels_that_films_contradict(tmp_path: Path) -> None:
     assert "films contradict their labels, e.g." in done.stderr
     assert "sex F by the label, but M by the film's PatientSex" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_stress_refuses_labels_that_films_contradict(tmp_path: Path) -> None:
+    with pytest.raises(BoneXageError, match=r"films contradict their labels, e\.g\. .*sex F by the label, but M"):
+        stress(None, load_cohort(cohort_of(tmp_path / "data", *["M"] * 9)), tmp_path / "out", "train")
+    assert not (tmp_path / "out").exists()
 
 
 # --- predict --header ---
