@@ -670,7 +670,7 @@ ex.since.check(my_month)
 # ## Does the network know when not to answer?
 #
 # A foot gets a bone age, and so does a page of text: a network has no word for *this is no hand*. But it can be asked
-# what it **sees**. Its last map has some hundred channels. Of every film take each channel's mean and spread over the
+# what it **sees**. Its last map has hundreds of channels. Of every film take each channel's mean and spread over the
 # places, relative to the map's own mean, and learn from films that it was not trained on how these numbers usually go
 # together: a normal distribution in its 32 main directions, and one variance for all others. A new film's distance from
 # it is a score, and the rule for a threshold you have written yourself: the ⌈(n + 1) · 0.99⌉-th distance. One usual
@@ -692,15 +692,18 @@ noted, examples = put_strange(predictor, known, tables["new"].iloc[::max(1, len(
 draw_strange(examples)
 
 # %%
+missed = noted[(noted["noted"] < 0.5) & (noted.index != "as it is")].index
+print("more than half go without a note:", ", ".join(missed))
 noted.round(2).astype({"films": int, "months": int})
 
 # %% [markdown]
-# Above, one child's film and what becomes of it, with the network's answer: not one of them goes without. In the table,
-# the share of each kind that has a note: by what the network sees (`unlike`), by how the greys lie on the film
-# (`lying`: inverted, turned, mirrored, two hands; it knows no network), and by either. The first row is the price:
-# usual films with a note. Look for what goes through. A film turned by 15° may: the network was trained on nearly such.
-# But turned by 45° the same hand may be read years too young, and some of what is left is no hand at all, and nobody
-# says so. A note is a net with holes, and its absence promises nothing.
+# The figure shows one child's film, and some of the ways to spoil it or to put another picture in its place. Each
+# of them got an age. The table has the share of each kind that has a note: by what the network sees (`unlike`), by
+# how the greys lie on the film (`lying`: inverted, turned, mirrored, two hands; this knows no network), and by
+# either. The first row is the price: usual films with a note. Now look at the kinds that the line above the table
+# names. A film turned by 15° may well go without one: the network was trained on nearly such films. But compare the
+# median age of a hand turned by 45° with that of the first row. And some of these kinds are no hands at all. A note
+# is a net with holes. That there is none promises nothing.
 #
 # ### Exercise: what a note is worth
 #

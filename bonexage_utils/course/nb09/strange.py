@@ -16,6 +16,9 @@ from bonexage_utils.orientation import thumbnail
 from bonexage_utils.prediction import Predictor
 
 USUAL = "as it is"
+# All kinds would be a picture of half a megabyte.
+SHOWN = (USUAL, "no object", "photograph of a film", "photograph of a hand", "foot", "knee", "page of text",
+         "two hands", "inverted", "mirrored", "turned 45°", "turned 180°")
 
 
 @torch.inference_mode()
@@ -39,7 +42,8 @@ def put_strange(predictor: Predictor, known: Familiarity, films: pd.DataFrame) -
 
 
 def draw_strange(examples: dict, columns: int = 6) -> Picture:
-    """One film of each kind under its name, its answer in months, and whether it has a note."""
+    """One film of each kind of `SHOWN` under its name, its answer in months, and whether it has a note."""
+    examples = {kind: examples[kind] for kind in SHOWN}
     titles = [f"{kind}\n{months:.0f} months{', note' if noted else ''}"
               for kind, (_, months, noted) in examples.items()]
     said = "; ".join(title.replace("\n", ": ") for title in titles)
