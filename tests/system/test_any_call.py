@@ -203,7 +203,8 @@ def made_up(number: int) -> tuple[list[str], bool]:
 def expected(words: list[str], good: bool) -> set[int]:
     """The statuses that may be: what several good words make of each other is looked at here."""
     if not good:
-        return {0, 1, 2} if {"films", "--labels", "--drop-bad"} <= set(words) else {1, 2}
+        some = {"films", "--labels"} <= set(words)  # of the films that the table names, some are there
+        return {0, 1, 2} if some and (words[0] == "stress" or "--drop-bad" in words) else {1, 2}
     if words[0] == "predict":
         if words[2] == "export" and "--sex" in words and words[words.index("--sex") + 1] in ("F", "female"):
             return {1}  # its films are of boys
