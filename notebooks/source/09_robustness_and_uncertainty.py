@@ -596,13 +596,14 @@ pd.DataFrame({"your guess": [guess_b, guess_nine, guess_bright],
 # Horizontal axis: the share of labels inside, with its 95 % interval; the grey band is where luck of both kinds may put
 # it although the promise is kept. A point outside its band is a breach, and the column `verdict` says so. The second
 # row is what a customer gets who trusts the vendor's calibration. The printed difference compares it with the first on
-# the same children, so that their luck cancels. (Shares, not months: −0.05 is five children in a hundred.) When this
-# was written, the second row lay below its band, and yet the difference was small and its interval held zero. That is
-# no contradiction. Both rows have the same unlucky calibration; a hospital that costs a little is added to it, and the
-# customer meets the sum. Then look at the *width* in the table. It is that of the first row (but for intervals that are
-# cut off at 0 or 240 months). The interval does not know that it has moved, and would not have known it of a worse
-# hospital either. That is the answer to this notebook's question. **The network does not know, and neither does its
-# interval.** What it promises, it promises for films like those it was calibrated on.
+# the same children, so that their luck cancels. (Shares, not months: −0.05 is five children in a hundred.) We have run
+# this notebook with two trainings of the same network. In one of them the second row lay below its band, in the other
+# inside it. In both the interval of the difference held zero. So do not read much into one point near the edge of its
+# band: these films cannot show what B costs, and a few children in a hundred would take thousands of films. Then look
+# at the *width* in the table. It is that of the first row (but for intervals that are cut off at 0 or 240 months). The
+# interval does not know that it has moved, and would not have known it of a worse hospital either. That is the answer
+# to this notebook's question. **The network does not know, and neither does its interval.** What it promises, it
+# promises for films like those it was calibrated on.
 #
 # The third row is the good news. The same network, not trained any further, with a half-width from B's own films and
 # B's own reader, makes its promise anew, for B. It pays in width: compare it with the width of the pool in the last
