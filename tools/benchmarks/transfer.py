@@ -4,13 +4,15 @@
     python -m tools.benchmarks.transfer zero PHANTOMS REAL --out data/reference_runs
     python -m tools.benchmarks.transfer few REAL --out data/reference_runs
     python -m tools.benchmarks.transfer own data/phantom-2400-v3 --out data/reference_runs
+    python -m tools.benchmarks.transfer backbones REAL --films 500 2000 --out data/reference_runs
     python -m tools.benchmarks.transfer figure --out data/reference_runs
 
 `zero` trains on phantoms alone, in the form of REAL's films (`rsna100`: 100 × 100 px, squashed, nearest), and reads the
 real films of the selection split (for choosing) and of the calibration split (for reporting). `few` fine-tunes on 200,
 500 and 2,000 real films from the shipped backbone and from random weights, several seeds each. `own` asks the same of
-phantoms: fine-tuned for some minutes, from scratch, and without the sex. Every run is one row of a CSV; runs that stand
-there already are not done again.
+phantoms: fine-tuned for some minutes, from scratch, and without the sex. `backbones` compares those that are shipped,
+on either kind of films: frozen under a new head, and fine-tuned. Every run is one row of a CSV; runs that stand there
+already are not done again.
 """
 
 import argparse
@@ -28,13 +30,17 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
+from bonexage_utils.batches import film_sets
 from bonexage_utils.cohort import Cohort, load_cohort
+from bonexage_utils.course.frozen import fit_head, frozen_maps, head_errors
 from bonexage_utils.figures import BOYS, GIRLS, Picture, new_figure
+from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.phantom.dataset import COHORT_FILE
 from bonexage_utils.prediction import Predictor
 from bonexage_utils.settings import Augmentation, TrainConfig
 from bonexage_utils.statistics import Interval, paired_difference
 from bonexage_utils.training import train
+from bonexage_utils.weights import shipped
 from tools.benchmarks.table import commit, hardware
 
 SIDE = 100  # px, of the films of rsna100
@@ -118,6 +124,23 @@ def own(phantoms: Path, seed: int, epochs: int) -> list[dict]:
     return rows
 
 
+def fine_tuned(cohort: Cohort, backbone: str, seed: int, updates: int) -> dict:
+    """A shipped backbone trained on, with everything above it."""
+    epochs = max(1, round(updates * BASE.batch_size / len(cohort.split("train"))))
+    with tempfile.TemporaryDirectory() as folder:
+        model = train(cohort, Path(folder) / "run", replace(BASE, backbone=backbone, epochs=epochs, seed=seed))
+        return {"epochs": epochs, **measure(*read(model, cohort, "calibration"))}
+
+
+def frozen(cohort: Cohort, backbone: str, seed: int) -> dict:
+    """A head trained on the maps of a shipped backbone as it is."""
+    sets, _, _ = film_sets(cohort, ("train", "calibration"), SIZE)
+    preprocessing = Preprocessing(SIZE, *measure_intensity(sets["train"].films, sets["train"].rows))
+    maps = {split: frozen_maps(backbone, "phantom", films, preprocessing) for split, films in sets.items()}
+    truth = maps["calibration"].months.double().numpy()
+    return measure(truth + head_errors(fit_head(backbone, maps["train"], seed), maps["calibration"]), truth)
+
+
 def over_seeds(values: pd.Series) -> Interval:
     """The mean over networks with its 95 % t-interval: the films are the same, the networks differ."""
     low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
@@ -170,8 +193,13 @@ def main() -> None:
     three.add_argument("--epochs", type=int, default=14)
     for mode in (one, two):
         mode.add_argument("real", type=Path)
+    five = modes.add_parser("backbones")
+    five.add_argument("cohort", type=Path)
+    five.add_argument("--backbones", nargs="+", default=shipped())
+    five.add_argument("--films", type=int, nargs="+", help="of the training films; all if left out")
+    five.add_argument("--updates", type=int, default=400)
     four = modes.add_parser("figure")
-    for mode in (one, two, three, four):
+    for mode in (one, two, three, four, five):
         mode.add_argument("--out", type=Path, default=Path("data/reference_runs"))
         mode.add_argument("--seeds", type=int, default=5)
     one.add_argument("--epochs", type=int, default=3)
@@ -195,7 +223,7 @@ def main() -> None:
         return any(all(row.get(name) == value for name, value in key.items()) for row in done)
 
     def note(row: dict, started: float) -> None:
-        done.append({**row, **facts, "minutes": round((time.perf_counter() - started) / 60, 2)})
+        done.append({**(row | facts | row), "minutes": round((time.perf_counter() - started) / 60, 2)})
         pd.DataFrame(done).to_csv(path, index=False)
         print(row, flush=True)
 
@@ -216,6 +244,18 @@ def main() -> None:
                     hands = squashed(load_cohort(args.phantoms), Path(folder))
                     for row in zero(hands, load_cohort(args.real), config):
                         note({**key, **row}, started)
+        elif args.mode == "backbones":
+            whole = load_cohort(args.cohort)
+            everything = len(whole.split("train"))
+            for films, backbone, how in product(args.films or [everything], args.backbones, ("frozen", "fine-tuned")):
+                key = {"cohort": args.cohort.name, "films": films, "how": how, "backbone": backbone, "seed": seed,
+                       "updates": args.updates if how == "fine-tuned" else 0}
+                if not finished(**key):
+                    cohort, started, clock = subset(whole, films, seed), time.perf_counter(), time.process_time()
+                    row = frozen(cohort, backbone, seed) if how == "frozen" else fine_tuned(
+                        cohort, backbone, seed, args.updates)
+                    spent = {"processor_minutes": round((time.process_time() - clock) / 60, 2)}
+                    note({**row, **spent, **key}, started)
         else:
             for films, weights in product(args.films, ("phantom", "none")):
                 key = {"films": films, "weights": weights, "updates": args.updates, "seed": seed}
