@@ -26,7 +26,7 @@ def begin(teacher: str | None) -> Pretraining:
     return run
 
 
-@pytest.mark.parametrize("teacher", [None, TEACHER])
+@pytest.mark.parametrize("teacher", [None, pytest.param(TEACHER, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_exactly(teacher: str | None, tmp_path: Path) -> None:
     through, stopped = begin(teacher), begin(teacher)
     losses = [through.step(*batch(number), updates=4) for number in range(4)]
