@@ -315,8 +315,8 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
         said, known = (next(iter(ids), "none") for ids in (joined.loc[~failed, "id"], known_ids))
         raise BoneXageError(f"no film has both a prediction and a label (the first predicted: {said}; the first "
                             f"labelled: {known}); check that the ids agree")
-    films["image"] = films.get("image", "")
-    there = film_hashes(films["image"].where(films["sha256"] != "", ""), workers)
+    images = films.get("image", pd.Series("", films.index))
+    there = film_hashes(images.where(films["sha256"] != "", ""), workers)
     _check_same(films["id"], films["sha256"], pd.Series(there, films.index, str),
                 "give the cohort that was predicted, or predict this one again")
     other = films[(films["given_sex"] != "") & (films["given_sex"] != films["sex"])]

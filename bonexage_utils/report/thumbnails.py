@@ -15,7 +15,8 @@ def thumbnails(films: pd.DataFrame) -> dict[str, str]:
     """A data URI by `id` for each of `films` that is at hand: the `image` of its label, or the one that was predicted
     (`given_image`) if its bytes are still the same (`sha256`)."""
     same = (films["sha256"] != "") & (films["sha256"] == film_hashes(films["given_image"]))
-    paths = films["image"].where(films["image"] != "", films["given_image"].where(same, ""))
+    labelled = films.get("image", pd.Series("", films.index))  # a label table alone has none
+    paths = labelled.where(labelled != "", films["given_image"].where(same, ""))
     there = [(film, path) for film, path in zip(films["id"], paths, strict=True) if path]
     read = read_films([path for _, path in there], lambda film, _: _jpeg(film))
     return {film: f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"

@@ -11,7 +11,7 @@ CHECK = [sys.executable, "-m", "bonexage_utils", "check"]
 BROKEN = """
 import sys
 from bonexage_utils import __main__, cohort
-def broken(root):
+def broken(*_: object):
     raise KeyError("a surprise\\nof two lines")
 cohort.load_cohort = broken
 sys.argv = ["bonexage", "check", "data"]
