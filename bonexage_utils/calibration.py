@@ -159,7 +159,7 @@ def learn_familiarity(checkpoint: Path | str, films: pd.DataFrame) -> Familiarit
     chosen = np.random.default_rng(0).permutation(len(images))[:MOST_SEEN]
     seen = read_films(images[chosen].tolist(), lambda film, _: letterbox(film, preprocessing.image_size), ahead=8)
     bar = tqdm(seen, total=len(chosen), desc="what is usual", unit="film", leave=False, mininterval=0.5)
-    # One by one: the size of a batch would decide about the last digits, and so does no film's neighbour.
+    # One by one: in a batch, the last digits of a film's map depend on how many other films there are.
     parts = [map_statistics(model.features(to_network(torch.from_numpy(film)[None], preprocessing, device))).cpu()
              for film in bar if not isinstance(film, str)]
     return Familiarity.learn(torch.cat(parts)) if parts else None

@@ -31,7 +31,7 @@ def _bootstrap(statistic: Callable, seed: int, *samples: np.ndarray) -> Interval
     """95 % percentile-bootstrap interval over films, which are resampled whole: all their `samples` (n,) together."""
     # In batches: 2,000 resamples of 12,000 films at once would take 200 MB.
     found = scipy.stats.bootstrap(samples, statistic, paired=len(samples) > 1, vectorized=True, n_resamples=RESAMPLES,
-                            method="percentile", batch=100, rng=np.random.default_rng(seed)).confidence_interval
+                                  method="percentile", batch=100, rng=np.random.default_rng(seed)).confidence_interval
     return Interval(float(statistic(*samples)), float(found.low), float(found.high))
 
 
