@@ -8,7 +8,18 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(PY) -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help course test check lab notebooks lint browser audit clean
+.PHONY: help course test check lab notebooks lint browser audit oldest newest colab colab-python wheel badges wheels clean
+# For the throw-away environments: which tests, which notebooks (as "00 03"; all without), and Colab's list of packages.
+TESTS      ?=
+NOTEBOOKS  ?=
+PROFILE    ?= fast
+COLAB_LIST ?= tools/colab.txt
+THROWAWAY  := $(PYTHON) -m tools.environments
+# A stick of wheels, as `make wheels` fills it, stands in for the network.
+ifneq ($(wildcard wheels/*.whl),)
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := wheels
+endif
 
 help:  ## list the targets
 	@echo "BoneXage. Targets (PYTHON=$(PYTHON), VENV=$(VENV)):"
@@ -59,6 +70,28 @@ browser: $(STAMP)  ## open the built site in headless Chromium, screenshots in b
 
 audit: $(STAMP)  ## the long runs: 5,000 made-up inputs a property, 3,000 made-up calls, each command killed ten times
 	@BONEXAGE_CASES=5000 BONEXAGE_CALLS=3000 BONEXAGE_KILLS=10 $(PYTEST)
+
+oldest:  ## the fast tests with the oldest packages that pyproject.toml allows; PYTHON=python3.11 is the oldest Python
+	@$(THROWAWAY) oldest --tests $(TESTS)
+
+newest:  ## the fast tests and the notebooks with the newest releases
+	@$(THROWAWAY) newest --profile $(PROFILE) $(NOTEBOOKS) --tests $(TESTS)
+
+colab:  ## the saved notebooks with Colab's packages, alone in an empty folder; NOTEBOOKS="00 03" PROFILE=cpu
+	@$(THROWAWAY) colab --list $(COLAB_LIST) --profile $(PROFILE) $(NOTEBOOKS)
+
+colab-python:
+	@$(THROWAWAY) colab-python --list $(COLAB_LIST)
+
+wheel:  ## build the wheel, install it alone, and use it in an empty folder
+	@$(THROWAWAY) wheel
+
+badges:
+	@$(PYTHON) -m tools.badges
+
+wheels: $(STAMP)  ## fill wheels/ and data/ for machines without a network: copy this folder, then make lab
+	@$(PY) -m pip download --quiet --disable-pip-version-check --dest wheels ".[notebooks,dev]" "setuptools>=77" pip
+	@cd notebooks && BONEXAGE_PROFILE=cpu BONEXAGE_DATA=phantom ../$(PY) -c "from bonexage_utils.course import start; start()"
 
 clean:  ## remove what was built, and caches; data, checkpoints and the environment stay
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info

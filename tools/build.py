@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bonexage_utils.errors import BoneXageError
 from tools import ledger
+from tools.command import run_command
 from tools.sources import find_sources
 
 
@@ -136,15 +137,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; what the user can mend is one line, not a traceback."""
-    options = parser().parse_args(arguments)
-    try:
-        return options.run(options)
-    except BoneXageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    return run_command(parser(), arguments)
 
 
 if __name__ == "__main__":

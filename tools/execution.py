@@ -171,8 +171,8 @@ def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     for output in merged:
         if output.output_type == "stream":
             output.text = re.sub(r"[^\n]*\r(?!\n)", "", output.text)
-    # What is left of a bar that cleared itself is spaces on stderr.
-    return [o for o in merged if o.output_type != "stream" or (o.text.strip() if o.name == "stderr" else o.text)]
+    # What is left of a bar that cleared itself is spaces.
+    return [o for o in merged if o.output_type != "stream" or o.text.strip()]
 
 
 def local_traces(notebook: NotebookNode) -> list[str]:

@@ -229,6 +229,8 @@ BAD = {
     ],
     "small": [lambda nb: set_(first_output(nb).data, "text/plain", "x" * 1_600_000)],
     "short_cells": [lambda nb: set_(nb.cells[2], "source", "1\n" * 16)],
+    "narrow_cells": [lambda nb: set_(nb.cells[2], "source", "x = " + "1" * 85)],
+    "quoted": [lambda nb: nb.cells.append(nbformat.v4.new_markdown_cell("Off by 8.6 months."))],
 }
 
 

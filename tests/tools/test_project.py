@@ -27,6 +27,7 @@ def test_environment_yml_is_in_step_with_pyproject() -> None:
     extras = project["optional-dependencies"]
     wanted = bounds(project["dependencies"] + extras["notebooks"] + extras["dev"])
     wanted = {CONDA_NAMES.get(name, name): bound for name, bound in wanted.items()}
+    wanted["py-opencv"] = ".".join(wanted["py-opencv"].split(".")[:2])  # 4.11.0.86 on PyPI is 4.11.0 at conda-forge
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge"]
     *named, last = environment["dependencies"]
@@ -111,10 +112,11 @@ def test_no_fixed_device_and_no_silenced_warning() -> None:
 
 
 def test_nothing_is_unpickled() -> None:
-    """Fault 16."""
-    for path in package():
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"torch\.load\(|import pickle|allow_pickle=True|\beval\(\"|read_pickle", text), path.name
+    """Fault 16. `weights_only` reads tensors and plain values, and runs nothing; notebook 07 teaches it."""
+    unsafe = re.compile(r"torch\.load\((?!.*weights_only=True)|import pickle|allow_pickle=True|\beval\(\"|read_pickle")
+    for path in [*package(), *(ROOT / "notebooks" / "source").glob("*.py")]:
+        assert not unsafe.search(path.read_text(encoding="utf-8")), path.name
+    assert unsafe.search("torch.load(path)")
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -196,8 +196,8 @@ def compare(table: Table, claims: Path) -> None:
                 "claim": f"ConvNeXt converges better than {rival}{suffix}", "films": a["films"], "a": "ConvNeXt",
                 "b": rival, "mae_a": errors["ConvNeXt"].mean(), "mae_b": errors[rival].mean(),
                 "baseline": a["baseline"], "difference": apart.value, "low": apart.low,
-                "high": apart.high, "verdict": verdict(apart, "ConvNeXt", rival), "trained_on": a["trained_on"],
-                "measured_on": a["measured_on"], "seeds": len(seeds),
+                "high": apart.high, "verdict": verdict(apart, "ConvNeXt", rival, "starts sooner"),
+                "trained_on": a["trained_on"], "measured_on": a["measured_on"], "seeds": len(seeds),
                 "backbone": f"{a['backbone']} and {b['backbone']}, whole, "
                             f"{'random' if a['weights'] == 'none' else a['weights']} weights, "
                             + (f"{a['seconds']:g} s of computing each" if matched == "time" else "as many updates"),

@@ -18,7 +18,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     films = load_cohort(parser.parse_args().data).split("train")
-    taught = Orientation.learn(np.stack(list(read_films(films["image"].tolist(), lambda film, _: thumbnail(film)))))
+    taught = Orientation.learn(np.stack(list(read_films(films["image"].tolist(), lambda film, _: thumbnail(film)))),
+                               askew=True)
     kept = {name: value.astype(np.float16 if name in ("weights", "offsets") else np.float32)
             for name, value in vars(taught).items()}
     with atomic_file(SHIPPED) as temporary, open(temporary, "wb") as file:
