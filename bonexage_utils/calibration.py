@@ -151,7 +151,10 @@ def fit_checkpoint(checkpoint: Path | str, films: pd.DataFrame, provenance: dict
 @torch.inference_mode()
 def learn_familiarity(checkpoint: Path | str, films: pd.DataFrame) -> Familiarity | None:
     """What the network usually sees, from `films` (`id`, `image`) that it did not learn from, at most `MOST_SEEN` of
-    them; None where too few can be read. Raises BoneXageError for a checkpoint that is none."""
+    them. Where too few can be read, what the checkpoint knew before; None where it knew nothing.
+
+    Raises BoneXageError for a checkpoint that is none.
+    """
     model, preprocessing, _ = load_model(checkpoint)
     device = choose_device()
     model = model.to(device, memory_format=torch.channels_last)
@@ -162,7 +165,7 @@ def learn_familiarity(checkpoint: Path | str, films: pd.DataFrame) -> Familiarit
     # One by one: in a batch, the last digits of a film's map depend on how many other films there are.
     parts = [map_statistics(model.features(to_network(torch.from_numpy(film)[None], preprocessing, device))).cpu()
              for film in bar if not isinstance(film, str)]
-    return Familiarity.learn(torch.cat(parts)) if parts else None
+    return (Familiarity.learn(torch.cat(parts)) if parts else None) or model.familiarity
 
 
 def calibrate_checkpoint(checkpoint: Path | str, fitted: Calibration, familiarity: Familiarity | None,

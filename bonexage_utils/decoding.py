@@ -7,8 +7,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -59,8 +58,8 @@ _BINARY = re.compile(rb"[\0-\x08\x0e-\x1a]")  # no text has them
 _BARE_DICOM = re.compile(rb"DICM|[\x02\x08]\0.\0(?:[A-Z]{2}|.\0\0\0)", re.DOTALL)
 Tags = dict[int, tuple[float, ...]]  # of a TIFF directory or an EXIF block
 
-# OpenCV would report each damaged TIFF on the terminal, beside our one line.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# OpenCV would report each damaged TIFF on the terminal, beside our one line. 4 and 5 name the function differently.
+(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)  # 0: silent
 
 
 def kind_of(head: bytes) -> str:
@@ -150,15 +149,28 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep a library's warnings about odd tags from the terminal. Filters are per process, hence the lock."""
-    with _quiet_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _Quiet:
+    """Keeps libraries' warnings about odd tags from the terminal, in any number of threads at a time. Filters are per
+    process: the first thread that comes sets them, the last one that leaves takes them back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._filters = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.close()
 
 
-_quiet_lock = threading.Lock()
+quiet = _Quiet()
 
 
 def _aspect(tags: Tags, **densities: tuple[float, ...]) -> float:
@@ -252,7 +264,7 @@ def _decode_jpeg(data: bytes) -> tuple[np.ndarray, float]:
             if marker in (0xC0, 0xC1, 0xC2, 0xC3) and content[0] != 8:  # the start of a frame (T.81, B.2.2)
                 raise BoneXageError(f"a JPEG of {content[0]} bits, which nothing here reads; save it as PNG")
             picture.append(segment)
-    with quiet():
+    with quiet:
         image = JpegImageFile(BytesIO(b"".join([picture[0], *kept.values(), *picture[1:]])))
         check_size(*image.size, 8 * len(image.getbands()))
         image.draft("L", image.size)  # luminance alone: half the work
@@ -280,7 +292,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, float]:
     if max(bits) <= 8:  # Pillow, because OpenCV leaves damaged strips of 8 bits black; it orients by itself
         if photometric == 6 and compression == 1 and {*tags.get(530, ())} - {1}:  # colour for a few pixels together
             raise unread
-        with quiet():
+        with quiet:
             try:
                 image = TiffImageFile(BytesIO(data))
             except SyntaxError:  # its word for a layout that it does not know
@@ -315,7 +327,7 @@ def _decode_tiff(data: bytes) -> tuple[np.ndarray, float]:
 def _decode_dicom(data: bytes) -> tuple[np.ndarray, float]:
     from bonexage_utils.dicom import decode_dicom  # here, because few need it and it takes a while
 
-    with quiet():
+    with quiet:
         return decode_dicom(data)
 
 

@@ -11,7 +11,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-# Okabe & Ito's palette (2008), made for colour-blind readers; girls and boys differ in lightness and marker too.
+# Okabe & Ito's palette (2008), made for colour-blind readers; girls and boys differ in lightness and marker too. In
+# words they are orange, blue, red and grey, everywhere.
 GIRLS, BOYS, ACCENT, MUTED = "#E69F00", "#0072B2", "#D55E00", "#777777"
 SEX_COLOUR = {"F": GIRLS, "M": BOYS}
 SEX_MARKER = {"F": "o", "M": "^"}
@@ -44,7 +45,7 @@ class Picture:
         self.figure, self.alt = figure, " ".join(alt.split())
         buffer = io.BytesIO()
         # No metadata: the version of matplotlib would change the file without changing the picture.
-        figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=figure.dpi, bbox_inches="tight", metadata={"Software": None})
         self.png = buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:

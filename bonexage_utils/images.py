@@ -233,7 +233,7 @@ def _load(folder: Path, films: _Films) -> CachedImages | None:
     if array.shape != shape or array.dtype != np.uint8 or not array.flags.c_contiguous or len(rows) != len(films.paths):
         return None
     failures = {row: value for row, value in enumerate(rows) if isinstance(value, str) and value}
-    with ThreadPoolExecutor(films.workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(films.workers or cores()) as pool:
         whole = all(pool.map(lambda row: row in failures or zlib.crc32(array[row]) == rows[row], range(len(rows))))
     return CachedImages(array, failures, folder) if whole else None
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from bonexage_utils.orientation import ASKEW, find_odd
 from bonexage_utils.orientation import TWO_HANDS as PAIR
-from bonexage_utils.orientation import find_odd
 
 INVERTED, TURNED, MIRRORED, TWO_HANDS = "inverted", "turned", "mirrored or a right hand", "two hands"
 UNLIKE = "unlike the training films"
@@ -26,6 +26,8 @@ def orientation_notes(thumbnails: np.ndarray) -> list[str]:
 def _words(variant: int) -> str:
     if variant == PAIR:
         return TWO_HANDS
+    if variant == ASKEW:
+        return TURNED
     odd = {INVERTED: variant // 8, TURNED: variant % 4, MIRRORED: variant // 4 % 2}
     return SEPARATOR.join(note for note, found in odd.items() if found)
 

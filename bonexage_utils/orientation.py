@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 # Variant v of a film is the film turned by v % 4 quarters against the clock, mirrored from v = 4 on (v // 4 odd), and
-# inverted from v = 8 on. A film of two hands is no variant of one.
+# inverted from v = 8 on. A film of two hands is no variant of one, nor is one whose hand lies askew.
 VARIANTS = 16
-TWO_HANDS = VARIANTS
+TWO_HANDS, ASKEW = VARIANTS, VARIANTS + 1
 FEWEST = 40  # films: with fewer it is not known what is usual
 # A variant has to score this high (a film that lies as usual has 1, its variants 0), and so much more than the film as
 # it is. Measured on the 12,611 training films of RSNA at 100 px, spoiled on purpose, by the films themselves: found are
@@ -26,6 +26,8 @@ LEAST_SCORE, LEAST_GAIN = 0.4, 0.4
 # themselves are; left and right are the hardest to tell. See data/reference_runs/README.md for what is found so.
 ALONE_SCORE = 0.3
 ALONE_GAIN = np.where(np.arange(VARIANTS) == 4, 0.4, 0.2)
+LEAST_ASKEW = 0.6
+EIGHTH = 38, 62  # degrees: how far hands are turned that teach what askew is
 SIDE = 8  # px: coarse, because what lies where is all that matters; finer ones overfit small cohorts
 PICTURE = 32  # px, of a thumbnail
 UNITS = 1024
@@ -60,15 +62,17 @@ class Orientation:
     directions: np.ndarray
 
     @classmethod
-    def learn(cls, thumbnails: np.ndarray) -> "Orientation":
+    def learn(cls, thumbnails: np.ndarray, askew: bool = False) -> "Orientation":
         """Learn from thumbnails (n, PICTURE, PICTURE), most of which lie alike, what tells them, 1, from their 15 other
-        variants and from pairs of them side by side, 0; and what tells pairs, 1, from the rest, 0."""
+        variants and from pairs of them side by side, 0; what tells pairs, 1, from the rest, 0; and, if asked, what
+        tells the `askew`."""
         rng = np.random.default_rng(0)
         weights = 3.0 * rng.normal(size=(SIDE**2, UNITS)).astype(np.float32)
         offsets = rng.normal(size=UNITS).astype(np.float32)
         new = cls(weights, offsets, np.zeros(UNITS), np.zeros((UNITS, 2)))
         ranks = _ranks(thumbnails)
         kinds = [(ranks, variant) for variant in range(VARIANTS)] + [(_ranks(_pairs(thumbnails, rng)), 0)]
+        kinds += [(_ranks(_eighths(thumbnails, rng)), 0)] if askew else []
         second, means = np.zeros((UNITS, UNITS)), []
         for pictures, variant in kinds:
             values = new._features(pictures, variant)
@@ -77,17 +81,20 @@ class Orientation:
         mean = np.mean(means, axis=0)
         spread = second - np.outer(mean, mean)
         spread += RIDGE / len(thumbnails) * np.trace(spread) / UNITS * np.eye(UNITS)
-        towards = np.stack([means[0] - mean, means[TWO_HANDS] - mean], axis=1)
+        towards = np.stack([means[kind] - mean for kind in (0, *range(TWO_HANDS, len(kinds)))], axis=1)
         return cls(weights, offsets, mean, np.linalg.solve(spread, towards) / len(kinds))
 
     def _features(self, ranks: np.ndarray, variant: int) -> np.ndarray:
         return np.maximum(_unit(ranks, variant) @ self.weights + self.offsets, 0)
 
     def scores(self, thumbnails: np.ndarray) -> np.ndarray:
-        """How usual each of the 16 variants of each thumbnail looks, and how much it looks like two hands: (17, n)."""
-        ranks, share = _ranks(thumbnails), 1 / (VARIANTS + 1)
-        shown = [(self._features(ranks, variant) - self.mean) @ self.directions + share for variant in range(VARIANTS)]
-        return np.stack([*(both[:, 0] for both in shown), shown[0][:, 1]])
+        """How usual each of the 16 variants of each thumbnail looks, how much it looks like two hands, and, if that was
+        taught, how much it or a quarter turn of it looks askew: (17, n) or (18, n)."""
+        ranks, share = _ranks(thumbnails), 1 / (VARIANTS - 1 + self.directions.shape[1])
+        shown = np.stack([(self._features(ranks, variant) - self.mean) @ self.directions + share
+                          for variant in range(VARIANTS)])
+        return np.vstack([shown[:, :, 0], shown[:1, :, 1], *(shown[:4, :, kind].max(axis=0, keepdims=True)
+                                                             for kind in range(2, shown.shape[2]))])
 
 
 @cache
@@ -99,8 +106,8 @@ def shipped() -> Orientation:
 
 
 def judge(scores: np.ndarray, least_score: float, least_gain: np.ndarray) -> np.ndarray:
-    """From scores (17, n) for each film the variant, 1 to 15, that would make it lie as usual, `TWO_HANDS`, or 0 where
-    nothing is odd. `least_gain` (16,) is how much more than the film as it is a variant has to score."""
+    """From scores (17 or 18, n) for each film the variant, 1 to 15, that would make it lie as usual, `TWO_HANDS`, or 0
+    where nothing is odd. `least_gain` (16,) is how much more than the film as it is a variant has to score."""
     usual, two = scores[:VARIANTS], scores[TWO_HANDS]
     best, top = usual.argmax(axis=0), usual.max(axis=0)
     turned = np.where((top > least_score) & (top - usual[0] > least_gain[best]), best, 0)
@@ -108,8 +115,10 @@ def judge(scores: np.ndarray, least_score: float, least_gain: np.ndarray) -> np.
 
 
 def find_odd(thumbnails: np.ndarray) -> np.ndarray:
-    """What `judge` says of films (n,), each by itself, by what is usual among all hands: `shipped`."""
-    return judge(shipped().scores(thumbnails), ALONE_SCORE, ALONE_GAIN)
+    """What `judge` says of films (n,), each by itself, by what is usual among all hands, `shipped`; or `ASKEW`."""
+    scores = shipped().scores(thumbnails)
+    odd = judge(scores, ALONE_SCORE, ALONE_GAIN)
+    return np.where((scores[ASKEW] > LEAST_ASKEW) & (odd != TWO_HANDS), ASKEW, odd)
 
 
 def find_turned(thumbnails: np.ndarray) -> np.ndarray:
@@ -146,6 +155,16 @@ def _ranks(thumbnails: np.ndarray) -> np.ndarray:
     small = np.stack([cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for film in thumbnails])
     # Not SciPy's `rankdata`, which does the same: to import it takes a fifth of the time of a single prediction.
     return pd.DataFrame(small.reshape(len(small), -1)).rank(axis=1).to_numpy(np.float32).reshape(small.shape)
+
+
+def _eighths(thumbnails: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Thumbnails turned by about an eighth, to either side, some shrunk as on a larger sheet that holds them whole."""
+    turned = []
+    for one in thumbnails:
+        degrees = rng.uniform(*EIGHTH) * rng.choice([-1, 1])
+        way = cv2.getRotationMatrix2D(((PICTURE - 1) / 2, (PICTURE - 1) / 2), degrees, rng.uniform(0.62, 1.0))
+        turned.append(cv2.warpAffine(one, way, (PICTURE, PICTURE), borderValue=int(np.percentile(one, SPECKS))))
+    return np.stack(turned)
 
 
 def _pairs(thumbnails: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -28,7 +28,7 @@ from bonexage_utils.images import film_hash, film_stamp, films_ahead, letterbox,
 from bonexage_utils.notes import REFUSED, UNLIKE, orientation_notes, with_note
 from bonexage_utils.orientation import is_blank, thumbnail
 from bonexage_utils.prediction_table import COLUMNS, HANDFUL, SEX_UNKNOWN, known_error, outputs, parts_of, refuse_parts
-from bonexage_utils.tables import write_table
+from bonexage_utils.tables import heading, read_table, write_table
 from bonexage_utils.tags import COLUMNS as HEADER
 
 PART = 512  # films put aside at a time
@@ -236,8 +236,8 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
     `workers` as for `images.read_films`.
 
     Raises BoneXageError when `outputs` and `files.check_outputs` refuse `out`, when another process writes it, when
-    stopped by Ctrl-C or SIGTERM (what is done is kept), when there is nothing to resume by this checkpoint, or when
-    there is something and `resume` is False.
+    stopped by Ctrl-C or SIGTERM (what is done is kept), when there is nothing to resume by this checkpoint, when
+    there is something and `resume` is False, and when resuming would lose `tags.COLUMNS` of the earlier table.
     """
     out, description = outputs(out)
     check_outputs([out, description], [predictor.path, *films["image"]])
@@ -246,6 +246,8 @@ def predict_to_file(predictor: Predictor, films: pd.DataFrame, out: Path | str, 
         if not resume:
             refuse_parts(out)
         before = _load_done(out, parts, predictor) if resume else []
+        if resume and out.is_file() and HEADER[0] not in films and heading(HEADER[0]) in read_table(out, "table"):
+            raise BoneXageError(f"{out}: has columns of --header, which would be lost; resume with --header")
         done = {(row["sha256"], row["sex"]): row for row in before}
         rows: list[dict] = []
         waiting: list[dict] = []

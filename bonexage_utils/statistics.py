@@ -120,11 +120,12 @@ def paired_over_seeds(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
     return Interval(float(apart.mean()), *(float(edge) for edge in np.percentile(means, [2.5, 97.5])))
 
 
-def verdict(difference: Interval, better: str, worse: str) -> str:
-    """In words what the interval of "MAE of `better` minus MAE of `worse`" allows to say, and no more."""
+def verdict(difference: Interval, better: str, worse: str, what: str = "is better") -> str:
+    """In words what the interval of "MAE of `better` minus MAE of `worse`" allows to say, and no more. `what` is said
+    of the one with the smaller, where that is less than being better, such as "starts sooner"."""
     if difference.high < 0:
-        return f"{better} is better"
-    return f"{worse} is better" if difference.low > 0 else "no difference that these films can show"
+        return f"{better} {what}"
+    return f"{worse} {what}" if difference.low > 0 else "no difference that these films can show"
 
 
 def half_width(errors: np.ndarray, coverage: float) -> float:

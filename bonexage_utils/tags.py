@@ -1,7 +1,6 @@
 """What the tags of a DICOM say of the child and the exposure. Names, numbers and dates of a patient never leave it."""
 
 import math
-import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +77,7 @@ def read_tags(path: Path | str) -> Tags:
     try:
         from bonexage_utils.dicom import read_words  # here, because few need it and it takes a while
 
-        with quiet():
+        with quiet:
             said = read_words(path, _READ)
     except BoneXageError as error:
         return Tags(refusal=str(error))
@@ -122,6 +121,6 @@ def _date(said: dict[str, str], names: Iterable[str]) -> datetime | None:
 
 
 def all_tags(paths: Iterable[str]) -> list[Tags]:
-    """`read_tags` of each, in order, by one thread per core."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    """`read_tags` of each, in order, several at a time."""
+    with ThreadPoolExecutor() as pool:
         return list(pool.map(read_tags, paths))

@@ -34,12 +34,12 @@ import bonexage_utils"""
 # Import name → what to ask pip for. By import name, because one module can come from differently named packages
 # (cv2 from opencv-python or opencv-python-headless).
 NEEDED = {
-    "accelerate": "accelerate>=1.0", "captum": "captum>=0.9", "cv2": "opencv-python-headless>=4.8",
-    "filelock": "filelock>=3.12", "ipywidgets": "ipywidgets>=7.7", "jinja2": "jinja2>=3.1",
-    "matplotlib": "matplotlib>=3.8", "openpyxl": "openpyxl>=3.1", "pandas": "pandas>=2.1", "PIL": "pillow>=10.0",
-    "platformdirs": "platformdirs>=4.0", "pydicom": "pydicom>=3.0", "safetensors": "safetensors>=0.4",
-    "scipy": "scipy>=1.15", "seaborn": "seaborn>=0.13",
-    "sklearn": "scikit-learn>=1.3", "timm": "timm>=1.0.9", "tqdm": "tqdm>=4.66", "typer": "typer>=0.12",
+    "accelerate": "accelerate>=1.2", "captum": "captum>=0.9", "cv2": "opencv-python-headless>=4.11.0.86",
+    "filelock": "filelock>=3.16.1", "ipywidgets": "ipywidgets>=7.7.1", "jinja2": "jinja2>=3.1.5",
+    "matplotlib": "matplotlib>=3.10", "openpyxl": "openpyxl>=3.1.5", "pandas": "pandas>=2.2.2", "PIL": "pillow>=11.0",
+    "platformdirs": "platformdirs>=4.3.6", "pydicom": "pydicom>=3.0.1", "safetensors": "safetensors>=0.7",
+    "scipy": "scipy>=1.15", "seaborn": "seaborn>=0.13.2",
+    "sklearn": "scikit-learn>=1.6", "timm": "timm>=1.0.24", "tqdm": "tqdm>=4.67", "typer": "typer>=0.16",
 }
 # Big, and matched to the machine's GPU driver: what is installed stays as it is.
 UNTOUCHED = ("torch", "torchvision", "numpy")

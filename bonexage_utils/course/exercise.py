@@ -1,23 +1,35 @@
-"""Exercises: a check that tells an empty answer from a wrong one, hints one at a time, and a solution.
+"""Exercises: a check that tells an empty answer from a wrong one, hints one at a time, and a solution to paste.
 
 Each notebook's are in `nbNN/exercises.py`. Its function `build(course)` returns a `types.SimpleNamespace` of
 `Exercise`s and nothing else. The truth is computed from that course's cohort or from the phantom, inside `build` or in
 the judge, and never stored. A notebook writes:
 
+    from bonexage_utils.course.exercise import answered
     from bonexage_utils.course.nb00 import exercises
 
     ex = exercises.build(course)     # once, near the top
-    ex.first.check(...)              # in each exercise cell; ... counts as not attempted
+    my_first = ...                   # a stub; that of a function is `def my_share(months, step): ...`
+    ex.first.check(my_first)         # in each exercise cell
+    answered(ex)                     # at the end: what is done, what is open
 
-`tests/course/test_exercises.py` goes through every stub, solution and likely mistake.
+A judge reads what a learner wrote with `number`, `numbers`, `letters` or `choice`, so that what is right in sense is
+right. `tests/course/test_exercises.py` pastes every solution and every likely mistake into the notebook's own cell.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
+from pprint import pformat
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 NOT_ATTEMPTED = ...  # what a stub holds until the learner replaces it
+# Words around an answer that do not change it: "run C", "6 to 8 years", "p=3".
+FILLER = frozenset({"answer", "clinic", "comparison", "group", "is", "it", "loss", "month", "months", "number", "old",
+                    "option", "p", "panel", "policy", "reader", "run", "table", "the", "year", "years"})
 
 
 @dataclass(frozen=True)
@@ -36,36 +48,122 @@ def wrong(message: str) -> Verdict:
     return Verdict(False, message)
 
 
+# --- what learners write ---
+
+def number(answer: Any) -> float:
+    """A number in whatever kind: 24, "24", "24 months", "2 years" (24 months), an array or tensor of one value.
+
+    Raises TypeError or ValueError for what is no number.
+    """
+    if isinstance(answer, bool):
+        raise TypeError("True and False are not numbers")
+    if not isinstance(answer, str):
+        return float(answer)
+    found = re.fullmatch(r"\s*([-+−]?\d*[.,]?\d+)\s*(months?|mo|years?|y)?\.?\s*", answer.lower())
+    if not found:
+        raise ValueError(f"{answer!r} is not a number")
+    value = float(found[1].replace("−", "-").replace(",", "."))
+    return 12 * value if (found[2] or "").startswith("y") else value
+
+
+def numbers(answer: Any) -> np.ndarray:
+    """Several numbers (n,): a list, tuple, array, tensor, or a text such as "0.4, 0.2". Raises as `number` does."""
+    if isinstance(answer, str):
+        answer = [part for part in re.split(r"[,;\s]+", answer.strip(" ()[]")) if part]
+    return np.array([number(value) for value in answer])
+
+
+def letters(answer: Any) -> str:
+    """Letters in the order given, as capitals: of "CF", "c and f", ["c", "F"] or {"C"}. Empty if there are none."""
+    parts = [answer] if isinstance(answer, str) else [str(part) for part in answer]
+    return "".join(re.findall("[A-Z]", re.sub(r"\bAND\b", " ", " ".join(parts).upper())))
+
+
+def listed(options: Iterable[str], last: str = "or") -> str:
+    """Answers to choose from, in a fixed order that does not give the truth away: 'A', 'B' or 'C'."""
+    *others, final = [repr(option) for option in sorted(options, key=_by_number)]
+    return f"{', '.join(others)} {last} {final}" if others else final
+
+
+def _by_number(text: str) -> tuple[float, str]:
+    """Sorts "2 to 4" before "10 to 15", and what has no number by the alphabet."""
+    found = re.match(r"\d+", text)
+    return (float(found[0]) if found else np.inf, text.lower())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " to ", text.lower())
+    return tuple(re.findall(r"(?<!\S)-\d+|[^\W_]+", text))
+
+
 def choice(options: Mapping[str, str], truth: str, synonyms: Mapping[str, str] | None = None
            ) -> Callable[[Any], Verdict]:
-    """A judge of one answer among several texts, written in whatever case; "6-8" is "6 to 8".
+    """A judge of one answer among several texts, in whatever case: "6-8 years" is "6 to 8", "run C" is "C", 3 is "3".
 
-    `options` maps each answer to the message it gets, `synonyms` other names (lower case) to the answer they stand for.
+    `options` maps each answer to the message it gets, `synonyms` other names to the answer they stand for.
     """
+    known = {_words(name): option for name, option in
+             [*((option, option) for option in options), *(synonyms or {}).items()]}
 
-    def normalised(text: str) -> str:
-        text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " to ", text)
-        return " ".join(text.lower().split())
-
-    known = {normalised(option): option for option in options} | dict(synonyms or {})
+    def meant(words: tuple[str, ...]) -> set[str]:
+        """The options whose words stand in the answer, with nothing else in it but filler."""
+        return {option for name, option in known.items() for start in range(len(words) - len(name) + 1)
+                if words[start:start + len(name)] == name
+                and FILLER.issuperset(words[:start] + words[start + len(name):])}
 
     def judge(answer: Any) -> Verdict:
-        chosen = known.get(normalised(answer)) if isinstance(answer, str) else None
-        if chosen is None:
-            return wrong(f"Choose one of: {', '.join(repr(option) for option in options)}.")
-        return (right if chosen == truth else wrong)(options[chosen])
+        if isinstance(answer, Real) and not isinstance(answer, bool):
+            answer = f"{answer:g}"
+        words = _words(answer) if isinstance(answer, str) else ()
+        chosen = {known[words]} if words in known else meant(words)
+        if len(chosen) != 1:
+            return wrong(f"Choose one: {listed(options)}.")
+        (option,) = chosen
+        return (right if option == truth else wrong)(options[option])
 
     return judge
+
+
+# --- an exercise ---
+
+def _stub(): ...
+
+
+def _stub_with_docstring():
+    """What an exercise asks for."""
+
+
+def _is_stub(answer: Any) -> bool:
+    """Whether this is still what stood in the cell: ..., nothing, or a function without a body."""
+    code = getattr(answer, "__code__", None)
+    if code:
+        empty = {_stub.__code__.co_code, _stub_with_docstring.__code__.co_code}
+        return code.co_code in empty and code.co_consts[-1] is None  # `return 1` differs in its constant alone
+    return answer is NOT_ATTEMPTED or answer is None
+
+
+class _Watched:
+    """A learner's function that remembers whether a call gave nothing back."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.nothing = function, False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self.function(*args, **kwargs)
+        self.nothing |= result is None or result is NOT_ATTEMPTED
+        return result
 
 
 @dataclass(frozen=True)
 class Exercise:
     """One exercise of a notebook.
 
-    `judge` takes the learner's answer (a value or a function) and returns a Verdict; it computes the truth from the
-    cohort at hand, never from a stored number. `solution` is an answer that passes, `explanation` what
-    `.solution()` prints. `likely_mistakes` maps a name to a wrong answer that must get a message of its own; the
-    tests try all of them. A wrong answer never raises an error: the cells that follow still run.
+    `judge` takes the learner's answer (a value, or a function where `solution_value` is one) and returns a Verdict; it
+    computes the truth from the cohort at hand, never from a stored number. `solution_value` is an answer that passes.
+    `code` is what `.solution()` prints to be pasted in place of the stub: for a function its whole `def`; for a value
+    it is the value itself unless something better is given. `explanation` is the reason, printed below.
+    `likely_mistakes` maps a name to a wrong answer that must get a message of its own; the tests try all of them. A
+    wrong answer never raises an error: the cells that follow still run.
     """
 
     question: str
@@ -74,11 +172,24 @@ class Exercise:
     solution_value: Any
     explanation: str
     likely_mistakes: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
+    _answers: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def verdict(self, answer: Any) -> Verdict | None:
         """None for an answer not attempted; a wrong one of an unexpected kind is wrong, not an error."""
-        if answer is NOT_ATTEMPTED or answer is None:
+        if _is_stub(answer):
             return None
+        if not callable(self.solution_value):
+            return self._judged(answer)
+        if not callable(answer):
+            return wrong("Give the function itself, without brackets.")
+        function = _Watched(answer)
+        found = self._judged(function)
+        if function.nothing and not found.right and "return" in self.pasted:
+            return wrong("Your function gives nothing back. Is the return missing?")
+        return found
+
+    def _judged(self, answer: Any) -> Verdict:
         try:
             return self.judge(answer)
         except Exception as error:  # a learner's function may do anything
@@ -94,6 +205,7 @@ class Exercise:
         if verdict is None:
             print("○ Not attempted yet: replace the ... with your answer and run the cell again.")
         else:
+            self._answers.append(verdict.right)
             print(("✔ Right. " if verdict.right else "✘ Not yet. ") + verdict.message)
 
     def hint(self, number: int = 1) -> None:
@@ -103,8 +215,22 @@ class Exercise:
         print(f"Hint: {self.hints[number - 1]}{more}")
 
     def solution(self) -> None:
-        """Print the solution and why it is right."""
-        print(f"Solution: {self.explanation}")
+        """Print code to paste in place of the stub, then the reason."""
+        place = "the def ..." if callable(self.solution_value) else "the ..."
+        print(f"Solution, in place of {place}\n\n{self.pasted}\n\nWhy: {self.explanation}")
+
+    @property
+    def pasted(self) -> str:
+        """The code that `.solution()` prints."""
+        return self.code.strip() or pformat(self.solution_value, compact=True)
 
     def __repr__(self) -> str:
         return f"Exercise: {self.question}  → .check(answer), .hint(), .solution()"
+
+
+def answered(exercises: SimpleNamespace) -> None:
+    """Print which exercises are done, which were tried, and which are open."""
+    done = {name: exercise._answers[-1:] for name, exercise in vars(exercises).items()}
+    for name, last in done.items():
+        print(f"{'✔ done   ' if last == [True] else '✘ not yet' if last else '○ open   '} ex.{name}")
+    print(f"{sum(last == [True] for last in done.values())} of {len(done)} done.")

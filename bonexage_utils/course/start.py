@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import random
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
+from tqdm import tqdm
 
 import bonexage_utils
 from bonexage_utils.cohort import LABEL_FILES, SPLIT_SALT, Cohort, load_cohort
@@ -119,9 +121,18 @@ def set_seeds(seed: int = SEED) -> None:
     torch.manual_seed(seed)
 
 
+_bar = tqdm.__init__
+
+
+def _bar_on_stdout(self: tqdm, *args: object, **settings: object) -> None:
+    """Jupyter shows stderr on pink, as if something were wrong: bars go to stdout, where nothing is left of them."""
+    _bar(self, *args, **{"file": sys.stdout, **settings})
+
+
 def start() -> Course:
     """Choose profile, device and cohort, set the seeds, and print a short table of what runs here."""
     profile, folder = choose_profile(), course_folder()
+    tqdm.__init__ = _bar_on_stdout
     # A warning prints the path of the file it comes from, which is of no use to a learner.
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

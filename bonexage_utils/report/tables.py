@@ -102,12 +102,13 @@ def worst_films(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def worst_table(evaluation: Evaluation) -> pd.DataFrame:
-    """The films with the largest errors, worst first."""
+    """The films with the largest errors, worst first; with their notes, where one of them has one."""
     films = worst_films(evaluation)
+    noted = {"note": films["note"]} if films["note"].any() else {}
     return pd.DataFrame({"film": films["id"], "sex": films["sex"],
                          "label, months": films["months"].map("{:.0f}".format),
                          "prediction": films["predicted"].map("{:.1f}".format),
-                         "error": films["error"].map("{:+.1f}".format)})
+                         "error": films["error"].map("{:+.1f}".format), **noted})
 
 
 def failure_table(evaluation: Evaluation) -> pd.DataFrame:

@@ -14,11 +14,13 @@
 # - explain how a random split can make a poor reader look good, and build one that does not;
 # - compute the error every model has to beat, for the cohort in hand.
 #
+# **Run a cell** with Shift + Enter, from top to bottom.
+#
 # **You need** Python with lists and functions, and to have met a pandas table. Notebook 00 helps; it need not have
 # been run.
 #
-# **Time:** 70 minutes with the exercises. Measured on two processor cores: 20 seconds of computing (profile `cpu`),
-# 1.3 GB of memory. The first notebook you ever start draws the course's films, once, which takes a minute more.
+# **Time:** 70 minutes with the exercises, half a minute of it computing on two processor cores. The first notebook you
+# ever start draws the course's films, once, which takes a minute more.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -49,7 +51,8 @@ course = start()
 # %%
 labelled = course.cohort.table.dropna(subset=["months"])
 table = labelled[labelled["split"] != "test"]
-print(f"{len(labelled):,} films have a label. We look at {len(table):,}; {table['sex'].eq('F').mean():.0%} are girls.")
+print(f"{len(labelled):,} films have a label. We look at {len(table):,}; "
+      f"{table['sex'].eq('F').mean():.0%} are girls.")
 table[["id", "months", "sex", "split"]].head()
 
 # %% [markdown]
@@ -76,8 +79,10 @@ from bonexage_utils.errors import BoneXageError
 from bonexage_utils.labels import read_labels
 
 mails = {
-    "720 months": "id,boneage,male\n1,96,True\n2,720,False\n", "sex unknown": "id,boneage,male\n1,96,True\n2,84,?\n",
-    "one id twice": "id,boneage,male\n1,96,True\n1,84,True\n", "no age": "id,boneage,male\n1,96,True\n2,,False\n",
+    "720 months": "id,boneage,male\n1,96,True\n2,720,False\n",
+         "sex unknown": "id,boneage,male\n1,96,True\n2,84,?\n",
+    "one id twice": "id,boneage,male\n1,96,True\n1,84,True\n",
+         "no age": "id,boneage,male\n1,96,True\n2,,False\n",
     "11 months": "id,boneage,male\n1,96,True\n2,11,False\n",
 }
 
@@ -145,10 +150,14 @@ import numpy as np
 
 from bonexage_utils.course.nb01 import exercises
 
-ex = exercises.build(course)  # takes some seconds: it draws the films of an exercise further down
+# takes some seconds: it draws the films of an exercise further down
+ex = exercises.build(course)
 
 # %% tags=["nbval-check-output"]
-my_share = ...  # a function: def my_share(months, step): ...
+def my_share(months, step):
+    ...
+
+
 ex.comb.check(my_share)
 
 # %%
@@ -173,18 +182,25 @@ import pandas as pd
 
 pd.options.display.max_colwidth = 100  # whole sentences in tables
 steps = (6, 12)
-groups = {"these labels": table, "girls": table[table["sex"] == "F"], "boys": table[table["sex"] == "M"]}
+groups = {"these labels": table, "girls": table[table["sex"] == "F"],
+          "boys": table[table["sex"] == "M"]}
 shares = pd.DataFrame({"if readers said the month": [1 / step for step in steps],
-                       **{name: [share_of_multiples(films["months"], step) for step in steps]
+                       **{name: [share_of_multiples(films["months"], step)
+                                 for step in steps]
                           for name, films in groups.items()},
-                       "RSNA's training labels": [0.81, 0.58]}, index=[f"multiples of {step}" for step in steps])
-print("your guess for six:", "none" if my_guess is ... else f"{my_guess} %")
-shares.map("{:.0%}".format)
+                       "RSNA's training labels": [0.81, 0.58]},
+                      index=[f"multiples of {step}" for step in steps])
+
+# %%
+from bonexage_utils.course.reveal import after_guess
+
+mine = "none" if my_guess is ... else f"{my_guess} %"
+after_guess(my_guess, f"Your guess for six: {mine}.", shares.map("{:.0%}".format),
+            "The first column is chance, the last was counted on RSNA's 12,611 labels.")
 
 # %% [markdown]
-# The first column is chance, the second is the table in hand, the last was counted on RSNA's 12,611 training labels
-# (Halabi et al. 2019), with 81 % multiples of six and 58 % of twelve. Both are far from chance, and
-# close together: the readers of this cohort were made to heap as RSNA's did.
+# This table and RSNA's (Halabi et al. 2019) are far from chance, and close together: the readers of this cohort were
+# made to heap as RSNA's did.
 #
 # Why do the boys heap on six so much more than the girls? Because "multiples of six" is our question, and not the
 # readers' rule. Theirs are the plates of an atlas (Greulich & Pyle), and four of the girls' plates that are named most,
@@ -245,18 +261,21 @@ from bonexage_utils.figures import montage
 
 def pick(sex, age, place):
     mine = table[table["sex"] == sex]
-    return mine.loc[(mine["months"] - age).abs().sort_values(kind="stable").index[place]]
+    return mine.loc[(mine["months"]
+                     - age).abs().sort_values(kind="stable").index[place]]
 
 
-shown = [pick(sex, age, place) for sex in "FM" for place in (0, 1) for age in (36, 60, 120, 156, 180)]
+shown = [pick(sex, age, place) for sex in "FM" for place in (0, 1)
+         for age in (36, 60, 120, 156, 180)]
 
 # %%
 titles = [f"{film['sex']}, {film['months']:.0f} months" for film in shown]
 films = [read_gray(film["image"]) for film in shown]
 dark = sum(np.percentile(film, 90) < 60 for film in films)
-montage(films, titles, f"""Twenty hand films in four rows, two of girls and two of boys; the labels rise from left to
-right: {', '.join(titles)}. Two films under one label differ in size, turn, brightness and pose more than in their
-bones. Nearly black: {dark} of the twenty.""", columns=5, side=1.6)
+montage(films, titles, f"""Twenty hand films in four rows, two of girls and two of
+boys; the labels rise from left to right: {', '.join(titles)}. Two films under one
+label differ in size, turn, brightness and pose more than in their bones. Nearly
+black: {dark} of the twenty.""", columns=5, side=1.6)
 
 # %% [markdown]
 # Go down a column first: one label, four children. How they lie, how bright the film is, how much forearm is on it:
@@ -276,7 +295,8 @@ bones. Nearly black: {dark} of the twenty.""", columns=5, side=1.6)
 # %%
 sample = table.sample(min(len(table), 400), random_state=course.seed)
 shapes = [read_gray(path).shape for path in sample["image"]]
-sample = sample.assign(height=[height for height, _ in shapes], width=[width for _, width in shapes])
+sample = sample.assign(height=[height for height, _ in shapes],
+                       width=[width for _, width in shapes])
 sample[["width", "height"]].describe().loc[["min", "50%", "max"]].astype(int)
 
 # %%
@@ -309,18 +329,19 @@ for side in ("width", "height"):
 
 # %%
 from bonexage_utils.cohort import load_cohort
-from bonexage_utils.course.nb01.exploration import HOSPITAL_FILMS, draw_closer, hospital, sheet_film, tell_sheet
+from bonexage_utils.course.nb01.exploration import (HOSPITAL_FILMS, draw_closer,
+                                                    draw_sheet, hospital)
 
 folder = hospital()
 bad = load_cohort(folder)
 
 # %%
-montage([sheet_film(path) for path in bad.table["image"]], bad.table["id"].tolist(), f"""Contact sheet of {len(bad)}
-small hand films under their ids, most of them left hands with the fingers up. Others: {tell_sheet()}.""",
-        columns=10, side=0.85)
+draw_sheet(bad.table)
 
 # %% [markdown]
-# Give yourself two minutes, and write down the ids that look wrong to you. The eye is good at this, and quick.
+# Give yourself two minutes, and write down the ids that look wrong to you. The eye is good at this, and quick. If a
+# film is too small to judge, or has a letter that you want to read, look closer: `draw_closer(["1004", "1017"])` in a
+# new cell.
 
 # %%
 my_eye = ...  # such as ["1004", "1017"]
@@ -338,8 +359,10 @@ from collections import defaultdict
 films_with = defaultdict(list)
 for film in bad.table.itertuples():
     if Path(film.image).is_file():
-        films_with[hashlib.sha256(Path(film.image).read_bytes()).hexdigest()].append(film.id)
-twice_by_hand = sorted(film for films in films_with.values() if len(films) > 1 for film in films)
+        digest = hashlib.sha256(Path(film.image).read_bytes()).hexdigest()
+        films_with[digest].append(film.id)
+twice_by_hand = sorted(film for films in films_with.values() if len(films) > 1
+                       for film in films)
 
 # %% [markdown]
 # The package's `audit` does that and much more, reading each film once. The same two come out:
@@ -351,7 +374,8 @@ findings = audit(bad)
 
 # %% tags=["nbval-check-output"]
 twice_by_audit = sorted(findings.loc[findings["finding"] == "duplicate file", "id"])
-print("the same two films:", twice_by_audit == twice_by_hand, "| how many:", len(twice_by_hand))
+print("the same two films:", twice_by_audit == twice_by_hand, "| how many:",
+      len(twice_by_hand))
 
 # %%
 summary(findings)
@@ -411,12 +435,14 @@ told = findings.groupby("id")["finding"].agg(", ".join)
 eye = set() if my_eye is ... else {str(film) for film in my_eye}
 planted["the audit says"] = planted["id"].map(told).fillna("nothing")
 planted["your eye"] = ["found" if film in eye else "" for film in planted["id"]]
-planted[["id", "fault", "the audit says", "your eye"]]
+after_guess([my_eye, my_twelve], planted[["id", "fault", "the audit says", "your eye"]])
 
 # %%
 found = [row.finding in told.get(row.id, "") for row in planted.itertuples()]
-print(f"your eye found {planted['id'].isin(eye).sum()} of {len(planted)}, the audit {sum(found)}")
-print(f"films to look at: {len(told)}; of them bad: {planted['id'].isin(told.index).sum()}")
+print(f"your eye found {planted['id'].isin(eye).sum()} of {len(planted)}, the audit "
+      f"{sum(found)}")
+print(f"films to look at: {len(told)}; of them bad: "
+      f"{planted['id'].isin(told.index).sum()}")
 assert sum(found) >= 9, "the audit misses more of the planted faults than it should"
 
 # %% [markdown]
@@ -450,9 +476,6 @@ from bonexage_utils.course.nb01.exploration import draw_leak, leak
 leaked = leak(course.cohort)
 draw_leak(leaked)
 
-# %%
-leaked.set_index("twice").round(1)
-
 # %% [markdown]
 # Horizontal axis: the share of films with a second export. Vertical axis: the mean absolute error, that is how far off
 # the reader is on average, whichever way, in months; lower is better. At 0 % nothing is exported twice, and both splits
@@ -480,6 +503,12 @@ ex.leak.check(my_error)
 # ex.leak.solution()
 
 # %% [markdown]
+# The numbers of the figure:
+
+# %%
+after_guess(my_error, leaked.set_index("twice").round(1))
+
+# %% [markdown]
 # ## A split that stays
 #
 # There is a second way to lose a test set, and it needs no twins. You shuffle the ids, and take the first twelfth for
@@ -495,7 +524,8 @@ def random_test(ids, seed=0):
 
 ids = [str(film) for film in range(10_000)]
 before, after = random_test(ids), random_test([*ids, "10000"])
-print(f"still in the test set after one more film: {len(before & after) / len(before):.0%}")
+print(f"still in the test set after one more film: "
+      f"{len(before & after) / len(before):.0%}")
 
 # %% [markdown]
 # If chance alone dealt again, 8 % would stay; but 29 % is little better. Seven in ten of the former test films are
@@ -515,7 +545,8 @@ def place_of(film):
 print("same as the package:", all(place_of(film) == split_of(film) for film in ids))
 hashed = {film for film in ids if split_of(film) == "test"}
 later = {film for film in [*ids, "10000"] if split_of(film) == "test"}
-print(f"still in the test set after one more film: {len(hashed & later) / len(hashed):.0%}")
+print(f"still in the test set after one more film: "
+      f"{len(hashed & later) / len(hashed):.0%}")
 
 # %% [markdown]
 # Eight per cent each for test, calibration and selection, the rest trains; and all stay where they are, whatever comes
@@ -565,9 +596,9 @@ medians = median_by_sex(train_films)
 by_hand = float((selection["months"] - selection["sex"].map(medians)).abs().mean())
 baseline = score(selection["sex"].map(medians), selection["months"])
 mae = baseline.mae
-bar = f"{mae.value:.1f} [{mae.low:.1f}, {mae.high:.1f}] months on {baseline.n} selection films"
-print(f"by hand {by_hand:.1f} | package {bar}")
-assert not course.embedded or 30 < mae.value < 75, f"baseline {mae}, expected 30 to 75 months"
+bar = f"{mae} months on {baseline.n} selection films"
+assert not course.embedded or 30 < mae.value < 75, f"baseline {mae}, not 30 to 75"
+after_guess(my_baseline, f"By hand {by_hand:.1f}; by the package {bar}.")
 
 # %% [markdown]
 # By hand and by the package alike; in brackets the 95 % interval: the range in which the error over all films of this
@@ -609,10 +640,22 @@ assert not course.embedded or 30 < mae.value < 75, f"baseline {mae}, expected 30
 comb = share_of_multiples(table["months"], 6)
 low, high = leaked.iloc[-1][["by film", "by child"]]
 print(f"{comb:.0%} of the labels are multiples of six months; chance would be 17 %.")
-print(f"In a folder of {HOSPITAL_FILMS} films the audit found {sum(found)} of {len(planted)} planted faults,")
+print(f"In a folder of {HOSPITAL_FILMS} films the audit found {sum(found)} of "
+      f"{len(planted)} planted faults,")
 print(f"with {len(told)} films to look at.")
-print(f"With half of the films exported twice, a split by film showed {low:.0f} months where {high:.0f} were true.")
+print(f"With half of the films exported twice, a split by film showed {low:.0f} months "
+      f"where {high:.0f} were true.")
 print(f"The median by sex is off by {bar} (95 % interval).")
+
+# %% [markdown]
+# ### Where you stand
+#
+# The exercises of this notebook: what is done, and what is open.
+
+# %% tags=["nbval-check-output"]
+from bonexage_utils.course.exercise import answered
+
+answered(ex)
 
 # %% [markdown]
 # ## What we left out

@@ -164,9 +164,9 @@ if course.embedded:  # the simulated films: only of them are both readings known
     print("both:                        ", paired_difference(off("B", "B"), off("new", "new")), "months of MAE")
 
 # %% [markdown]
-# Where an interval lies on both sides of zero, these films cannot show that part. Now the right panel. The network has
-# a bias of its own, at home, on films like those it learned from: see the first circle. Then, over both kinds
-# of film the square lies about four months below its circle. That is B's reader, who reads old. No network can know
+# Where an interval lies on both sides of zero, these films cannot show that part. Now the right panel. The first circle
+# is the network's own bias, at home, on films like those it learned from. Then, over both kinds of film the square lies
+# below its circle, by as much in both. That is B's reader, who reads old. No network can know
 # that, and against him every answer is too low by so much, whatever the scanner does. Where the errors of scanner and
 # reader have opposite signs they even cancel, and a network can look *better* for being wrong twice. So whoever
 # reports "our MAE rose by so much at the new site" has measured a sum, and seldom knows of what. In a real hospital
@@ -206,14 +206,14 @@ error_under_stress(stress, SIGNIFICANT_MONTHS)
 
 # %% [markdown]
 # A panel for each test; horizontal axis: the strength, the unit stands below; vertical axis: by how many months the
-# MAE of the very same films has *changed*, with its 95 % interval; at zero the change costs nothing. The orange number
+# MAE of the very same films has *changed*, with its 95 % interval; at zero the change costs nothing. The red number
 # over a point is the share of films whose answer moved by more than a year. Two things to look for.
 #
 # *Which strengths did the network train on?* It has seen turns up to 10 degrees and brightness up to 25 levels, every
 # epoch, as augmentation, and a marker on most films. Hands upside down, mirrored ones and negatives it has met only as
 # rare accidents of the archive.
 #
-# *Is the change of the MAE the whole story?* Where the MAE hardly moves and the orange share is large, answers move in
+# *Is the change of the MAE the whole story?* Where the MAE hardly moves and the red share is large, answers move in
 # both directions: for the statistic nothing happened, for the child much did.
 #
 # It is tempting to count how many of the strengths that it trained on cost something, and how many others. Do not:
@@ -235,9 +235,9 @@ stress.sort_values("mae_change").iloc[[0, 1, 2, -3, -2, -1]][shown].round(2)
 # %% [markdown]
 # Read `share_significant` beside `mae_change`. And read the mild end as carefully as the bad one. "No change that these
 # films can show" is the result one hopes for, and its interval says how large a change could have been missed. Does a
-# bar lie *below* zero altogether, such as that of a turn by 5 degrees when this was written? Do not report that turning
-# helps. It is the best of 26 tries, of which one or so lies beside zero by chance. And see `bias_change`: where a
-# network reads too low, whatever lifts all answers a little makes it look better.
+# bar lie *below* zero altogether? Do not report that such a change helps. It is the best of all these tries, of which
+# one or so lies beside zero by chance. And see `bias_change`: where a network reads too low, whatever lifts all answers
+# a little makes it look better.
 #
 # ## Nine answers instead of one
 #
@@ -286,12 +286,11 @@ print("rank correlation of spread and |error|:", spread_and_error(spread, error)
 
 # %% [markdown]
 # Horizontal axis: the standard deviation of the nine answers; vertical axis: how far off their mean is. The black
-# squares are the MAE of the third of films with the smallest spread, the middle third and the third with the largest.
-# A correlation of 1 would mean that the spread ranks the films by their error; at 0 it says nothing about it. Compare
-# its interval with both: when this was written it was above 0, and nearer to 0 than to 1. It came from the third with
-# the largest spread; the other two thirds hardly differed. An arrow is a film that is further off than the axis
-# reaches. And look at the left edge: there are films whose nine answers agree, and all nine are wrong. *Agreement is
-# not correctness.* A spread is a hint. We want a promise.
+# squares are the MAE of the third of films with the smallest spread, the middle third and the third with the largest. A
+# correlation of 1 would mean that the spread ranks the films by their error; at 0 it says nothing about it. Compare its
+# interval with both, and then the three squares: which third is it that differs? An arrow is a film that is further off
+# than the axis reaches. And look at the left edge: there are films whose nine answers agree, and all nine are wrong.
+# *Agreement is not correctness.* A spread is a hint. We want a promise.
 #
 # ## An interval that keeps a promise
 #
@@ -312,6 +311,8 @@ print("rank correlation of spread and |error|:", spread_and_error(spread, error)
 # answer minus it to the answer plus it. This is *split conformal prediction*. Nothing was said about the network, nor
 # about the shape of its errors. One thing was said about the films: that the new one is like the others, so that every
 # order is equally likely. That is **exchangeability**, and the rest of this notebook hangs on it.
+#
+# <!-- from elsewhere: 0.1 (a definition) -->
 #
 # ### Exercise: the half-width
 #
@@ -379,24 +380,25 @@ print(f"inside: {((low_end <= new['months']) & (new['months'] <= high_end)).mean
 # The same with the course's helpers, which cut intervals off at 0 and 240 months, and beside it what luck may do:
 
 # %%
-from bonexage_utils.course.nb09.uncertainty import chance_range, held, new_range, one_width, with_intervals
-from bonexage_utils.statistics import share
+from bonexage_utils.course.nb09.uncertainty import chance_range, coverage_verdict, held, new_range, one_width
+from bonexage_utils.course.nb09.uncertainty import with_intervals
+from bonexage_utils.statistics import bootstrap_mean, share
 
 everybody = one_width(calibration)
 at_home = with_intervals(films["new"], everybody)
 low, high = chance_range(len(errors), PROMISE)
 print(f"inside: {share(held(at_home))} of {len(at_home)} new films; half-width {everybody.half_width:.1f} months")
 print(f"of calibrations on {len(errors)} films, 19 in 20 truly cover {low:.1%} to {high:.1%}")
-low, high = new_range(len(errors), PROMISE, len(at_home))
-print(f"of {len(at_home)} new films, they hold {low:.1%} to {high:.1%}")
+luck = new_range(len(errors), PROMISE, len(at_home))
+print(f"of {len(at_home)} new films, they hold {luck[0]:.1%} to {luck[1]:.1%}: "
+      f"{coverage_verdict(held(at_home).mean(), luck)}")
 
 # %% [markdown]
 # Two kinds of chance. The interval in the first line is for the chance in the *new* films: so often does *this*
 # half-width hold. The second line is for the chance in the *calibration* films: the promise of nine in ten is kept on
 # average over calibrations, and one of them, yours, is luckier or unluckier. The third line has both, so judge by that
-# one. Inside it, luck is enough to explain the first line. Outside it, look for something that is not exchangeable.
-# When this was written, the first line lay near the lower end of the third: an unlucky calibration, on films that were
-# easier than most. Two hundred are few. The next section has three times as many.
+# one: its last words do. Inside it, luck is enough to explain the first line. Outside it, look for something that is
+# not exchangeable. Two hundred films are few to calibrate on. The next section has three times as many.
 #
 # ## For whom?
 #
@@ -415,9 +417,9 @@ coverage_by_group(Coverage(PROMISE, coverage_by_sex_and_age(same_for_all), "the 
 
 # %% [markdown]
 # Left, the share of labels inside (vertical) by age, girls and boys, with 95 % intervals; dashed, the promise. Right,
-# the mean width. (It is more than twice the half-width from before: most of the pool are new films, and those were
-# harder.) One width for all makes the right panel nearly flat (it dips at the ends only where an interval is cut off at
-# 0 or 240 months), and the left one must pay for it: where errors are small, the intervals are wider than
+# the mean width. (It need not be twice the half-width from before: most of the pool are other films.) One width for all
+# makes the right panel nearly flat (it dips at the ends only where an interval is cut off at 0 or 240 months), and the
+# left one must pay for it: where errors are small, the intervals are wider than
 # needed and hold too often; where errors are large, they are too narrow. The average over everybody is right, and a
 # promise that is kept *on average* may be broken to the same children every time.
 #
@@ -430,38 +432,40 @@ by_band = tenfold(pool, lambda nine_tenths: Calibration.fit(nine_tenths, PROMISE
 coverage_by_group(Coverage(PROMISE, coverage_by_sex_and_age(by_band), "the pool"))
 
 # %%
-def inside_and_width(films):
-    table = coverage_by_sex_and_age(films).query("age != 'all' and sex != 'all'")
-    return {"inside, all": held(films).mean(), "inside, lowest group": table["coverage"].min(),
-            "inside, highest group": table["coverage"].max(),
-            "width, all": (films["high_months"] - films["low_months"]).mean(),
-            "width, narrowest group": table["width"].min(), "width, widest group": table["width"].max()}
+from bonexage_utils.course.nb09.uncertainty import who_gains
 
-
-pd.DataFrame({"one for all": inside_and_width(same_for_all), "by group": inside_and_width(by_band)}).round(2)
+gains, in_words = who_gains(same_for_all, by_band, PROMISE)
+overall = paired_difference(held(by_band).astype(float), held(same_for_all).astype(float))
+print(in_words, f"share inside, over everybody: {overall} more", sep="\n")
+gains.round(2)
 
 # %% [markdown]
-# Compare the two pictures, then the columns of the table. By group it is the *widths* that differ, on the right: they
-# say whom the network reads well. But look at *inside, lowest group*. When this was written it had not risen at all:
-# for those who needed it nothing was won, and everybody paid with a little width. Why? The promise is now kept for
-# bands of the *predicted* age, and the panels are drawn by the *labelled* one. So group the same films by what the
-# network said:
+# Compare the two pictures, then `before` (one width for all) with `after` (by group). By group it is the *widths* that
+# differ: they say whom the network reads well. `change` is the difference of the two shares, film by film: −0.05 would
+# be five children in a hundred fewer inside. Where its interval, `low` to `high`, holds zero, these films do not show
+# that the group has gained or lost anything. The sentence above the table counts. Are there groups that were below nine
+# in ten and have not risen? Why not? The promise is now kept for bands of the *predicted* age, and the panels are drawn
+# by the *labelled* one. So group the same films by what the network said:
+#
+# <!-- from elsewhere: −0.05 (an example) -->
 
 # %%
-NAME = {"F": "girls", "M": "boys"}
 band = pd.cut(by_band["predicted"], [0, 60, 120, 180, 241], right=False,
               labels=["0–5 y", "5–10 y", "10–15 y", "15–20 y"])
 for (sex, age), part in by_band.groupby(["sex", band], observed=True):
-    print(f"{NAME[sex]}, predicted {age}: {share(held(part))} of {len(part)} inside")
+    width = {1: "own width", 0: "common width"}.get(part["own"].mean(), "own or common width")
+    print(f"{sex}, predicted {age:7} {width:19} {share(held(part))} of {len(part)} inside")
 old = by_band[by_band["months"] >= 180]
-for sex, bias in (old["predicted"] - old["months"]).groupby(old["sex"]).mean().items():
-    print(f"bias of those labelled 15 years and more, {NAME[sex]}: {bias:+.1f} months")
+for sex, part in (old["predicted"] - old["months"]).groupby(old["sex"]):
+    print(f"bias of those labelled 15 years and more, {sex}: {bootstrap_mean(part)} months")
 
 # %% [markdown]
-# These shares lie about nine in ten, give or take chance: that promise is kept. Now the last line. The oldest are read
-# too young; they are pulled towards the middle. A boy of 17 who is read as 14 gets the interval of the fourteen-year-
-# olds. Where a group is misread in one direction, no width learned in other bands makes up for it. And you cannot ask
-# for bands of the label: if you knew it, you would need no network.
+# Each line but the last two is a group (F girls, M boys). The promise is for those with a width of their *own*: does
+# 0.9 lie in their interval? A line with the *common* width had too few films, so nothing was promised to it, and a
+# share of nine in ten there is luck. Now the last two lines: a bias whose interval lies below zero is a group that is
+# read too young, pulled towards the middle. A boy of 17 who is read as 14 gets the interval of the fourteen-year-olds.
+# Where a group is misread in one direction, no width learned in other bands makes up for it. And you cannot ask for
+# bands of the label: if you knew it, you would need no network.
 #
 # The package does the same in one call:
 
@@ -581,9 +585,10 @@ trials.round(2)
 # %%
 same = at_home[at_home["id"].isin(measures["id"])] if course.embedded else at_home
 there = with_intervals(measures, everybody)
-both = held(there).astype(float), held(same).astype(float)
+apart = paired_difference(held(there).astype(float), held(same).astype(float))
+said = verdict(apart, "fewer inside at B", "more inside at B").removesuffix(" is better")
 if course.embedded:
-    print("share inside at B minus at home, the same children:", paired_difference(*both))
+    print(f"share inside at B minus at home, the same {len(there)} children: {apart}: {said}")
 
 # %%
 bright = stress.query("perturbation == 'brightness' and strength == 25").iloc[0]
@@ -595,21 +600,25 @@ pd.DataFrame({"your guess": [guess_b, guess_nine, guess_bright],
 # %% [markdown]
 # Horizontal axis: the share of labels inside, with its 95 % interval; the grey band is where luck of both kinds may put
 # it although the promise is kept. A point outside its band is a breach, and the column `verdict` says so. The second
-# row is what a customer gets who trusts the vendor's calibration. The printed difference compares it with the first on
-# the same children, so that their luck cancels. (Shares, not months: −0.05 is five children in a hundred.) We have run
-# this notebook with two trainings of the same network. In one of them the second row lay below its band, in the other
-# inside it. In both the interval of the difference held zero. So do not read much into one point near the edge of its
-# band: these films cannot show what B costs, and a few children in a hundred would take thousands of films. Then look
-# at the *width* in the table. It is that of the first row (but for intervals that are cut off at 0 or 240 months). The
-# interval does not know that it has moved, and would not have known it of a worse hospital either. That is the answer
-# to this notebook's question. **The network does not know, and neither does its interval.** What it promises, it
-# promises for films like those it was calibrated on.
+# row is what a customer gets who trusts the vendor's calibration. But do not compare two rows by eye: the printed
+# difference is on the same children, so that their luck cancels. (Shares, not months: −0.05 would be five children in a
+# hundred fewer.) Where its interval holds zero, these films do not show that B costs anything, nor that it costs
+# nothing; a few children in a hundred would take thousands of films. And a row near the edge of its band may lie inside
+# it after one training and outside after the next. Then look at the *width* in the table. It is that of the first row
+# (but for intervals that are cut off at 0 or 240 months). The interval does not know that it has moved, and would not
+# have known it of a worse hospital either. That is the answer to this notebook's question. **The network does not know,
+# and neither does its interval.** What it promises, it promises for films like those it was calibrated on.
 #
 # The third row is the good news. The same network, not trained any further, with a half-width from B's own films and
-# B's own reader, makes its promise anew, for B. It pays in width: compare it with the width of the pool in the last
-# section but one, rather than with the first row's, which was too narrow at home as well. Is that the price of B's
-# reader, who is biased? The fourth row takes the bias away first, learned on the same half, and the width says how much
-# that saves. Calibration does not make a network better. It makes it honest about how good it is here.
+# B's own reader, makes its promise anew, for B. Its width rests on other films than the first row's, so part of
+# the difference between them is luck. Is some of it the price of B's
+# reader, who is biased? The fourth row takes the bias away first, and the width says how much that saves. It has its
+# own price: the bias was learned on the very films that then gave the half-width. They fit it a little too well, so
+# the promise of the fourth row holds only about. With a hundred films or more that is little; with thirty, learn the
+# bias on some and the width on the others. Calibration does not make a network better. It makes it honest about how
+# good it is here.
+#
+# <!-- from elsewhere: −0.05 (an example) -->
 #
 # ## Third breach: a spoilt film
 #
@@ -674,9 +683,9 @@ ex.since.check(my_month)
 # what it **sees**. Its last map has hundreds of channels. Of every film take each channel's mean and spread over the
 # places, relative to the map's own mean, and learn from films that it was not trained on how these numbers usually go
 # together: a normal distribution in its 32 main directions, and one variance for all others. A new film's distance from
-# it is a score, and the rule for a threshold you have written yourself: the ⌈(n + 1) · 0.99⌉-th distance. One usual
-# film in a hundred will lie above it. That is what `bonexage evaluate --calibrate` keeps in a checkpoint, and what
-# `predict` means by the note *unlike the training films*.
+# it is a score, and the rule for a threshold you have written yourself: $\lceil (n + 1) \cdot 0.99 \rceil$-th distance.
+# One usual film in a hundred will lie above it. That is what `bonexage evaluate --calibrate` keeps in a checkpoint, and
+# what `predict` means by the note *unlike the training films*.
 
 # %%
 from bonexage_utils.calibration import learn_familiarity
@@ -710,6 +719,8 @@ noted.round(2).astype({"films": int, "months": int})
 #
 # A clinic sends 1,000 films, and 10 of them are odd. Of the odd ones 80 % get a note, of the others 1 %. Of the films
 # with a note, what share is odd?
+#
+# <!-- from elsewhere: 80 (invented) -->
 
 # %% tags=["nbval-check-output"]
 my_share = ...
@@ -770,6 +781,8 @@ print(f"- {(stress['low'] > 0).sum()} of {len(stress)} strengths of seven change
 print(f"- Nine views instead of one: {gain} months; {verdict(gain, 'the mean of nine', 'one answer')}.")
 for name, r in trials.iterrows():
     print(f"- {name}: {r.inside:.0%} [{r.low:.0%}, {r.high:.0%}] inside, width {r.width:.0f} months: {r.verdict}.")
+if course.embedded:
+    print(f"- Share inside at B minus at home, the same children: {apart}: {said}.")
 last = heart.iloc[-1]
 print(f"A head on frozen maps, calibrated on its own {len(errors)} films after {last.epochs} epochs of them: "
       f"{last.inside:.0%} [{last.low:.0%}, {last.high:.0%}] inside instead of {PROMISE:.0%}.")

@@ -1,5 +1,6 @@
 """What notebook 07 looks at: bits with known answers, scales, memory, steps side by side, and a ledger."""
 
+import itertools
 import json
 import math
 import sys
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bonexage_utils.batches import film_sets
-from bonexage_utils.checkpoints import load_state
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.memory import kept_bytes
 from bonexage_utils.course.nb07 import exercises as nb07
@@ -130,6 +130,18 @@ def test_gradients_are_those_of_backward_and_scale_with_the_loss(net: BoneAgeNet
     net.train()
 
 
+def test_the_shade_begins_where_a_step_was_spoiled() -> None:
+    """Not before it: at the scales between, nobody tried."""
+    table = pd.DataFrame({"scale": [1.0, 2.0**12, 2.0**16, 2.0**20], "lost": [0.4, 0.1, 0.0, 0.0],
+                          "infinite": [0.0, 0.0, 0.001, 0.5]})
+    (ax,) = scaling.draw_scales(table).figure.axes
+    (shade,) = ax.patches
+    assert shade.get_x() == 16
+    assert shade.get_x() + shade.get_width() >= 20
+    table["infinite"] = 0.0
+    assert not scaling.draw_scales(table).figure.axes[0].patches
+
+
 def test_float16_loses_without_a_scale_and_spoils_with_too_large_a_one(net: BoneAgeNet, batch: Batch) -> None:
     """What notebook 07 says of a ConvNeXt from random weights."""
     table = scaling.sweep_scales(net, batch, (1.0, 2.0**14, 2.0**32)).set_index("scale")
@@ -162,25 +174,24 @@ def test_the_history_names_what_was_skipped() -> None:
 
 
 def test_the_notebooks_scaler_halves_and_doubles_as_torchs() -> None:
-    """The class that notebook 07 writes in the open, on steps that go well and that do not."""
+    """The classes that notebook 07 writes in the open, on steps that go well and that do not."""
     text = (course_folder() / "notebooks" / "source" / "07_amp_and_gpu_training.py").read_text("utf-8")
-    start = text.index("class MyScaler")
+    start = text.index("class Scale:")
     scope: dict = {"torch": torch}
-    exec(text[start:text.index("# %%", start)], scope)  # the very lines that a learner reads
+    exec(text[start:text.index("# %% [markdown]", start)], scope)  # the very lines that a learner reads
     mine, torchs = scope["MyScaler"](2.0**10, patience=2), torch.amp.GradScaler("cpu", 2.0**10, growth_interval=2)
-    weight = nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.SGD([weight], lr=0.0)
+    weights = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    optimizers = [torch.optim.SGD([weight], lr=0.5) for weight in weights]
     for bad in (False, True, True, False, False, False, False, True, False):
-        weight.grad = torch.full((3,), math.inf if bad else 1.0)
-        mine.unscale([weight])
-        weight.grad = torch.full((3,), math.inf if bad else 1.0)
-        torchs.scale(torch.ones(()))
-        torchs.unscale_(optimizer)
-        torchs.step(optimizer)
-        torchs.update()
-        mine.update()
-        assert mine.scale == torchs.get_scale()
-        assert mine.fine is not bad
+        for scaler, weight, optimizer in zip((mine, torchs), weights, optimizers, strict=True):
+            scaler.scale((weight * (math.inf if bad else 1.0)).sum()).backward()
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        assert mine.factor == torchs.get_scale()
+        assert mine.seen[-1][1] is bad
+        assert torch.equal(*weights)
 
 
 # --- memory ---
@@ -289,28 +300,25 @@ def test_a_profile_holds_every_part_of_every_step(cohort: Cohort, cache_dir, cap
 # --- the ledger ---
 
 
-def test_the_ledger_says_what_is_missing(tmp_path) -> None:
-    table = precision.precision_table(speed.time_table(known_times()), CPU, tmp_path)
-    live = table.loc["here, live (processor)"]
-    assert live["verdict"].tolist() == ["faster", "leaner", "slower", "leaner"]
-    assert (table.loc["recorded: H100", "verdict"] == "not yet measured").all()
-    assert (table.loc["recorded: a processor", "of"] == "bf16, fp16").all()
-    assert "MB a step (kept, counted)" in live["what"].tolist()
-    assert precision.how_measured(tmp_path) == "On a GPU (H100): not yet measured."
+def test_the_ledger_says_what_is_missing(tmp_path: Path) -> None:
+    table = precision.precision_table(tmp_path)
+    assert (table == "not yet measured").all(axis=None)
+    assert table.index.tolist() == [(where, kind) for where in ("processor", "GPU") for kind in ("bf16", "fp16")]
+    assert precision.how_measured(tmp_path) == "AMP is faster and leaner: not yet measured."
 
 
 def test_recorded_rows_are_shown_as_recorded() -> None:
     known = read_runs("precision")
     assert len(known), "tools/benchmarks/precision.py has not been run"
-    told = precision.how_measured()
-    shown = precision.precision_table(speed.time_table(known_times()), CPU)
-    trained = known.loc[(known["measure"] == precision.ERROR) & (known["device"] == "cpu"), "arm"]
-    half = shown[(shown["what"] == precision.ERROR) & (shown["of"] == "fp16")]
-    assert (half["verdict"].tolist() == ["not yet measured"]) == (not trained.str.startswith("fp16").any())
-    assert {precision.TIME, precision.MEMORY} <= set(known["measure"])
+    told, shown = precision.how_measured(), precision.precision_table()
+    where = {"cpu": "processor", "cuda": "GPU"}
     for row in known.to_dict("records"):
         assert row["claim"] == precision.CLAIM
         assert row["commit"] in told
+        kind, _, layout = row["arm"].partition(", ")
+        if layout == "channels-last":
+            value = f"{row['compared']:+.2f}" if row["measure"] == precision.ERROR else f"× {row['compared']:.2f}"
+            assert shown.loc[(where[row["device"]], kind), precision.SHOWN[row["measure"]]].startswith(value)
         if row["measure"] == precision.TIME:
             assert row["verdict"] == speed.speed_verdict(speed.Interval(row["compared"], row["low"], row["high"]))
         elif row["measure"] == precision.MEMORY:
@@ -331,22 +339,58 @@ def test_stored_figures_tell_what_is_drawn_today() -> None:
 EXERCISES = nb07.build(None)  # none of them asks the cohort
 
 
-def test_only_the_right_order_is_right() -> None:
-    exercise = EXERCISES.order
-    assert exercise.verdict([word.upper() for word in nb07.ORDER]).right
-    for first, second in nb07.BEFORE:
-        words = list(nb07.ORDER)
-        one, other = words.index(first), words.index(second)
-        words[one], words[other] = words[other], words[one]
-        assert not exercise.verdict(words).right
+@pytest.mark.slow
+def test_an_order_is_right_if_it_trains_alike() -> None:
+    """All 720: the rules that explain a wrong one agree with what happens when the lines are run."""
+    orders = ["".join(letters) for letters in itertools.permutations(nb07.ORDER)]
+    right = {order for order in orders if nb07.trains_alike(order)}
+    assert right == {order for order in orders if nb07.what_is_wrong(order) is None}
+    assert right == {"CFEADB", "CFEABD", "BCFEAD"}
 
 
-def test_the_package_keeps_what_the_exercise_says(run: Path) -> None:
-    """`resume` speaks of what a run keeps to go on from."""
-    parts, progress = load_state(run / "last" / "state.safetensors")
-    assert {"model", "ema", "random"} <= set(parts)
-    assert {"epoch", "update", "scaler"} <= set(progress)
-    assert "lr" not in progress
+@pytest.mark.parametrize("answer", ["CFEADB", "c f e a d b", list("CFEADB"), "C, F, E, A, B, D", tuple("BCFEAD")])
+def test_lines_may_be_given_in_several_ways(answer: object) -> None:
+    assert EXERCISES.order.verdict(answer).right
+
+
+def test_the_lines_are_those_of_train_py() -> None:
+    text = (course_folder() / "notebooks" / "source" / "07_amp_and_gpu_training.py").read_text("utf-8")
+    for letter, line in nb07.LINES.items():
+        assert f"#     {letter}   {line}\n" in text
+        assert f"\n    {line}\n" in text or f"\n        {line}\n" in text  # in the file
+
+
+def test_the_loops_solution_can_be_read_and_passes() -> None:
+    scope: dict = {"torch": torch}
+    exec(nb07.SOLUTION, scope)
+    assert EXERCISES.loop.verdict(scope["my_loop"]).right
+
+
+def test_a_loop_is_right_in_sense() -> None:
+    """Emptied at the beginning; the share taken by another way; the loss under autocast."""
+
+    def another(net, optimizer, scaler, batches, accumulate):
+        for start in range(0, len(batches), accumulate):
+            optimizer.zero_grad()
+            for images, widths in batches[start:start + accumulate]:
+                with torch.autocast("cpu", dtype=torch.float16):
+                    loss = nn.functional.mse_loss(net(images), widths)
+                scaler.scale(loss * (1 / accumulate)).backward()
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(net.parameters(), max_norm=5)
+            scaler.step(optimizer)
+            scaler.update()
+
+    assert EXERCISES.loop.verdict(another).right
+
+
+def test_the_score_moves_in_steps_worth_so_many_months() -> None:
+    """What notebook 07 says: the bounded age's slope times the gap between scores, at its largest."""
+    for kind, months in (("bfloat16", 0.39), ("float16", 0.05)):
+        scores = np.linspace(0.001, 6, 4000)
+        slope = 240 / (2 + np.exp(scores) + np.exp(-scores))
+        assert max(formats.gap(score, kind) * s for score, s in zip(scores, slope, strict=True)) == pytest.approx(
+            months, abs=0.005)
 
 
 @pytest.mark.parametrize("answer", ["ABCDEF", "abcdef", "A, B, C, D, E, F", list("ABCDEF"), set("ABCDEF")])

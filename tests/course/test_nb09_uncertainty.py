@@ -54,6 +54,30 @@ def test_new_films_alike_are_held_and_others_are_not() -> None:
     assert moved.mean() < 0.5
 
 
+def test_who_gains_from_widths_of_their_own() -> None:
+    # a hundred girls of 2 years, all inside before and after; boys of 16, of whom 60 are inside, then 80
+    before = pd.DataFrame({"id": [str(k) for k in range(200)], "sex": ["F"] * 100 + ["M"] * 100,
+                           "months": [24.0] * 100 + [192.0] * 100})
+    before["low_months"] = [10.0] * 100 + [180.0] * 60 + [193.0] * 40
+    before["high_months"] = before["low_months"] + 30
+    after = before.assign(low_months=[20.0] * 100 + [160.0] * 80 + [193.0] * 20)
+    after["high_months"] = after["low_months"] + np.r_[[10.0] * 100, [40.0] * 100]
+    table, words = uncertainty.who_gains(before, after, 0.9)
+    assert table.index.tolist() == ["girls 0–5 y", "boys 15–20 y"]
+    assert table.loc["boys 15–20 y", ["before", "after", "change"]].tolist() == pytest.approx([0.6, 0.8, 0.2])
+    assert table["width after"].tolist() == [10, 40]
+    assert words == "of 1 groups below 90%, 1 rose, 1 of them clearly; 1 of 2 groups became narrower"
+    with pytest.raises(ValueError, match="not the same films"):
+        uncertainty.who_gains(before, after.iloc[::-1], 0.9)
+
+
+def test_a_group_of_few_films_has_no_width_of_its_own() -> None:
+    films = films_of(400)
+    few = films[(films["sex"] == "F") | (films["predicted"] >= 60)]
+    toddler = pd.DataFrame({"id": ["a", "b"], "sex": ["M", "M"], "months": [30.0, 90], "predicted": [30.0, 90]})
+    assert uncertainty.with_intervals(toddler, Calibration.fit(few))["own"].tolist() == [False, True]
+
+
 def test_shares_and_their_verdicts() -> None:
     found = uncertainty.share(np.arange(100) < 90)  # Wilson's interval of 90 in 100
     assert (found.value, round(found.low, 4), round(found.high, 4)) == (0.9, 0.8256, 0.9448)

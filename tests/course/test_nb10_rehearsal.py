@@ -133,6 +133,18 @@ def test_the_difference_between_places_is_not_paired() -> None:
     assert rehearsal.mae_difference(home, home).value == 0
 
 
+@pytest.mark.parametrize(("apart", "spread", "said"), [
+    (4, 1, "as the readers' habits would have it"), (0, 1, "none that these films can show"), (2, 30, "undecided"),
+    (8, 1, "neither none nor"), (2, 1, "neither none nor"),
+])  # fmt: skip
+def test_a_difference_of_biases_is_held_against_the_readers_habits(apart: float, spread: float, said: str) -> None:
+    rng = np.random.default_rng(0)
+    home, away = (pd.DataFrame({"error": mean + spread * rng.standard_normal(400)}) for mean in (0, apart))
+    found, words = rehearsal.bias_difference(away, home)
+    assert found.low < apart < found.high
+    assert words.startswith(f"expected of the two readers alone +4: {said}")
+
+
 def test_margins_are_told_and_small_groups_are_silent() -> None:
     groups = pd.DataFrame({"sex": ["girls", "girls", "boys", "all", "all"], "n": [10, 30, 18, 19, 48],
                            "age": ["0–5 y", "all", "all", "0–5 y", "all"], "mae": [np.nan, 8, np.nan, np.nan, 7],

@@ -91,7 +91,7 @@ def test_simulated_lives_keep_to_the_tables():
 
 
 def test_order_rules_hold_in_most_lives():
-    kept = lives.order_kept(300, SEED).set_index(["sex", "first", "then"])["share"]
+    kept = lives.order_kept(300, SEED).groupby(["sex", "first", "then"])["share"].min()  # a pair may stand there twice
     assert kept.min() > 0.45  # DP3 and MC1 close at the same bone age in boys
     for sex in "FM":
         assert kept[sex, "triquetrum", "lunate"] > 0.78  # 87 % of 211 children, Johnston 1968

@@ -148,6 +148,9 @@ def test_the_worst_films_are_named() -> None:
     worst = worst_table(evaluate(predictions, truth))
     assert worst["film"].iloc[0] == predictions["id"][17]
     assert worst["error"].str.removeprefix("+").astype(float).abs().is_monotonic_decreasing
+    assert "note" not in worst
+    noted = predictions.assign(note=["turned" if place == 17 else "" for place in range(len(predictions))])
+    assert worst_table(evaluate(noted, truth))["note"].tolist() == ["turned", *[""] * (len(worst) - 1)]
 
 
 def test_the_worst_films_are_shown_where_they_are_at_hand(cohort: Cohort, tmp_path: Path) -> None:

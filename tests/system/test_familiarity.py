@@ -131,3 +131,8 @@ def test_numbers_that_are_none_or_of_another_network_are_refused(taught: Path, c
 
 def test_films_that_cannot_be_read_teach_nothing(run: Path, cohort: Cohort) -> None:
     assert learn_familiarity(run / "model.safetensors", cohort.table.assign(image="absent.png")) is None
+
+
+def test_too_few_films_take_nothing_away(taught: Path, cohort: Cohort) -> None:
+    kept = learn_familiarity(taught, cohort.table.head(20))
+    assert kept.digest == load_model(taught)[0].familiarity.digest

@@ -11,6 +11,7 @@ from commands import bonexage
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bonexage_utils.course.nb09.odd_films import turned
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.evaluation import by_note, read_predictions
 from bonexage_utils.notes import (
@@ -62,11 +63,24 @@ def test_a_film_that_lies_on_its_side_is_turned(hands: list[np.ndarray], turns: 
     assert np.mean([TURNED in text for text in notes_of([np.rot90(film, turns) for film in hands])]) >= 0.8
 
 
+@pytest.mark.parametrize("degrees", [35, 45, 60, 135])
+def test_a_hand_that_lies_askew_is_turned(hands: list[np.ndarray], degrees: float) -> None:
+    askew = [turned(degrees)(film, np.random.default_rng(number)) for number, film in enumerate(hands)]
+    assert np.mean([TURNED in text for text in notes_of(askew)]) >= 0.8
+
+
+def test_a_hand_a_little_askew_has_no_note(hands: list[np.ndarray]) -> None:
+    askew = [turned(10)(film, np.random.default_rng(number)) for number, film in enumerate(hands)]
+    assert np.mean([note != "" for note in notes_of(askew)]) <= 0.08
+
+
 def test_real_films(radiographs: Path) -> None:
     films = [read_gray(path) for path in sorted((radiographs / "native").rglob("*.png"))]
     assert sum(note != "" for note in notes_of(films)) <= 1
     for note, least in ((INVERTED, 0.7), (TURNED, 0.7), (MIRRORED, 0.5), (TWO_HANDS, 0.9)):
         assert np.mean([note in text for text in notes_of([SPOILED[note](film) for film in films])]) >= least
+    askew = [turned(45)(film, np.random.default_rng(number)) for number, film in enumerate(films)]
+    assert np.mean([TURNED in text for text in notes_of(askew)]) >= 0.9
 
 
 TEXTS = st.lists(st.sampled_from(NOTES), unique=True).map("; ".join)

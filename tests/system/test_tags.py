@@ -211,8 +211,9 @@ def test_predict_adds_what_the_header_says_and_no_name(films: Path, run: Path, t
         text = (out.read_text() + out.with_suffix(".json").read_text()).lower()
         assert not any(word in text for word in ("doe", "4711", "20100515", "20201115"))
     done = bonexage("predict", checkpoint, films, "--unknown-sex", "mean", "--out", out, "--resume")
-    assert "header_sex" not in pd.read_csv(out).columns
-    assert done.returncode == 0
+    assert done.returncode == 1
+    assert "resume with --header" in done.stderr
+    assert "header_sex" in pd.read_csv(out).columns
 
 
 def test_a_cohort_without_endings_loads(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bonexage_utils.weights import load_weights, read_record, save_weights, ship
 
 def test_the_shipped_weights_are_those_that_the_documents_name() -> None:
     """Also that there are any: the next test runs over them."""
-    assert shipped() == ["resnet10t"]
+    assert shipped() == ["convnext_atto_ols", "resnet10t"]
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -29,10 +29,11 @@ def test_shipped_weights_are_small_and_their_record_is_complete(name: str) -> No
     assert score["fusion_error"] < score["fusion_error_of_the_mean"]
 
 
-def test_a_network_starts_from_the_shipped_weights() -> None:
+@pytest.mark.parametrize("name", shipped())
+def test_a_network_starts_from_the_shipped_weights(name: str) -> None:
     torch.manual_seed(0)
-    net = BoneAgeNet("resnet10t", weights="phantom")
-    shipped_state, state = load_weights("resnet10t"), net.features.body.state_dict()
+    net = BoneAgeNet(name, weights="phantom")
+    shipped_state, state = load_weights(name), net.features.body.state_dict()
     assert shipped_state.keys() == state.keys()
     for key, tensor in shipped_state.items():
         assert torch.equal(state[key], tensor), key

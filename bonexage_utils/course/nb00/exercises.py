@@ -1,17 +1,12 @@
-"""The exercises of notebook 00: read a version table, predict which sex matures first, two decisions from figures."""
+"""The exercises of notebook 00: put three hands in order, predict which sex matures first, two decisions."""
 
-import platform
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import timm
-import torch
 
-import bonexage_utils
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
-from bonexage_utils.course.nb00.figures import centres_present, is_lead
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, letters, listed, right, wrong
+from bonexage_utils.course.nb00.figures import THREE, centres_present, read_lead
 from bonexage_utils.course.sliders import OLDEST, YOUNGEST
 from bonexage_utils.course.start import Course
 from bonexage_utils.phantom import anatomy, grow
@@ -22,46 +17,41 @@ STEEP = 3  # so many new centres in a span of ages, or more: counting them tells
 
 
 def build(course: Course) -> SimpleNamespace:
-    """`version` (read a table), `first` (a prediction), `plateau` and `ahead` (decisions)."""
-    return SimpleNamespace(version=_version(), first=_first(), plateau=_plateau(), ahead=_ahead())
+    """`order` (look at three films), `first` (a prediction), `plateau` and `ahead` (decisions)."""
+    return SimpleNamespace(order=_order(), first=_first(), plateau=_plateau(), ahead=_ahead())
 
 
-def _version() -> Exercise:
-    def first_two(version: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in version.split(".")[:2])
-
-    truth = first_two(torch.__version__)
-    shown = f"{truth[0]}.{truth[1]}"
-    others = {"Python": platform.python_version(), "timm": timm.__version__, "NumPy": np.__version__,
-              "pandas": pd.__version__, "bonexage_utils": bonexage_utils.__version__}
+def _order() -> Exercise:
+    truth = "".join(sorted(THREE, key=THREE.__getitem__))
+    young, middle, old = truth
+    ages = ", ".join(f"{name} {format_age(THREE[name])}" for name in truth)
 
     def judge(answer: Any) -> Verdict:
-        if isinstance(answer, float):
-            return wrong("A version is not a decimal number: 2.10 comes after 2.9, but as a number 2.10 is smaller. "
-                         "Give two whole numbers, such as (2, 9).")
-        if isinstance(answer, str):
-            return wrong("As text, '2.10' sorts before '2.9', letter by letter. Give two whole numbers, such as "
-                         "(2, 9).")
-        pair = tuple(answer)
-        if pair == truth:
-            return right(f"This machine computes with torch {shown}, and the pair sorts as versions do. When you ask "
-                         "for help, copy the whole table: it answers the first three questions anybody will ask.")
-        if len(pair) != 2:
-            return wrong("Two numbers are enough: the first two of the version, such as (2, 9).")
-        for name, version in others.items():
-            if pair == first_two(version):
-                return wrong(f"That is {name}, another line of the table.")
-        return wrong("No torch like that is running here. Look for the line that begins with torch.")
+        given = letters(answer)
+        if sorted(given) != sorted(THREE):
+            return wrong("Give the three letters, each once, such as 'ABC'.")
+        if given == truth:
+            return right(f"{ages}. All three hands fill their film: you read the bones, not the size.")
+        if given == truth[::-1]:
+            return wrong("That is the order from old to young. The youngest comes first.")
+        if given[0] == young:
+            return wrong(f"{young} is the youngest, yes. Now look at the ends of the finger bones. Where there is a "
+                         "dark gap between a cap and its shaft, the bone still grows.")
+        if given[2] == old:
+            return wrong(f"{old} is the oldest, yes. Now count the small bones in the wrists of {young} and "
+                         f"{middle}.")
+        return wrong("Begin with the wrist: the fewer small bones it holds, the younger the child.")
 
-    mistakes: dict[str, Any] = {"a decimal number": float(shown), "text": shown, "all three numbers": (*truth, 0),
-                                "not in the table": (99, 0), "another line": first_two(others["Python"])}
     return Exercise(
-        question="Which torch runs here? Give the first two numbers of its version, such as (2, 9).",
+        question="Put the three girls in order, the youngest first. Three letters, such as 'ABC'.",
         judge=judge,
-        hints=("The table is the output of start(), in the second code cell.", "The line begins with torch."),
+        hints=("The wrist of a small child is nearly empty. Which film is that?",
+               "In a child who still grows, a thin dark gap lies between the cap and the shaft of a finger bone."),
         solution_value=truth,
-        explanation=f"torch {shown}, so {truth}.",
-        likely_mistakes=mistakes,
+        explanation=f"{ages}.",
+        likely_mistakes={"from old to young": truth[::-1], "the young ones swapped": middle + young + old,
+                         "the old ones swapped": young + old + middle, "the oldest first": old + young + middle,
+                         "one letter": young},
     )
 
 
@@ -76,9 +66,10 @@ def _first() -> Exercise:
     lead = boy - girl
 
     def judge(answer: Any) -> Verdict:
-        if not is_lead(answer):
+        read = read_lead(answer)
+        if not read:
             return wrong('Write who is first and by how many months, such as ("boy", 3).')
-        sex, months = answer
+        sex, months = read
         if sex == "boy" and months:
             return wrong("Boys end up with the longer bones, but longer is not more mature: the girl's centres "
                          "appear earlier.")
@@ -104,7 +95,7 @@ def _first() -> Exercise:
                "The last centre to come is a small bone beside the thumb, at the beginning of puberty.",
                "When does puberty begin in girls, and when in boys?"),
         solution_value=("girl", lead),
-        explanation=f'("girl", {lead}): she at {girl} months, he at {boy}.',
+        explanation=f"She shows all {len(anatomy.APPEARANCE)} at {girl} months, he at {boy}.",
         likely_mistakes={"the taller is the more mature": ("boy", 12), "no difference": ("girl", 0),
                          "too small": ("girl", 10), "too large": ("girl", 60), "in years": ("girl", round(lead / 12)),
                          "only who": "girl"},
@@ -128,12 +119,12 @@ def _plateau() -> Exercise:
     options = {text: reply(text) for text in spans}
     return Exercise(
         question="Between which ages, in years, does counting centres say nothing about how mature a girl's hand is? "
-                 f"One of {', '.join(repr(text) for text in spans)}.",
+                 f"{listed(spans)}?",
         judge=choice(options, truth),
         hints=("Follow the girls' line. Where does a year change the height of the line, and where not?",
                "The axis counts months: 24 is two years, 96 is eight."),
         solution_value=truth,
-        explanation=f"{truth!r}: {gained[truth]} new centres, against {max(gained.values())} where the line is "
+        explanation=f"{gained[truth]} new centres, against {max(gained.values())} where the line is "
                     "steepest.",
         likely_mistakes={f"girls from {text}": text for text in spans if text != truth},
     )
@@ -155,12 +146,12 @@ def _ahead() -> Exercise:
                            "was taken for.",
     }
     return Exercise(
-        question=f"A girl of {format_age(age)} has a bone age of {format_age(reading)}. Is that 'usual', 'unusual' "
-                 "or 'a wrong reading'?",
+        question=f"A girl of {format_age(age)} has a bone age of {format_age(reading)}. Is that "
+                 f"{listed(options)}?",
         judge=choice(options, truth),
         hints=("How far are healthy children of the same age apart? The text above names the standard deviation.",
                "Count in standard deviations: up to two is usual."),
         solution_value=truth,
-        explanation=f"{truth!r}: {deviation:+.1f} standard deviations.",
+        explanation=f"She is {deviation:+.1f} standard deviations from the mean; up to two is usual.",
         likely_mistakes={f"she is {name}": name for name in options if name != truth},
     )

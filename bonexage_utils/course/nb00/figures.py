@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bonexage_utils.course.exercise import number
 from bonexage_utils.course.sliders import OLDEST, ONE, SEXES, YOUNGEST, average_child, slider_or_twin
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, montage, new_figure
+from bonexage_utils.labels import parse_sex
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.prediction import format_age
 
@@ -16,6 +18,7 @@ STEP = 6  # months
 FILM_HEIGHT = 320  # px
 TWIN_AGES = (12, 24, 60, 108, 156, 204)  # months
 CENTRES = len(anatomy.APPEARANCE)
+THREE = {"A": 108, "B": 180, "C": 36}  # months: the girls of the exercise on order
 SCALE_BAR_MM, BAR_PLACE_PX, BAR_THICKNESS_PX = 20.0, 10, 4
 
 
@@ -31,6 +34,14 @@ def _film(sex: str, age_months: float) -> np.ndarray:
     bar = round(SCALE_BAR_MM / facts["mm_per_px"])
     image[-BAR_PLACE_PX:, BAR_PLACE_PX:BAR_PLACE_PX + bar][:BAR_THICKNESS_PX] = 255
     return image
+
+
+def draw_three() -> Picture:
+    """The films of `THREE`, each average girl's hand filling its film, for the exercise on their order."""
+    films = [_film("F", age) for age in THREE.values()]
+    return montage(films, list(THREE), f"""Films of three girls, {', '.join(THREE)}, on each of which the hand fills the
+        film. A: a full wrist, and dark gaps in every finger. B: a full wrist, and hardly a gap left. C: loose sticks,
+        and few small bones in the wrist.""", columns=3, side=1.9)
 
 
 def draw_hands(age_months: float) -> Picture:
@@ -71,10 +82,24 @@ def grow_a_hand() -> Any:
                           description="age, months")
 
 
-def is_lead(guess: object) -> bool:
-    """Whether `guess` is a pair such as ("girl", 6): the child that is first, and by how many months."""
-    return (isinstance(guess, tuple | list) and len(guess) == 2 and guess[0] in ONE.values()
-            and isinstance(guess[1], int | float) and 0 <= guess[1] <= OLDEST)
+def read_lead(guess: object) -> tuple[str, float] | None:
+    """Who is first ("girl" or "boy") and by how many months, of a pair such as ("girl", 6), ("F", "2 years") or
+    "girls, 6"; None if it is no such pair."""
+    parts = guess.replace(",", " ").split(maxsplit=1) if isinstance(guess, str) else guess
+    try:
+        who, months = parts
+        if not _sex(who):
+            who, months = months, who
+        sex, lead = _sex(who), number(months)
+    except (TypeError, ValueError):
+        return None
+    return (ONE[sex], lead) if sex and 0 <= lead <= OLDEST else None
+
+
+def _sex(who: object) -> str | None:
+    """F for a girl, M for a boy, in whatever words."""
+    word = str(who).strip().lower().removesuffix("s")
+    return {name: sex for sex, name in ONE.items()}.get(word) or parse_sex(word)
 
 
 def draw_centres(guess: object = ...) -> Picture:
@@ -93,10 +118,12 @@ def draw_centres(guess: object = ...) -> Picture:
     lead = complete["M"] - complete["F"]
     _span(ax, complete["F"], complete["M"], CENTRES + 1.2, f"measured: {lead} months", "black")
     guessed = ""
-    if is_lead(guess):
-        until = complete["M"] - guess[1] if guess[0] == "girl" else complete["M"] + guess[1]
-        _span(ax, until, complete["M"], CENTRES + 4, f"your guess: the {guess[0]}, by {guess[1]:g} months", ACCENT)
-        guessed = f" A bar above them shows the guess: the {guess[0]} first, by {guess[1]:g} months."
+    read = read_lead(guess)
+    if read:
+        who, months = read
+        until = complete["M"] - months if who == "girl" else complete["M"] + months
+        _span(ax, until, complete["M"], CENTRES + 4, f"your guess: the {who}, by {months:g} months", ACCENT)
+        guessed = f" A bar above them shows the guess: the {who} first, by {months:g} months."
     ax.set(xlabel="age (months)", ylabel="centres on the film", ylim=(0, CENTRES + 7), xlim=(0, OLDEST + 4),
            xticks=range(0, OLDEST + 1, 24), yticks=range(0, CENTRES + 1, 5),
            title="When the ossification centres appear")

@@ -1,5 +1,6 @@
 """The exercises of notebook 01: the comb in the labels, a table to send back, twelve bad films, a leak, a baseline."""
 
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.exercise import Exercise, Verdict, right, wrong
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, number, right, wrong
 from bonexage_utils.course.nb01.exploration import TABLES, hospital, leak, share_of_multiples
 from bonexage_utils.course.start import Course
 from bonexage_utils.phantom.faults import PLANTED_FILE, unusual_films
@@ -32,8 +33,6 @@ def _comb() -> Exercise:
     truth = share_of_multiples(months, 6)
 
     def judge(answer: Callable[[np.ndarray, int], float]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.comb.check(my_share).")
         try:
             first = answer(months, 6)
         except AttributeError:
@@ -68,7 +67,12 @@ def _comb() -> Exercise:
         hints=("months % step is the remainder; compare it with 0.", "The mean of True and False is a share.",
                "months[~np.isnan(months)] are the labels that are there."),
         solution_value=share_of_multiples,
-        explanation="def my_share(months, step): given = months[~np.isnan(months)]; return (given % step == 0).mean()",
+        explanation="Labels that are missing are taken out first; the mean of True and False is then a share.",
+        code="""
+def my_share(months, step):
+    given = months[~np.isnan(months)]
+    return (given % step == 0).mean()
+""",
         likely_mistakes={
             "missing labels counted": lambda months, step: (months % step == 0).mean(),
             "a count": lambda months, step: (months % step == 0).sum(),
@@ -87,29 +91,25 @@ def _comb() -> Exercise:
 def _table() -> Exercise:
     letter = {kind: name for name, kind in TABLES.items()}
 
-    def judge(answer: Any) -> Verdict:
-        name = str(answer).strip().upper()
-        if name == letter["years"]:
-            return right(f"Table {name} has a heap at its left end that no clinic has: every eighth age was typed in "
-                         "*years*. 11 is a possible number of months, so no program refuses it; the histogram does.")
-        if name == letter["to the month"]:
-            return wrong(f"Table {name} has no comb. That is no fault: its readers, or a program, answered to the "
-                         "month and not to the nearest plate of an atlas. Look for ages that cannot be.")
-        if name == letter["as it is"]:
-            return wrong(f"Table {name} is the one you have been working with. A comb is rounding: it costs precision, "
-                         "but each tooth stands where children are.")
-        if name == letter["school"]:
-            return wrong(f"Table {name} has neither small children nor nearly grown ones. That is another clinic, not "
-                         "a wrong one; only do not expect a model trained on it to know an infant's hand.")
-        return wrong(f"Answer with a letter: one of {', '.join(TABLES)}.")
-
+    options = {
+        letter["years"]: f"Table {letter['years']} has a heap at its left end that no clinic has: every eighth age was "
+                         "typed in *years*. 11 is a possible number of months, so no program refuses it; the histogram "
+                         "does.",
+        letter["to the month"]: f"Table {letter['to the month']} has no comb. That is no fault: its readers, or a "
+                                "program, answered to the month and not to the nearest plate of an atlas. Look for "
+                                "ages that cannot be.",
+        letter["as it is"]: f"Table {letter['as it is']} is the one you have been working with. A comb is rounding: it "
+                            "costs precision, but each tooth stands where children are.",
+        letter["school"]: f"Table {letter['school']} has neither small children nor nearly grown ones. That is another "
+                          "clinic, not a wrong one; only do not expect a model trained on it to know an infant's hand.",
+    }
     return Exercise(
         question="Which of the four tables do you send back?",
-        judge=judge,
+        judge=choice(options, letter["years"]),
         hints=("One of them has labels where no such crowd of children can be.", "How old is a child of 11 months? And "
                "what if 11 were years?"),
         solution_value=letter["years"],
-        explanation=f"Table {letter['years']}: some of its ages are in years, a heap between 1 and 18.",
+        explanation="Some of its ages are in years, a heap between 1 and 18.",
         likely_mistakes={"no comb": letter["to the month"], "a comb": letter["as it is"],
                          "a narrow range": letter["school"], "not a letter": 7},
     )
@@ -126,9 +126,10 @@ def _twelve() -> Exercise:
     excused = sources | right_hands
 
     def judge(answer: Any) -> Verdict:
+        answer = re.split(r"[,;\s]+", answer.strip()) if isinstance(answer, str) and "," in answer else answer
         if isinstance(answer, str | bytes) or not hasattr(answer, "__iter__"):
             return wrong('Give a list of ids, such as ["1004", "1017"].')
-        given = {str(film) for film in answer}
+        given = {str(film).strip() for film in answer}
         if not given or not given <= films:
             return wrong('Give the ids that stand over the films, such as ["1004", "1017"].')
         hits, extra = given & truth, given - truth - excused
@@ -186,7 +187,7 @@ def _leak(cohort: Cohort) -> Exercise:
     )
 
     def judge(answer: Any) -> Verdict:
-        given = float(answer)
+        given = number(answer)
         value, within, verdict = min(landmarks, key=lambda mark: abs(given - mark[0]))
         if abs(given - value) <= within:
             return verdict
@@ -202,7 +203,7 @@ def _leak(cohort: Cohort) -> Exercise:
         hints=("A new child has no second film among the known ones. Which line is drawn like that?",
                f"Read the height of that line at {ASKED:.0%}."),
         solution_value=round(honest),
-        explanation=f"About {honest:.0f} months, the split by child; the vendor's split shows {claimed:.0f}.",
+        explanation=f"In months, read off the split by child; the vendor's split shows {claimed:.0f}.",
         likely_mistakes={"the vendor's number": round(claimed, 1), "the mean of both": (honest + claimed) / 2,
                          "the difference": round(honest - claimed, 1), "the dotted line": round(median, 1),
                          "far too high": honest + 40},
@@ -232,6 +233,11 @@ def _baseline(cohort: Cohort) -> Exercise:
                             "and boys are of like ages, as in the phantom, the sex helps this guess nothing. The "
                             "course keeps the median by sex because in RSNA's table the boys are older, by 17 months "
                             "on average, and there it helps."),
+        "a sum": (mae(sex.map(by_sex.median())) * len(selection),
+                  "That is the sum of all distances. It grows with the number of films: take the mean."),
+        "with its sign": (float((label - sex.map(by_sex.median())).mean()),
+                          "The distances have kept their signs, so too old and too young cancel: .abs() comes before "
+                          "the mean."),
         "squared": (float(((label - sex.map(by_sex.median())) ** 2).mean() ** 0.5),
                     "That is the root mean square error. Asked is the mean *absolute* error."),
         "on the training films": (float((train["months"] - train["sex"].map(by_sex.median())).abs().mean()),
@@ -239,13 +245,15 @@ def _baseline(cohort: Cohort) -> Exercise:
                                   "children, not a worse guess. A network remembers the films it learned from, and "
                                   "there this would flatter it. Judge on selection."),
     }
+    others["the sign turned"] = (-others["with its sign"][0], others["with its sign"][1] + " (And label minus guess is "
+                                 "the other way round; without signs that does not matter.)")
     others = {name: pair for name, pair in others.items() if abs(pair[0] - truth) > CLOSE}
 
     def matches(given: float, value: float) -> bool:
         return abs(given - value) <= CLOSE / 2 or given in [round(value, decimals) for decimals in DECIMALS]
 
     def judge(answer: Any) -> Verdict:
-        given = float(answer)
+        given = number(answer)
         if matches(given, truth):
             return right(f"{truth:.2f} months on {len(selection)} selection films, without a look at any of them. This "
                          "is the bar for every network of the course.")
@@ -267,8 +275,12 @@ def _baseline(cohort: Cohort) -> Exercise:
                "selection['sex'].map(...) puts the right one beside each film.",
                "(selection['months'] - guess).abs().mean()"),
         solution_value=truth,
-        explanation=f"medians = train_films.groupby('sex')['months'].median(); (selection['months'] - selection['sex']"
-                    f".map(medians)).abs().mean() is {truth:.2f} months.",
+        explanation=f"{truth:.2f} months: each selection film's distance to the median of the *training* labels of its "
+                    "sex, on average.",
+        code="""(
+    selection["months"]
+    - selection["sex"].map(train_films.groupby("sex")["months"].median())
+).abs().mean()""",
         likely_mistakes={**{name: value for name, (value, _) in others.items()}, "in years": truth / 12,
                          "something else": truth + 100},
     )

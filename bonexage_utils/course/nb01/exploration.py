@@ -161,6 +161,13 @@ def sheet_film(path: str, side: int = 84) -> np.ndarray:
         return np.full((side, side), 255, np.uint8)
 
 
+def draw_sheet(films: pd.DataFrame) -> Picture:
+    """A contact sheet of the hospital's `films` (`id`, `image`)."""
+    return montage([sheet_film(path) for path in films["image"]], films["id"].tolist(), f"""Contact sheet of
+        {len(films)} small hand films under their ids, most of them left hands with the fingers up. Others:
+        {tell_sheet()}.""", columns=10, side=0.85)
+
+
 def tell_sheet() -> str:
     """The visible faults on the contact sheet of the hospital's films, in words for its alt text."""
     planted = pd.read_csv(hospital() / PLANTED_FILE, dtype=str)

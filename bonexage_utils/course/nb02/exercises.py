@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, letters, listed, numbers, right, wrong
 from bonexage_utils.course.nb02.pixels import BLUR_MM, CHANGES, six_changes, stand_ins
 from bonexage_utils.course.start import Course
 from bonexage_utils.decoding import read_gray
@@ -83,8 +83,6 @@ def _back() -> Exercise:
         return all(np.allclose(answer(*case), other(*case), atol=max(case[2]) / case[3]) for case in cases)
 
     def judge(answer: Callable[..., Point]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.back.check(my_place).")
         if np.shape(answer(*cases[0])) != (2,):
             return wrong("Two numbers are asked, the row and the column: return row, column.")
         if same(answer, film_place):
@@ -106,8 +104,14 @@ def _back() -> Exercise:
                "scale = size / max(height, width), one for both directions.",
                "The bar above is (size - height * scale) / 2 pixels of the square; that on the left, with the width."),
         solution_value=film_place,
-        explanation="scale = size / max(shape); top = (size - shape[0] * scale) / 2; left = (size - shape[1] * scale) "
-                    "/ 2; return (row - top) / scale, (column - left) / scale",
+        explanation="On the way to the square: times the scale, plus the bar. On the way back: minus the bar, divided "
+                    "by the scale.",
+        code="""
+def my_place(row, column, shape, size):
+    scale = size / max(shape)
+    top, left = (size - shape[0] * scale) / 2, (size - shape[1] * scale) / 2
+    return (row - top) / scale, (column - left) / scale
+""",
         likely_mistakes={name: mistake for name, (mistake, _) in BACK_MISTAKES.items()}
         | {"one number": lambda row, column, shape, size: row, "a film's corner": lambda *_: (0.0, 0.0)},
     )
@@ -126,8 +130,7 @@ def _keeps() -> Exercise:
     }
 
     def judge(answer: Any) -> Verdict:
-        letters = answer.upper() if isinstance(answer, str) else [str(letter).strip().upper() for letter in answer]
-        given = frozenset(letter for letter in letters if letter not in " ,;")
+        given = frozenset(letters(answer))
         if not given or not given <= set(CHANGES):
             return wrong(f"Answer with letters, such as 'AB': those of {', '.join(CHANGES)} that destroy the label.")
         if given == DESTROY:
@@ -151,7 +154,7 @@ def _keeps() -> Exercise:
         hints=("A change keeps the label if a reader who sees only the changed film would still say the same age.",
                "Readers look at the wrist, at the fingertips, and at the growth gaps.", "There are two."),
         solution_value="".join(sorted(DESTROY)),
-        explanation="C and F: there is nothing left to read the age from, or it reads as another one.",
+        explanation="In C there is nothing left to read the age from; in F it reads as another one.",
         likely_mistakes={"the mirror too": "BCF", "the quarter turn too": "CEF", "brightness too": "CDF",
                          "the tilt too": "ACF", "only the zoom": "C", "only the blur": "F",
                          "those that keep it": "ABDE", "not a letter": "X"},
@@ -167,8 +170,6 @@ def changes_between_looks(part: Any) -> bool:
 
 def _looks() -> Exercise:
     def judge(answer: Callable[[Any], bool]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.looks.check(my_test).")
         sets = stand_ins()
         raw = {name: answer(part) for name, (part, _) in sets.items()}
         if any(torch.as_tensor(value).ndim for value in raw.values()):
@@ -204,7 +205,12 @@ def _looks() -> Exercise:
         hints=("part[0] twice: two looks at one film.", "torch.equal(a, b) is True if all pixels agree.",
                "any(... for row in range(len(part))): it is enough if one of the films changes."),
         solution_value=changes_between_looks,
-        explanation="def my_test(part): return any(not torch.equal(part[row], part[row]) for row in range(len(part)))",
+        explanation="Each film is drawn twice and compared with itself, pixel by pixel; one that differs is enough.",
+        code="""
+def my_test(part):
+    looks = [(part[row], part[row]) for row in range(len(part))]
+    return any(not torch.equal(first, second) for first, second in looks)
+""",
         likely_mistakes={
             "asks the code": lambda part: part.dataset.transform is not None,
             "two different films": lambda part: not torch.equal(part[0], part[1]),
@@ -231,13 +237,13 @@ def _shared() -> Exercise:
                       "other.",
     }
     return Exercise(
-        question="Is the augmentation on or off, for the training part and for the selection part? One of "
-                 f"{', '.join(repr(option) for option in options)}.",
-        judge=choice(options, "off and off", {option.replace(" and", ","): option for option in options}),
+        question="Is the augmentation on or off, for the training part and for the selection part? "
+                 f"{listed(options)}?",
+        judge=choice(options, "off and off", {option.replace(" and", ""): option for option in options}),
         hints=("Draw training_part[0] twice and compare. Then selection_part[0].",
                "training_part.dataset is selection_part.dataset: what does Python say?"),
         solution_value="off and off",
-        explanation="'off and off': the two parts share one set of films, and so one transform; the last line wins.",
+        explanation="The two parts share one set of films, and so one transform; the last line wins.",
         likely_mistakes={option: option for option in options if option != "off and off"},
     )
 
@@ -264,15 +270,16 @@ def _numbers(cohort: Cohort) -> Exercise:
         "with the selection films": ((both.mean(), both.std()),
                                      "The selection films are among them. They are there to judge by, and nothing "
                                      "that the network depends on may come from them: training films only."),
+        "of ImageNet, red": ((0.485, 0.229),
+                             "0.485 and 0.229 are ImageNet's, of the *red* channel of photographs. They go with "
+                             "weights trained on those; a network that starts anew wants those of its own grey films."),
         "of ImageNet": ((0.449, 0.226), "These are of ImageNet's photographs of dogs and cars. They go with weights "
                                         "trained on them; a network that starts anew wants those of its own films."),
     }
     distinct = {name: pair for name, pair in others.items() if not np.allclose(pair[0], truth, atol=2e-4)}
 
     def judge(answer: Iterable[float]) -> Verdict:
-        if isinstance(answer, str):
-            return wrong("Give two numbers: (mean, std).")
-        given = np.array([float(number) for number in answer])
+        given = numbers(answer)
         if given.shape != (2,):
             return wrong("Two numbers are asked: (mean, std).")
         if not np.isfinite(given).all():
@@ -295,7 +302,8 @@ def _numbers(cohort: Cohort) -> Exercise:
         judge=judge,
         hints=("from_train / 255 brings the films to the 0–1 scale.", "(a.mean(), a.std()): over everything in `a`."),
         solution_value=truth,
-        explanation=f"((from_train / 255).mean(), (from_train / 255).std()) is ({truth[0]:.3f}, {truth[1]:.3f}).",
+        explanation=f"({truth[0]:.3f}, {truth[1]:.3f}): over all pixels of all the training films at once.",
+        code="((from_train / 255).mean(), (from_train / 255).std())",
         likely_mistakes={**{name: pair for name, (pair, _) in distinct.items()}, "one number": (0.5,),
                          "something else": (7.0, 3.0)},
     )

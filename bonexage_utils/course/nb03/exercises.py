@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, right, wrong
 from bonexage_utils.course.nb03.losses import LOSSES, best_guess
 from bonexage_utils.course.start import Course
 from bonexage_utils.figures import ACCENT, SEX_COLOUR, Picture, new_figure
@@ -45,8 +45,6 @@ def _shapes() -> Exercise:
     predicted = torch.tensor([131.0, 48.0, 97.0, 120.0, 44.0, 171.0])
 
     def judge(answer: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.shapes.check(my_loss).")
         truth = float((predicted - months).abs().mean())
         column = torch.as_tensor(answer(predicted[:, None].clone(), months.clone()))
         try:
@@ -62,6 +60,12 @@ def _shapes() -> Exercise:
         if _near(column, all_pairs):
             return wrong(f"Your loss compares every prediction with every label: {len(months) ** 2} distances for "
                          f"{len(months)} children. Bring both to the same shape before you subtract.")
+        if _near(column, truth * len(months)):
+            return wrong("That is the sum over the children. With a batch twice as large it would be twice as large, "
+                         "and so would every step: take the mean.")
+        if _near(column, float((predicted - months).mean())):
+            return wrong("The signs are still there, so +10 and −10 cancel, and a network that is wrong about every "
+                         "child may have a loss of 0, or one below. Take .abs() before the mean.")
         if _near(column, abs(float((predicted - months).mean()))):
             return wrong("You average first and take the distance afterwards. Then +10 and −10 cancel: that is the "
                          "bias, and it can be 0 for a network that is wrong about every child.")
@@ -86,11 +90,17 @@ def _shapes() -> Exercise:
         hints=("What shape has predicted - months if predicted is (B, 1) and months is (B,)?",
                "reshape(-1) makes one flat axis of whatever comes in; it leaves a flat tensor as it is."),
         solution_value=mean_absolute_error,
-        explanation="def my_loss(predicted, months): return (predicted.reshape(-1) - months).abs().mean(). "
-                    "squeeze() passes, too, but of a batch of one child it leaves no axis at all.",
+        explanation="Both are flat before they meet. squeeze() passes, too, but of a batch of one child it leaves no "
+                    "axis at all.",
+        code="""
+def my_loss(predicted, months):
+    return (predicted.reshape(-1) - months).abs().mean()
+""",
         likely_mistakes={
             "every prediction against every label": lambda p, m: (p - m).abs().mean(),
             "the mean first": lambda p, m: (p.reshape(-1) - m).mean().abs(),
+            "the sum": lambda p, m: (p.reshape(-1) - m).abs().sum(),
+            "with their signs": lambda p, m: (p.reshape(-1) - m).mean(),
             "squared": lambda p, m: ((p.reshape(-1) - m) ** 2).mean(),
             "the labels made a column": lambda p, m: (p - m[:, None]).abs().mean(),
             "no mean": lambda p, m: (p.reshape(-1) - m).abs(),
@@ -151,15 +161,16 @@ def _noise() -> Exercise:
                  "L1, and lets no slip pull harder than the rest. The package's default loss, smooth L1 turning at "
                  "one year, is this one.",
     }
-    synonyms = {"mse": "L2", "mae": "L1", "smooth l1": "Huber", "smoothl1": "Huber", "smooth_l1": "Huber"}
+    synonyms = {"mse": "L2", "mae": "L1", "smooth l1": "Huber", "smoothl1": "Huber", "huber loss": "Huber"}
 
     return Exercise(
-        question="Between none and one in twenty of your labels slipped; you do not know. L2, L1 or Huber?",
+        question="Between none and one in twenty of your labels slipped; you do not know. "
+                 f"{listed(options)}?",
         judge=choice(options, truth, synonyms),
         hints=("Compare along each of the first two rows: which column is the smallest?",
                "You want a loss that you will not regret in either of the two rows."),
         solution_value=truth,
-        explanation=f"{truth}: best or nearly best in both rows. With many slips L1 would win: the loss is a decision "
+        explanation="It is best or nearly best in both rows. With many slips L1 would win: the loss is a decision "
                     "about your labels.",
         likely_mistakes={"squares, out of habit": "L2", "absolute, to be safe": "L1", "not a loss": "accuracy"},
     )
@@ -267,14 +278,14 @@ def _curves() -> Exercise:
                            f"{last.selection[letter['healthy']]:.0f} on others. A small gap between the two is usual.",
     }
     return Exercise(
-        question="Which of the four runs was trained with predictions (B, 1) against labels (B,)? 'A', 'B', 'C' or "
-                 "'D'.",
+        question="Which of the four runs was trained with predictions (B, 1) against labels (B,)? "
+                 f"{listed(options)}?",
         judge=choice(options, letter["bug"]),
         hints=("Under that bug every prediction is pulled to all labels of its batch at once. Which constant is that?",
                "So both curves stay near the dashed line, a little below it, and never get far.",
                "A run that fits its own children, however few, cannot have the bug."),
         solution_value=letter["bug"],
-        explanation=f"Run {letter['bug']}: flat, by the median's error, on both curves. {letter['hot']} has too long "
+        explanation=f"Run {letter['bug']} is flat, by the median's error, on both curves. {letter['hot']} has too long "
                     f"steps, {letter['few']} learned {FEW_CHILDREN} children by heart, {letter['healthy']} is healthy.",
         likely_mistakes={"memorising": letter["few"], "too long steps": letter["hot"], "healthy": letter["healthy"],
                          "not a letter": 7},

@@ -3,30 +3,29 @@
 from collections.abc import Callable
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, right, wrong
 from bonexage_utils.course.nb04.pooling import (
     EPS,
     WAY_NAMES,
     cover,
-    draw_responses,
     hands_and_maps,
+    held_by,
     mean_share,
     places_for_half,
     wrong_values,
 )
 from bonexage_utils.course.start import Course
-from bonexage_utils.figures import Picture
+from bonexage_utils.figures import MUTED, Picture, new_figure
 
 POWERS_OFFERED = (1, 2, 3, 10)
+MOST_PLACES = 12  # in the figure
 FEWEST_PLACES = 3  # half of a channel's sum has to be spread over so many
 LARGEST_P = 20.0  # in the exercise on bits
-HAND_MONTHS = 108.0  # label of the hand in the exercise on p
 
 
 def build(course: Course) -> SimpleNamespace:
@@ -47,8 +46,6 @@ def _gem() -> Exercise:
     signed[:, :, 0, :2] = torch.tensor([-1.5, -0.4])
 
     def judge(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.gem.check(my_gem).")
         found = torch.as_tensor(answer(x.clone(), 2.5)).detach()
         shape = _wrong_shape(tuple(found.shape))
         if shape:
@@ -79,7 +76,11 @@ def _gem() -> Exercise:
                "Which axes are the places? The last two: .mean((-2, -1)).",
                "Mind the brackets of the root: ** (1 / p)."),
         solution_value=generalised_mean,
-        explanation="def my_gem(x, p): return x.float().clamp(min=1e-6).pow(p).mean((-2, -1)).pow(1 / p)",
+        explanation="Clamp, power, mean over the places, root; and float32 before all of it.",
+        code="""
+def my_gem(x, p):
+    return x.float().clamp(min=1e-6).pow(p).mean((-2, -1)).pow(1 / p)
+""",
         likely_mistakes={
             "mean before power": lambda x, p: x.float().clamp(min=EPS).mean((-2, -1)).pow(p).pow(1 / p),
             "clamp forgotten": lambda x, p: x.float().pow(p).mean((-2, -1)).pow(1 / p),
@@ -153,8 +154,6 @@ def _slope() -> Exercise:
     inside, total = (w * x.log()).sum(), power.sum() ** (1 / p)
 
     def judge(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.slope.check(my_slope).")
         found = float(torch.as_tensor(answer(x.clone(), p)))
         other_p = "p stands in two places, and you followed one. "
         known = [
@@ -188,8 +187,13 @@ def _slope() -> Exercise:
                "On the left it is m′ / m. On the right p stands in two places: the product rule.",
                "The derivative of x^p in p is x^p · log x. Divided by the sum of all x^p that is w · log x."),
         solution_value=slope_in_p,
-        explanation="power = x**p; m = power.mean() ** (1/p); w = power / power.sum(); "
-                    "return m / p * ((w * x.log()).sum() - m.log())",
+        explanation="From m'/m = (1/p) · (Σ w log x − log m), times m.",
+        code="""
+def my_slope(x, p):
+    power = x**p
+    m, w = power.mean() ** (1 / p), power / power.sum()
+    return m / p * ((w * x.log()).sum() - m.log())
+""",
         likely_mistakes={
             "sign": lambda x, p: -slope_in_p(x, p),
             "slope of the logarithm": lambda x, p: slope_in_p(x, p) / (x**p).mean() ** (1 / p),
@@ -234,13 +238,13 @@ def _bits() -> Exercise:
             options[way] = (f"It is right for every p, and what the package does. But up to p = {LARGEST_P:g} a "
                             f"cheaper way makes no mistake either: look where the curve of {truth} leaves zero.")
     return Exercise(
-        question=f"p may wander from 3 up to {LARGEST_P:g}. The cheapest way that is right for all of it: 'float16', "
-                 "'float32' or 'package'?",
+        question=f"p may wander from 3 up to {LARGEST_P:g}. The cheapest way that is right for all of it: "
+                 f"{listed(options)}?",
         judge=choice(options, truth, {"half": "float16", "fp16": "float16", "fp32": "float32", "single": "float32"}),
         hints=(f"Find p = {LARGEST_P:g} on the horizontal axis. A dot marks where a line leaves zero.",
                f"Which lines have no dot left of {LARGEST_P:g}? Of those, the one that computes least."),
         solution_value=truth,
-        explanation=f"{truth}: its curve leaves zero only beyond p = {LARGEST_P:g}.",
+        explanation=f"Its curve leaves zero only beyond p = {LARGEST_P:g}.",
         likely_mistakes={**{way: way for way in WAY_NAMES if way != truth}, "not a way": "bfloat16"},
     )
 
@@ -252,7 +256,7 @@ def _places_and_outside() -> tuple[dict[int, float], dict[int, float]]:
     """For each offered p on one hand: the fewest places that hold half of a channel's sum (median over channels), and
     the share of the response on cells without any bone."""
     hands, maps = hands_and_maps()
-    row = hands.nearest(HAND_MONTHS)
+    row = hands.shown()
     without_bone = cover(hands.centres | hands.shafts, maps.shape[-2:])[row] == 0
     places, outside = {}, {}
     for p in POWERS_OFFERED:
@@ -262,10 +266,21 @@ def _places_and_outside() -> tuple[dict[int, float], dict[int, float]]:
 
 
 def draw_powers() -> Picture:
-    """The response maps of one hand at the four offered p."""
+    """How much of a channel's sum its loudest places hold, in one hand, at the four offered p."""
     hands, maps = hands_and_maps()
-    row = hands.nearest(HAND_MONTHS)
-    return draw_responses(hands.films[row], maps[row], hands.centres[row], POWERS_OFFERED)
+    response, parts = maps[hands.shown()], []
+    figure, ax = new_figure(6.5, 3.6)
+    ax.axhline(0.5, color=MUTED, linestyle="--", label="half")
+    for p, marker in zip(POWERS_OFFERED, "osD^", strict=True):
+        held = held_by(response, p).numpy()[:MOST_PLACES]
+        ax.plot(range(1, len(held) + 1), held, marker + "-", markersize=4, label=f"p = {p}")
+        parts.append(f"p = {p}: one place {held[0]:.2f}, {', '.join(f'{value:.2f}' for value in held[1:])}")
+    ax.set(xlabel="number of places, the loudest first", ylabel="what they hold of a channel's sum", ylim=(0, 1.02),
+           xticks=range(1, MOST_PLACES + 1))
+    ax.legend(loc="lower right")
+    return Picture(figure, f"""The share of a channel's sum against the number of places that hold it, the loudest
+        first, in the typical channel of one hand; a dashed line at a half. For one to {MOST_PLACES} places,
+        {'; '.join(parts)}.""")
 
 
 def _power() -> Exercise:
@@ -285,17 +300,15 @@ def _power() -> Exercise:
             options[f"{p}"] = (f"At p = {p} half of a channel's sum lies on {places[p]:.0f} of 100 places. A channel "
                                "hears so few that one ring, or one letter of lead, may drown all the rest.")
 
-    def judge(answer: Any) -> Verdict:
-        number = isinstance(answer, int | float) and not isinstance(answer, bool)
-        return choice(options, str(truth))(f"{answer:g}" if number else answer)
-
     return Exercise(
         question=f"The largest p of {', '.join(map(str, POWERS_OFFERED))} at which half of a channel's sum is spread "
                  f"over at least {FEWEST_PLACES} places?",
-        judge=judge,
-        hints=("Read the second line above each panel.", f"Go from left to right, and stop before {FEWEST_PLACES}."),
+        judge=choice(options, str(truth)),
+        hints=("Where does a curve first reach the dashed line? Below it stands the number of places.",
+               f"A curve that is at the line or above it at {FEWEST_PLACES - 1} places needs fewer than "
+               f"{FEWEST_PLACES}."),
         solution_value=truth,
-        explanation=f"p = {truth}. Places for half of a channel's sum: "
+        explanation="Places for half of a channel's sum: "
                     + ", ".join(f"p = {p}: {places[p]:.0f}" for p in POWERS_OFFERED) + ".",
         likely_mistakes={**{f"p = {p}": p for p in POWERS_OFFERED if p != truth}, "none of them": 5},
     )

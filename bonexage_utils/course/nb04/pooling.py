@@ -109,11 +109,16 @@ def mean_share(maps: Tensor, p: float) -> Tensor:
     return (shares(maps, p) * active).sum(-3) / active.sum(-3).clamp(min=1)
 
 
+def held_by(response: Tensor, p: float) -> Tensor:
+    """The share of a channel's sum that its loudest k places hold, k = 1 … h·w, in one map (C, h, w): the median over
+    the active channels, (h·w,)."""
+    active = response[active_channels(response)]
+    return -(-shares(active, p).flatten(-2).sort(-1, descending=True)[0].cumsum(-1)).median(0)[0]
+
+
 def places_for_half(response: Tensor, p: float) -> float:
     """The fewest places that hold half of a channel's sum in one map (C, h, w): the median over the active channels."""
-    active = response[active_channels(response)]
-    cumulative = shares(active, p).flatten(-2).sort(-1, descending=True)[0].cumsum(-1)
-    return float(((cumulative < 0.5 - 1e-6).sum(-1) + 1).float().median())
+    return float((held_by(response, p) < 0.5 - 1e-6).sum() + 1)
 
 
 # --- hands whose centres are known ---
@@ -132,9 +137,10 @@ class Hands:
     def preprocessing(self) -> Preprocessing:
         return Preprocessing(self.films.shape[-1], *measure_intensity(self.films, np.arange(len(self.films))))
 
-    def nearest(self, months: float) -> int:
-        """The row of the hand whose label is nearest to `months`."""
-        return int(np.abs(self.months - months).argmin())
+    def shown(self) -> int:
+        """The row of the hand to look at: of the children of seven to eleven, the one that fills its film best."""
+        bone = (self.centres | self.shafts).mean((1, 2))
+        return int(np.where((self.months >= 84) & (self.months <= 132), bone, 0).argmax())
 
 
 @lru_cache
@@ -197,11 +203,11 @@ def draw_responses(film: np.ndarray, response: Tensor, outline: np.ndarray | Non
     figure, axes = new_figure(1.0 + 2.3 * len(powers), 2.9, 1, len(powers), squeeze=False)
     places, parts = response[0].numel(), []
     for ax, p in zip(axes[0], powers, strict=True):
-        half, times = places_for_half(response, p), mean_share(response, p).numpy() * places
+        times = mean_share(response, p).numpy() * places
         shown = _over_film(ax, film, times, outline)
-        ax.set_title(f"p = {p:g}: half of a channel's\nsum on {half:.0f} of {places} places", loc="center", fontsize=9)
+        ax.set_title(f"p = {p:g}", loc="center")
         parts.append(f"p = {p:g}: the loudest place has {times.max():.1f} times an even share, the faintest "
-                     f"{times.min():.2f}; a channel has half of its sum on {half:.0f} of {places} places")
+                     f"{times.min():.2f}")
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, extend="max")
     bar.set_label("times an even share")
     return Picture(figure, f"""A hand film under a grid of colours: what each place contributes to the pooled value,
@@ -211,10 +217,11 @@ def draw_responses(film: np.ndarray, response: Tensor, outline: np.ndarray | Non
 def _over_film(ax: Any, film: np.ndarray, times: np.ndarray, outline: np.ndarray | None) -> Any:
     side = film.shape[0]
     ax.imshow(film, cmap="gray", vmin=0, vmax=255)
-    shown = ax.imshow(times, cmap="viridis", vmin=0, vmax=LARGEST_SHOWN, alpha=0.6,
+    # Quiet places let the film through; a veil of one thickness would hide the hand.
+    shown = ax.imshow(times, cmap="viridis", vmin=0, vmax=LARGEST_SHOWN, alpha=np.clip(times / 2, 0.1, 0.6),
                       extent=(-0.5, side - 0.5, side - 0.5, -0.5))
     if outline is not None and outline.any():
-        ax.contour(outline, [0.5], colors="white", linewidths=0.7)
+        ax.contour(outline, [0.5], colors="white", linewidths=0.6)
     ax.axis("off")
     return shown
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.batches import SEX_CODE
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, right, wrong
 from bonexage_utils.course.nb05.fusion import policy_errors, tables_reader
 from bonexage_utils.course.nb05.same_hand import ages_of, error_without_sex, in_spreads
 from bonexage_utils.course.sliders import SEXES
@@ -46,8 +46,6 @@ def _encode(course: Course) -> Exercise:
     lost_months = float(np.mean([2 * abs(error_without_sex(sex, 120.0)) for sex in SEXES]))  # at ten years
 
     def judge(answer: Callable[[pd.Series], Any]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.encode.check(my_encode).")
         codes, failed = _try(answer, clean)
         if failed:
             return wrong("It refuses a column in which every sex is M or F, so nobody gets an answer.")
@@ -85,8 +83,14 @@ def _encode(course: Course) -> Exercise:
                "is a dictionary for the second; a column has .map().",
                "Before you return: if any code .isna(), raise ValueError and name the rows."),
         solution_value=encode,
-        explanation="codes = column.map(parse_sex).map(SEX_CODE); if codes.isna().any(): raise ValueError(...); "
-                    "return codes.astype(int).to_list()",
+        explanation="Two look-ups; what neither of them knows stays empty, and an empty code stops everything.",
+        code="""
+def my_encode(column):
+    codes = column.map(parse_sex).map({"F": 0, "M": 1})
+    if codes.isna().any():
+        raise ValueError(f"unknown sex in rows {list(codes.index[codes.isna()])}")
+    return codes.astype(int).to_list()
+""",
         likely_mistakes={
             "equal to M": lambda c: (c == "M").astype(int).to_list(),
             "truth": lambda c: [int(bool(x)) for x in c],
@@ -159,8 +163,6 @@ def _gain(course: Course) -> Exercise:
     each = [paired_difference(errors, np.zeros_like(errors)) for errors in (told, not_told)]
 
     def judge(answer: Callable[[np.ndarray, np.ndarray], Any]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.gain.check(my_gain).")
         given = answer(told.copy(), not_told.copy())
         given = (given.value, given.low, given.high) if isinstance(given, Interval) else np.atleast_1d(given)
         if len(given) != 3:
@@ -211,8 +213,15 @@ def _gain(course: Course) -> Exercise:
                "One number for each film, |not told| minus |told|; then the interval of a mean, as in notebook 03.",
                "bonexage_utils.evaluation.paired_difference(a, b) gives MAE of a minus MAE of b. Which is a?"),
         solution_value=lambda told, not_told: paired_difference(not_told, told),
-        explanation=f"paired_difference(not_told, told), which gives {truth} months. The two MAEs alone are "
-                    f"{each[0].value:.1f} and {each[1].value:.1f}.",
+        explanation=f"It gives {truth} months: the MAE of the first minus that of the second, film by film. The two "
+                    f"MAEs alone are {each[0].value:.1f} and {each[1].value:.1f}.",
+        code="""
+def my_gain(told, not_told):
+    from bonexage_utils.statistics import paired_difference
+
+    gain = paired_difference(not_told, told)
+    return gain.value, gain.low, gain.high
+""",
         likely_mistakes={
             "one number": lambda a, b: paired_difference(b, a).value,
             "the other way round": lambda a, b: paired_difference(a, b),
@@ -237,11 +246,11 @@ def _spread() -> Exercise:
     months = {name: mean_over(error_without_sex, span) for name, span in SPANS.items()}
     harmless = [name for name in SPANS if spreads[name] < SMALL]
     truth = harmless[0] if harmless else "nowhere"
-    listed = ", ".join(f"{name}: {value:.1f} SD" for name, value in spreads.items())
+    shown = ", ".join(f"{name}: {value:.1f} SD" for name, value in spreads.items())
 
     def reply(name: str) -> str:
         if name == truth:
-            return (f"It may be left out at no age ({listed}). The months differ, but so do healthy children: to "
+            return (f"It may be left out at no age ({shown}). The months differ, but so do healthy children: to "
                     "lose the sex moves a child by about one SD at any age, the smallest included.")
         if name == min(months, key=months.__getitem__):
             return (f"Only {months[name]:.0f} months, that is true. But small children are much alike, so these few "
@@ -254,12 +263,12 @@ def _spread() -> Exercise:
 
     return Exercise(
         question="A ward wants to save itself a question. Where may the sex be left out, if on average that must cost "
-                 f"less than half an SD? {', '.join(repr(name) for name in SPANS)} (years) or 'nowhere'.",
+                 f"less than half an SD? {listed([*SPANS, 'nowhere'])} (years)?",
         judge=choice({name: reply(name) for name in [*SPANS, "nowhere"]}, truth, {"no": "nowhere", "none": "nowhere"}),
         hints=("The vertical axis counts standard deviations of healthy children. Where is half of one?",
                "The horizontal axis is in months: 60 is five years, 120 is ten."),
         solution_value=truth,
-        explanation=f"{truth!r}: {listed}.",
+        explanation=f"In SD: {shown}.",
         likely_mistakes={name: name for name in SPANS if name != truth} | {"a number": 5},
     )
 
@@ -287,13 +296,12 @@ def _unknown(course: Course) -> Exercise:
     synonyms = {"mean": "mean of both", "girl": "always girl", "boy": "always boy", "girls": "always girl",
                 "boys": "always boy", "refuse them": "refuse"}
     return Exercise(
-        question="Nobody can be asked, and neither sex should pay for it. 'refuse', "
-                 f"{', '.join(repr(name) for name in errors.index)}?",
+        question=f"Nobody can be asked, and neither sex should pay for it. {listed(options)}?",
         judge=choice(options, truth, synonyms),
         hints=("Do not look at the diamonds: they are all at about the same height. Whose bar is the longest?",
                "Compare, for each policy, the longer of its two bars."),
         solution_value=truth,
-        explanation=f"{truth!r}: the longer of the two bars is {worse[truth]:.0f} months, else "
+        explanation=f"The longer of the two bars is {worse[truth]:.0f} months; with the others, "
                     f"{worse.drop(truth).min():.0f} or more.",
         likely_mistakes={"a girl": "always girl", "a boy": "always boy", "no answer": "refuse", "none of these": "ask"},
     )

@@ -24,6 +24,7 @@ from bonexage_utils.statistics import SMALLEST_GROUP, bootstrap_mean, paired_ove
 
 TWIN_FILMS = (24, 60, 96, 132, 168, 204)  # months
 FILM_SIDE = 200  # px
+FAR = 6  # months: an answer that is so much younger for a boy is nonsense
 
 
 def draw_residuals(films: pd.DataFrame) -> Picture:
@@ -138,10 +139,13 @@ def draw_switch(films: pd.DataFrame) -> Picture:
            xticks=range(0, 241, 24), title="The same film, the sex switched")
     ax.legend(fontsize=8)
     low, half, high = np.percentile(change, [10, 50, 90])
+    odd = films.assign(change=change, middle=middle)[change < -FAR].sort_values("change")
+    told = ", ".join(f"{film.change:.0f} at {film.middle:.0f}" for film in odd.itertuples()) or "none"
     return Picture(figure, f"""The change in bone age when the same film is read as a boy's instead of a girl's, for
         {len(films)} films, against the middle of the two answers. The median change is {half:+.1f} months, four films
         in five lie from {low:+.1f} to {high:+.1f}; {(change > 0).mean():.0%} of the films are older as boys. A line
-        shows the same from the tables; at 120 months it is {_tables_switch(120):.0f}.""")
+        shows the same from the tables; at 120 months it is {_tables_switch(120):.0f}. Films that are more
+        than {FAR} months *younger* as boys, with the middle of the two answers: {told}.""")
 
 
 def draw_films_switched(films: pd.DataFrame, ages: tuple[float, ...] = TWIN_FILMS) -> Picture:

@@ -2,13 +2,12 @@
 a bounded head moves least."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, numbers, right, wrong
 from bonexage_utils.course.nb06.bounds import MAX_AGE, TWIN_AGES, bounded, months_per_step, score_of
 from bonexage_utils.course.start import Course
 from bonexage_utils.figures import BOYS, MUTED, Picture, new_figure
@@ -37,11 +36,6 @@ def _score() -> Exercise:
     share = np.array(INSIDE) / MAX_AGE
 
     def judge(answer: Callable[[float], Any]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.score.check(my_score).")
-        with suppress(ArithmeticError, ValueError), np.errstate(all="ignore"):
-            if answer(INSIDE[1]) is None:
-                return wrong("Your function gives nothing back. Is the return missing?")
         found = np.array([_ask(answer, age) for age in INSIDE])
         if np.isnan(found[1:-1]).all():
             return wrong("For 12 months it gives no number (or stops). Did you divide by 240 first? 12 / (1 − 12) is "
@@ -95,7 +89,12 @@ def _score() -> Exercise:
                "Solve share = 1 / (1 + e^(−score)) for the score: e^(−score) = 1 / share − 1.",
                "score = np.log(share / (1 − share)); before it, share = min(max(share, 0.01), 0.99)."),
         solution_value=clamped_score,
-        explanation="share = min(max(months / 240, 0.01), 0.99); return np.log(share / (1 - share))",
+        explanation="Divide by 240, keep away from both walls, and undo the sigmoid: log(share / (1 − share)).",
+        code="""
+def my_score(months):
+    share = min(max(months / 240, 0.01), 0.99)
+    return np.log(share / (1 - share))
+""",
         likely_mistakes={
             "not divided by 240": lambda m: log(odds(m)),
             "ends not clamped": lambda m: log(odds(m / MAX_AGE)),
@@ -105,7 +104,6 @@ def _score() -> Exercise:
             "odds": lambda m: odds(m / MAX_AGE),
             "logarithm of the share": lambda m: log(m / MAX_AGE),
             "the share": lambda m: min(max(m / MAX_AGE, 0.01), 0.99),
-            "no return": lambda m: None,
             "base ten": lambda m: log(odds(m / MAX_AGE)) / np.log(10),
             "the tangent": lambda m: (m - 120) / 60,
             "the sigmoid again": lambda m: float(bounded(m)),
@@ -131,7 +129,7 @@ def _slope() -> Exercise:
     shown = ", ".join(f"{slope:.1f}" for slope in truth)
 
     def judge(answer: Any) -> Verdict:
-        found = np.asarray([float(value) for value in answer])
+        found = numbers(answer)
         if found.shape != (4,):
             return wrong("Four numbers, please: at 3, 12, 120 and 228 months.")
         at_score = MAX_AGE * np.exp(-ages) / (1 + np.exp(-ages)) ** 2
@@ -178,7 +176,8 @@ def _slope() -> Exercise:
                "At 120 the share is 0.5: 240 · 0.5 · 0.5.",
                "[240 * s * (1 - s) for s in (3 / 240, 12 / 240, 0.5, 228 / 240)]"),
         solution_value=truth.tolist(),
-        explanation=f"240 · share · (1 − share): {shown}.",
+        explanation=f"240 · share · (1 − share), with share = age / 240: {shown}.",
+        code="[240 * s * (1 - s) for s in (3 / 240, 12 / 240, 120 / 240, 228 / 240)]",
         likely_mistakes={
             "forgot the 240": (share * (1 - share)).tolist(),
             "slope at the age as a score": (MAX_AGE * np.exp(-ages) / (1 + np.exp(-ages)) ** 2).tolist(),
@@ -202,22 +201,23 @@ def _slope() -> Exercise:
 
 def _clamp() -> Exercise:
     """A question about the figure of `bounds.draw_outputs`."""
+    options = {
+        "clamped": "It has no arrow: below zero the clamp says 0 whatever the score, so no step of the score "
+                   "changes the answer, and the film teaches nothing. The answer looks tidy, and the head is "
+                   "stuck, unless other films happen to pull it out. Clamp a finished answer, if you must; never "
+                   "what you train on.",
+        "linear": "Its answer is the silliest, less than nothing. But its arrow is as long as anywhere: the slope "
+                  "of a line does not depend on where it stands. One such film, and it is pulled back.",
+        "bounded": "Its arrow is short, not gone: a few months per step, and longer with each step towards the "
+                   "middle. It learns slowly, and it learns.",
+    }
     return Exercise(
-        question="Which output cannot learn from this film: 'linear', 'clamped' or 'bounded'?",
-        judge=choice({
-            "clamped": "It has no arrow: below zero the clamp says 0 whatever the score, so no step of the score "
-                       "changes the answer, and the film teaches nothing. The answer looks tidy, and the head is "
-                       "stuck, unless other films happen to pull it out. Clamp a finished answer, if you must; never "
-                       "what you train on.",
-            "linear": "Its answer is the silliest, less than nothing. But its arrow is as long as anywhere: the slope "
-                      "of a line does not depend on where it stands. One such film, and it is pulled back.",
-            "bounded": "Its arrow is short, not gone: a few months per step, and longer with each step towards the "
-                       "middle. It learns slowly, and it learns.",
-        }, "clamped", {"clamp": "clamped", "sigmoid": "bounded", "line": "linear"}),
+        question=f"Which output cannot learn from this film: {listed(options)}?",
+        judge=choice(options, "clamped", {"clamp": "clamped", "sigmoid": "bounded", "line": "linear"}),
         hints=("How long is the black arrow, that is, by how much does a step of the score move the answer?",
                "No arrow at all means a slope of zero, and a slope of zero means a gradient of zero."),
         solution_value="clamped",
-        explanation="'clamped': its slope below zero is exactly 0, so its gradient is, too.",
+        explanation="Its slope below zero is exactly 0, so its gradient is, too.",
         likely_mistakes={"the silliest answer": "linear", "the flat curve": "bounded", "none": "none of them"},
     )
 
@@ -253,7 +253,7 @@ def _clinic(course: Course) -> Exercise:
              for name, months in labels.items()}
     truth = min(steps, key=steps.__getitem__)
     order = sorted(steps, key=steps.__getitem__)
-    listed = ", ".join(f"{name} {steps[name]:.0f}" for name in order)
+    shown = ", ".join(f"{name} {steps[name]:.0f}" for name in order)
 
     def feedback(name: str) -> str:
         group = CLINICS[name][0]
@@ -271,13 +271,13 @@ def _clinic(course: Course) -> Exercise:
                 f"wall with those of {truth}.")
 
     return Exercise(
-        question="In which clinic does one step of the score move the bounded head's answers least, on average? 'A', "
-                 "'B', 'C' or 'D'.",
+        question="In which clinic does one step of the score move the bounded head's answers least, on average? "
+                 f"{listed(CLINICS)}?",
         judge=choice({name: feedback(name) for name in CLINICS}, truth, {CLINICS[name][0]: name for name in CLINICS}),
         hints=("Read the height of the arch above the tall bars.",
                "B and C are both near an end. From the tallest bars to the nearer wall, 0 or 240: which way is "
                "shorter?"),
         solution_value=truth,
-        explanation=f"{truth!r}; months per step on average: {listed}.",
+        explanation=f"Months per step on average: {shown}.",
         likely_mistakes={CLINICS[name][0]: name for name in CLINICS if name != truth} | {"a number": 3},
     )

@@ -1,20 +1,24 @@
 """A training run in its own process that is killed half-way and then resumed: notebook 07's drill."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from safetensors.torch import load_file
+import torch
+from torch import Tensor
 
 import bonexage_utils
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 
-STATE = Path("last") / "state.safetensors"
+STATE = "state.pt"  # what train.py writes to go on from
 POLL = 0.02  # seconds
 
 
@@ -27,21 +31,36 @@ class Killed:
     log: pd.DataFrame
 
 
-def train_command(data: Path, out: Path, settings: dict[str, object]) -> list[str]:
-    """The command line of a training: `settings` as in `bonexage train --help`, without the dashes before a name."""
-    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "bonexage_utils", "train", str(data), "--out", str(out), *options]
+def show_command(words: Sequence[str]) -> str:
+    """The line that a reader types for `words`, those of a script and of what follows it."""
+    return shlex.join(["python", *words])
 
 
-def start_training(data: Path, out: Path, settings: dict[str, object], resume: bool = False) -> subprocess.Popen:
-    """Start it and return at once. Its output goes to a text file beside its folder."""
+def _start(*words: str, out: Path, **variables: str) -> subprocess.Popen:
+    """`python` with `words` in a process of its own; what it prints goes to a text file beside the folder `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     root = str(Path(bonexage_utils.__file__).resolve().parent.parent)
-    environment = {**os.environ, "TQDM_DISABLE": "1",
+    environment = {**os.environ, **variables, "TQDM_DISABLE": "1",
                    "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    with open(out.with_suffix(".txt"), "a", encoding="utf-8") as printed:
-        return subprocess.Popen(train_command(data, out, settings) + ["--resume"] * resume, env=environment,
-                                stdout=printed, stderr=subprocess.STDOUT)
+    with open(_printed(out), "w", encoding="utf-8") as printed:
+        process = subprocess.Popen([sys.executable, *words], env=environment, stdout=printed, stderr=subprocess.STDOUT)
+    process.out = out
+    return process
+
+
+def start_script(script: Path | str, data: str, out: str, *options: str) -> subprocess.Popen:
+    """Start `python SCRIPT DATA OUT OPTIONS` and return at once."""
+    return _start(str(script), data, out, *options, out=Path(out))
+
+
+def start_two(data: str, out: str, *options: str) -> subprocess.Popen:
+    """Start the package's own training on `data` in two processes on this processor, and return at once."""
+    words = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "bonexage_utils", "train")
+    return _start(*words, data, "--out", out, *options, out=Path(out), ACCELERATE_USE_CPU="true")
+
+
+def _printed(out: Path) -> Path:
+    return out.with_suffix(".txt")
 
 
 def read_log(out: Path) -> pd.DataFrame:
@@ -51,15 +70,15 @@ def read_log(out: Path) -> pd.DataFrame:
 
 
 def _last_line(out: Path) -> str:
-    lines = out.with_suffix(".txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    lines = _printed(out).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 
 
-def wait(process: subprocess.Popen, out: Path) -> pd.DataFrame:
-    """Wait for its end and return its log. Raises BoneXageError with its last line of output if it failed."""
+def wait(process: subprocess.Popen) -> str:
+    """Wait for its end and return what it printed. Raises BoneXageError with its last line if it failed."""
     if process.wait():
-        raise BoneXageError(f"the training ended with {process.returncode}: {_last_line(out)}")
-    return read_log(out)
+        raise BoneXageError(f"the training ended with {process.returncode}: {_last_line(process.out)}")
+    return _printed(process.out).read_text(encoding="utf-8", errors="replace").strip()
 
 
 def kill_within(process: subprocess.Popen, out: Path, after: int, within: float = 0.5) -> Killed:
@@ -80,25 +99,28 @@ def kill_within(process: subprocess.Popen, out: Path, after: int, within: float 
     return Killed(len(log), within, log)
 
 
+def numbers_in(state: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor and number in nested dicts and lists, by its place; texts are left out."""
+    if isinstance(state, dict | list | tuple):
+        for name, part in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from numbers_in(part, f"{place}/{name}")
+    elif isinstance(state, Tensor | int | float):
+        yield place, torch.as_tensor(state).double()
+
+
 def largest_difference(one: Path, other: Path) -> dict[str, float]:
-    """Between two runs, the largest difference of any number: in the model, and in the state to resume from."""
+    """Between the states of two runs of train.py, the largest difference of any number in each part of the file; the
+    log is left out, since its seconds differ."""
+    first, second = (torch.load(run / STATE, "cpu", weights_only=True) for run in (one, other))
+    if first.keys() != second.keys():
+        raise BoneXageError(f"{one.name} and {other.name}: not the same kind of state")
     found = {}
-    for name, path in (("model", Path("model.safetensors")), ("state", STATE)):
-        first, second = load_file(one / path), load_file(other / path)
-        if first.keys() != second.keys():
+    for part in sorted(first.keys() - {"log"}):
+        mine, theirs = dict(numbers_in(first[part])), dict(numbers_in(second[part]))
+        if mine.keys() != theirs.keys():
             raise BoneXageError(f"{one.name} and {other.name}: not the same kind of network")
-        found[name] = max(float((first[key].double() - second[key].double()).abs().max()) for key in first)
+        found[part] = max((float((mine[key] - theirs[key]).abs().max()) for key in mine), default=0.0)
     return found
-
-
-def state_parts(out: Path) -> pd.DataFrame:
-    """The contents of the file to resume from: by part, the tensors, the numbers and the MB."""
-    rows: dict[str, list] = {}
-    for key, tensor in load_file(out / STATE).items():
-        rows.setdefault(key.partition("/")[0], []).append(tensor)
-    return pd.DataFrame({part: {"tensors": len(tensors), "numbers": sum(t.numel() for t in tensors),
-                                "MB": sum(t.nbytes for t in tensors) / 1e6}
-                         for part, tensors in rows.items()}).T.astype({"tensors": int, "numbers": int})
 
 
 def draw_drill(whole: pd.DataFrame, killed: Killed, resumed: pd.DataFrame) -> Picture:

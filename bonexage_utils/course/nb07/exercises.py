@@ -1,5 +1,5 @@
-"""The exercises of notebook 07: the gap between neighbours, the order within a step, shares of micro-batches, a profile
-to decide by, and what a run needs to go on."""
+"""The exercises of notebook 07: the gap between neighbours, six lines to put right, a profile to decide by, what a run
+needs to go on, and a loop from memory."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor, nn
 
 from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.nb07.formats import FORMATS, gap
@@ -24,9 +26,9 @@ RUNS = {"A": {"films": 4, "augment": 6, "forward": 60, "backward": 115, "update"
 
 
 def build(course: Course) -> SimpleNamespace:
-    """`gap` (three numbers), `order` (a list of words), `shares` (write a function), `profile` and `resume`
-    (decisions). None of them depends on the course's films."""
-    return SimpleNamespace(gap=_gap(), order=_order(), shares=_shares(), profile=_profile(), resume=_resume())
+    """`gap` (three numbers), `order` (six letters), `profile` and `resume` (decisions), `loop` (write a function). None
+    of them depends on the course's films."""
+    return SimpleNamespace(gap=_gap(), order=_order(), resume=_resume(), profile=_profile(), loop=_loop())
 
 
 # --- the gap between neighbours ---
@@ -80,115 +82,228 @@ def _gap() -> Exercise:
     )
 
 
-# --- the order within a step ---
+# --- six lines to put right ---
 
-ORDER = ("scale", "backward", "unscale", "clip", "step", "update")
+LINES = {"A": "scaler.step(optimizer)", "B": "optimizer.zero_grad()", "C": "scaler.scale(loss).backward()",
+         "D": "scaler.update()", "E": "torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)",
+         "F": "scaler.unscale_(optimizer)"}
+ORDER = "CFEADB"
+ROUNDS, SAME = 4, 1e-4
 # What goes wrong where the first does not come before the second.
 BEFORE = {
-    ("scale", "backward"): "Scale before backward: what has become zero on the way back, no factor brings to life.",
-    ("backward", "unscale"): "Unscale after backward: before it there are no gradients to divide.",
-    ("unscale", "clip"): "Unscale before clip. Else the limit of 5 is held against gradients 65,536 times too long: "
-                         "all of them are cut, and what the optimizer gets is next to nothing.",
-    ("backward", "clip"): "Clip after backward: before it there are no gradients to cut.",
-    ("clip", "step"): "Clip before step: the optimizer uses the gradients as it finds them.",
-    ("unscale", "step"): "Unscale before step: weights must not move by scaled gradients.",
-    ("step", "update"): "The scaler's update comes last: it looks at whether this step was taken, and chooses the "
-                        "scale for the next.",
+    ("C", "F"): "F needs gradients to divide, and C makes them.",
+    ("F", "E"): "Unscale before you clip: F, then E. Else the limit of 5 is held against gradients that are too long "
+                "by the scale: all of them are cut, and what the optimizer gets is next to nothing.",
+    ("C", "E"): "E needs gradients to cut, and C makes them.",
+    ("E", "A"): "Clip before the step: A uses the gradients as it finds them, so E comes before it.",
+    ("F", "A"): "Unscale before the step: after A has stepped, F refuses.",
+    ("A", "D"): "D comes after A: it looks at whether this step could be taken, and chooses the scale for the next. "
+                "Called before, it forgets that the gradients are unscaled already, and A divides them again.",
 }
+EMPTIED = "B empties the gradients. Between C and A they are still needed."
+
+
+def run_lines(letters: str) -> Tensor:
+    """The weights of a small network after ROUNDS rounds of the lines in that order. Raises what torch raises."""
+    rng = torch.Generator().manual_seed(0)
+    films, widths = torch.randn(ROUNDS, 8, 3, generator=rng), 9 * torch.randn(ROUNDS, 8, generator=rng)
+    net = nn.Linear(3, 1)
+    for weight in net.parameters():
+        nn.init.constant_(weight, 0.5)
+    scope = {"torch": torch, "net": net, "optimizer": torch.optim.SGD(net.parameters(), 0.05),
+             "scaler": torch.amp.GradScaler("cpu", 2.0**8, growth_interval=1)}
+    for image, width in zip(films, widths, strict=True):
+        scope["loss"] = nn.functional.mse_loss(net(image)[:, 0], width)
+        for letter in letters:
+            exec(LINES[letter], scope)
+    return torch.cat([weight.detach().flatten() for weight in net.parameters()])
+
+
+def trains_alike(letters: str) -> bool:
+    """Whether the lines in that order end in the weights of ORDER."""
+    try:
+        return torch.allclose(run_lines(letters), run_lines(ORDER), atol=SAME)
+    except (RuntimeError, AssertionError):  # the scaler's own word that something is out of turn
+        return False
+
+
+def what_is_wrong(letters: str) -> str | None:
+    """The first rule that an order breaks; None if it breaks none."""
+    for (first, second), message in BEFORE.items():
+        if letters.index(first) > letters.index(second):
+            return message
+    return EMPTIED if letters.index("C") < letters.index("B") < letters.index("A") else None
 
 
 def _order() -> Exercise:
     def judge(answer: Any) -> Verdict:
-        if not isinstance(answer, list | tuple) or not all(isinstance(word, str) for word in answer):
-            return wrong(f"A list of the six words, please: {list(sorted(ORDER))} in your order.")
-        words = [word.strip().lower() for word in answer]
-        if sorted(words) != sorted(ORDER):
-            missing = [word for word in ORDER if word not in words]
-            return wrong(f"Each of the six words once; {'missing: ' + ', '.join(missing) if missing else 'too many'}.")
-        for (first, second), message in BEFORE.items():
-            if words.index(first) > words.index(second):
-                return wrong(message)
-        return right("Scale the loss, go backward, bring the gradients back to size, cut them, step, and let the "
-                     "scaler look at what happened. So does `Trainer._step`.")
+        if isinstance(answer, dict) or not isinstance(answer, str | list | tuple):
+            return wrong("Six letters, please, such as 'ABCDEF'.")
+        letters = "".join(letter for word in answer for letter in str(word).upper() if letter.isalpha())
+        if sorted(letters) != sorted(LINES):
+            missing = [letter for letter in LINES if letter not in letters]
+            return wrong("Each of the six letters once, please" + (f"; missing: {', '.join(missing)}." if missing
+                                                                   else "."))
+        if trains_alike(letters):
+            return right("Your lines were run, and the weights are right. Scale and go backward, bring the gradients "
+                         "back to size, cut them, step, and let the scaler look at what happened. The gradients may be "
+                         "emptied anywhere after the step, or before the next backward.")
+        return wrong(what_is_wrong(letters) or "Run in this order, the weights come out otherwise.")
 
-    def moved(first: str, second: str) -> list[str]:
-        words = [word for word in ORDER if word != second]
-        return [*words[:words.index(first)], second, *words[words.index(first):]]
+    def moved(first: str, second: str) -> str:
+        rest = ORDER.replace(second, "")
+        return rest.replace(first, second + first)
 
     return Exercise(
-        question="In which order? A list of the six words 'backward', 'clip', 'scale', 'step', 'unscale', 'update'.",
+        question="In which order do the six lines train? Six letters, such as 'ABCDEF'.",
         judge=judge,
-        hints=("The loss is scaled so that nothing is lost on the way back. So which two come first?",
+        hints=("Only one of the lines needs no gradients and makes them.",
                "The limit of 5 is meant for gradients of their true size.",
-               "The scaler's own update comes last."),
-        solution_value=list(ORDER),
-        explanation=" → ".join(ORDER),
+               "The scaler's own update comes after the step. Where may the gradients be emptied?"),
+        solution_value=ORDER,
+        explanation=f"{ORDER!r}, or with B at the beginning: " + "; ".join(LINES[letter] for letter in ORDER),
         likely_mistakes={
-            "clip before unscale": moved("unscale", "clip"),
-            "scale too late": moved("scale", "backward"),
-            "update too early": moved("step", "update"),
-            "step before clip": moved("clip", "step"),
-            "unscale before backward": moved("backward", "unscale"),
-            "one forgotten": [word for word in ORDER if word != "unscale"],
+            "clip before unscale": moved("F", "E"), "update before step": moved("A", "D"),
+            "step before clip": moved("E", "A"), "unscale first": moved("C", "F"),
+            "emptied too early": "CBFEAD", "one forgotten": "CFEAD", "a number": 6,
         },
     )
 
 
-# --- shares of micro-batches ---
+# --- the loop from memory ---
 
-SIZES = ((8, 8), (8, 8, 4), (1, 3, 12, 16))
-
-
-def film_shares(sizes: list[int]) -> list[float]:
-    """The exercise's solution: each micro-batch counts as many films as it has."""
-    return [size / sum(sizes) for size in sizes]
+GROUP = 2  # batches in an update
+LOUD = (1.0, 9.0, 0.3)  # how far off the widths of each update are: some gradients are longer than 5, some are not
 
 
-def _shares() -> Exercise:
-    def judge(answer: Callable[[list[int]], Any]) -> Verdict:
+class Radius(nn.Module):
+    """Images (B, 1, 4, 4) to widths in mm (B,), float32; `cast`: whether every call stood under autocast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.cast = nn.Linear(16, 1), True
+        for weight in self.parameters():
+            nn.init.constant_(weight, 0.1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.cast = self.cast and torch.is_autocast_enabled("cpu")
+        return self.line(images.flatten(1))[:, 0].float()
+
+
+def trained_by(loop: Callable) -> tuple[Tensor, bool]:
+    """The weights of a Radius that `loop` trained, and whether it did so under autocast."""
+    rng = torch.Generator().manual_seed(1)
+    batches = [(torch.rand(4, 1, 4, 4, generator=rng), loud * (1 + torch.rand(4, generator=rng)))
+               for loud in LOUD for _ in range(GROUP)]
+    net = Radius()
+    scaler = torch.amp.GradScaler("cpu", 4.0, growth_interval=2)
+    loop(net, torch.optim.SGD(net.parameters(), 0.02), scaler, batches, GROUP)
+    return torch.cat([weight.detach().flatten() for weight in net.parameters()]), net.cast
+
+
+def loop_without(*left_out: str) -> Callable:
+    """The exercise's solution, or one of its mistakes, by what is left out."""
+
+    def loop(net: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, batches: list,
+             accumulate: int) -> None:
+        for step, (images, widths) in enumerate(batches, 1):
+            with torch.autocast("cpu", torch.float16, enabled="autocast" not in left_out):
+                read = net(images)
+            loss = nn.functional.mse_loss(read, widths) / (1 if "share" in left_out else accumulate)
+            (loss if "scale" in left_out else scaler.scale(loss)).backward()
+            if "group" not in left_out and step % accumulate:
+                continue
+            if "unscale" not in left_out:
+                scaler.unscale_(optimizer)
+            if "clip" not in left_out:
+                nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            scaler.step(optimizer)
+            if "update" not in left_out:
+                scaler.update()
+            if "zero_grad" not in left_out:
+                optimizer.zero_grad()
+
+    return loop
+
+
+def _eager(net: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, batches: list,
+           accumulate: int) -> None:
+    for images, widths in batches:
+        with torch.autocast("cpu", torch.float16):
+            read = net(images)
+        scaler.scale(nn.functional.mse_loss(read, widths) / accumulate).backward()
+        scaler.unscale_(optimizer)
+
+
+def _forward_alone(net: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, batches: list,
+                   accumulate: int) -> None:
+    for images, _ in batches:
+        net(images)
+
+
+FORGOTTEN = {
+    "zero_grad": "The gradients are never emptied: each update still holds those of all before it.",
+    "share": "Each loss counts in full. Divide it by accumulate, or the gradients are as many times too long.",
+    "group": "The network moves after every batch. Wait until step % accumulate == 0.",
+    "unscale": "Clip without unscale_: the limit of 5 is held against scaled gradients, and little is left.",
+    "clip": "Nothing is clipped: one update here has a gradient that is longer than 5.",
+}
+SOLUTION = """def my_loop(net, optimizer, scaler, batches, accumulate):
+    for step, (images, widths) in enumerate(batches, 1):
+        with torch.autocast("cpu", torch.float16):
+            read = net(images)
+        loss = torch.nn.functional.mse_loss(read, widths) / accumulate
+        scaler.scale(loss).backward()
+        if step % accumulate == 0:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()"""
+
+
+def _loop() -> Exercise:
+    def judge(answer: Callable) -> Verdict:
         if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.shares.check(my_shares).")
-        found = [np.asarray([float(value) for value in answer(list(sizes))]) for sizes in SIZES]
-        for sizes, values in zip(SIZES, found, strict=True):
-            if values.shape != (len(sizes),):
-                return wrong(f"For {list(sizes)} it should give {len(sizes)} numbers, one for each micro-batch; it "
-                             f"gives {values.size}.")
-        last, films = found[-1], np.asarray(SIZES[-1], float)
-        known = [(np.ones(len(films)), "All ones: the gradients then add up to the sum over micro-batches, several "
-                                       "times too long. That is the bug of the forgotten division."),
-                 (np.full(len(films), 1 / len(films)),
-                  "Right as long as all are of one size. But in [8, 8, 4] a film of the last one would count twice as "
-                  "much as one of the first."),
-                 (films, "The proportions are right, the size is not: the shares should add up to 1."),
-                 (1 / films, "Upside down: a small micro-batch must count less, not more."),
-                 (films / films.max(), "The proportions are right, but the shares should add up to 1.")]
-        for values, message in known:
-            if np.allclose(last, values):
+            return wrong("Give the function itself, without brackets: ex.loop.check(my_loop).")
+        try:
+            found, cast = trained_by(answer)
+        except (RuntimeError, AssertionError) as error:  # the scaler's own words
+            if "after step()" in str(error):
+                return wrong("After a step comes scaler.update(); without it the scaler refuses the next unscale_.")
+            if "already been called" in str(error):
+                return wrong("unscale_ is called twice in one update. It belongs to the update, not to every batch.")
+            if "scale" in str(error):
+                return wrong("Is the loss scaled? scaler.scale(loss).backward() comes before all else.")
+            raise
+        before, _ = trained_by(lambda *_: None)
+        if torch.equal(found, before):
+            return wrong("The network has not moved. Is there a backward, and a scaler.step(optimizer)?")
+        if not cast:
+            return wrong("The forward pass does not stand under torch.autocast('cpu', torch.float16).")
+        if torch.allclose(found, trained_by(loop_without())[0], atol=SAME):
+            return right("The weights are those of train.py's loop. With a data set and an optimizer of your own, this "
+                         "trains whatever you like.")
+        for part, message in FORGOTTEN.items():
+            if torch.allclose(found, trained_by(loop_without(part))[0], atol=SAME):
                 return wrong(message)
-        for sizes, values in zip(SIZES, found, strict=True):
-            if not np.allclose(values, film_shares(list(sizes)), rtol=1e-3):
-                return wrong(f"For {list(sizes)} it gives {np.round(values, 3).tolist()}, which add up to "
-                             f"{values.sum():.3g}. Every *film* should count the same.")
-        return right("Every film counts the same, whichever micro-batch it came in, and the shares add up to 1. With "
-                     "micro-batches of one size that is 1 over their number, as the package has it.")
+        return wrong("It trains, but the weights come out otherwise. Compare each line with the update of train.py: "
+                     "share, scale, unscale, clip, step, update, empty.")
 
     return Exercise(
-        question="Write my_shares(sizes): by what is the mean loss of each micro-batch multiplied before its backward?",
+        question="Write my_loop(net, optimizer, scaler, batches, accumulate): one epoch in float16.",
         judge=judge,
-        hints=("The mean over 20 films is the sum over 20 films, divided by 20. How much of it comes from the first 8?",
-               "The mean over 8 films, times 8, is their sum; and then everything is divided by 20.",
-               "[size / sum(sizes) for size in sizes]"),
-        solution_value=film_shares,
-        explanation="return [size / sum(sizes) for size in sizes]",
-        likely_mistakes={
-            "nothing divided": lambda sizes: [1.0 for _ in sizes],
-            "all alike": lambda sizes: [1 / len(sizes) for _ in sizes],
-            "the sizes": lambda sizes: list(sizes),
-            "upside down": lambda sizes: [1 / size for size in sizes],
-            "by the largest": lambda sizes: [size / max(sizes) for size in sizes],
-            "one number": lambda sizes: [1 / sum(sizes)],
-            "by the first": lambda sizes: [size / (sizes[0] * len(sizes)) for size in sizes],
-        },
+        hints=("Forward under autocast, the loss divided by accumulate, scale and backward: for every batch.",
+               "if step % accumulate == 0: the five other lines of the exercise above.",
+               SOLUTION),
+        solution_value=loop_without(),
+        explanation="It is train.py's loop: what a forward and a backward give, each batch adds; the other lines stand "
+                    "once for all batches of an update.",
+        code=SOLUTION,
+        likely_mistakes={f"without {part}": loop_without(part) for part in
+                         ("zero_grad", "share", "group", "unscale", "clip", "update", "scale", "autocast")}
+        | {"unscale for every batch": _eager, "forward alone": _forward_alone, "its name": "my_loop",
+           "twice forgotten": loop_without("clip", "share")},
     )
 
 
@@ -278,8 +393,7 @@ def _resume() -> Exercise:
         for letter in sorted(letters - NEEDED):
             return wrong(f"{letter}, {THINGS[letter]}, can be left out. {NEEDLESS[letter]}")
         return right("Everything that the next update depends on and that cannot be computed again, and nothing else. "
-                     "The table above has A, B, C and F; E is in the same file as text, and so is D where there is a "
-                     "scaler.")
+                     "`save` writes them under the names net, average, optimizer, scaler, epoch, update and random.")
 
     everything = "".join(sorted(NEEDED))
     return Exercise(

@@ -117,11 +117,13 @@ def draw_scales(table: pd.DataFrame) -> Picture:
     powers = np.log2(table["scale"])
     ax.plot(powers, table["lost"], "o-", color=BOYS, label="lost: zero")
     ax.plot(powers, table["infinite"], "s--", color=ACCENT, label="spoiled: infinite or no number")
-    for power in powers[table["infinite"] > 0]:  # few are too few to see, and one is enough
-        ax.axvspan(power - 2, power + 2, color=ACCENT, alpha=0.12, linewidth=0,
-                   label="this step is skipped" if power == powers[table["infinite"] > 0].min() else None)
+    spoiled = powers[table["infinite"] > 0]  # few are too few to see, and one is enough
+    if len(spoiled):
+        ax.axvspan(spoiled.min(), powers.max() + 1, color=ACCENT, alpha=0.12, linewidth=0,
+                   label="tried here: the step is skipped")
     ax.axvline(np.log2(USUAL_SCALE), color=MUTED, linestyle=":", label="where torch's scaler begins")
     ax.set(xlabel="the loss is multiplied by", ylabel="share of the gradients", ylim=(-0.03, 1.03), xticks=powers,
+           xlim=(powers.min() - 1, powers.max() + 1),
            title="Too small a scale loses, too large a scale spoils")
     ax.set_xticklabels([power_text(2, power) for power in powers])
     ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
@@ -129,7 +131,8 @@ def draw_scales(table: pd.DataFrame) -> Picture:
     described = "; ".join(f"2^{np.log2(row.scale):.0f}: {row.lost:.1%} lost, {row.infinite:.2%} spoiled"
                           for row in table.itertuples())
     return Picture(figure, f"""The share of gradients that float16 loses, and the share that it spoils, against the
-        factor that the loss is multiplied by; shaded where one is spoiled, so that the step is skipped.
+        factor that the loss is multiplied by; shaded red from the first factor tried at which one is spoiled, so that
+        the step is skipped.
         {described}.""")
 
 

@@ -125,8 +125,13 @@ def _limits() -> Exercise:
                "Their mean is the bias. How far do they spread around it? .std(ddof=1).",
                "bias − 1.96 · SD and bias + 1.96 · SD."),
         solution_value=limits,
-        explanation="off = predicted - labels; reach = 1.96 * off.std(ddof=1); return off.mean(), off.mean() - reach, "
-                    "off.mean() + reach",
+        explanation="The mean of the differences, and 1.96 of their standard deviations to either side.",
+        code="""
+def my_limits(predicted, labels):
+    off = predicted - labels
+    reach = 1.96 * off.std(ddof=1)
+    return off.mean(), off.mean() - reach, off.mean() + reach
+""",
         likely_mistakes={
             "sign": lambda p, m: limits(m, p),
             "one number": lambda p, m: (p - m).mean(),
@@ -234,7 +239,11 @@ def _enrich() -> Exercise:
                "The share of the area of a bool array is its mean.",
                "np.abs(map)[region].sum() / np.abs(map).sum() is the first."),
         solution_value=enrichment,
-        explanation="np.abs(map)[region].sum() / np.abs(map).sum() / region.mean()",
+        explanation="The region's share of the attribution, over its share of the area.",
+        code="""
+def my_enrichment(map, region):
+    return np.abs(map)[region].sum() / np.abs(map).sum() / region.mean()
+""",
         likely_mistakes={
             "signs cancel": lambda m, r: m[r].sum() / m.sum() / r.mean(),
             "only for older": lambda m, r: np.clip(m, 0, None)[r].sum() / np.clip(m, 0, None).sum() / r.mean(),

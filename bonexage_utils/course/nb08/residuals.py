@@ -20,6 +20,7 @@ from bonexage_utils.statistics import Interval
 
 NEIGHBOURS = 3
 WORST_COLUMNS = 3  # cases side by side in the figure of the worst
+FILMS_DPI = 95  # many films in a figure; a notebook may have 1.5 MB
 
 
 def letterboxed(films: pd.DataFrame, size: int) -> np.ndarray:
@@ -125,6 +126,7 @@ def draw_case(residuals: Residuals, places: Sequence[int]) -> Picture:
                      + ", ".join(f"{residuals.library_months[k]:.0f}" for k in near))
     axes[-1, 0].set_xlabel("label (months)", fontsize=8)
     figure.supxlabel(COLOURS_SAY, fontsize=9)
+    figure.set_dpi(FILMS_DPI)
     return Picture(figure, f"""Ages in months. In each row: a film's point, ringed, in the plot of prediction minus
         label against the label; the film; the film under its attribution, orange for older, purple for younger; and the
         {NEIGHBOURS} training films most like it to the network. {'; '.join(parts)}.""")
@@ -184,6 +186,7 @@ def draw_worst(residuals: Residuals, count: int = 12) -> Picture:
         mapped.set_title(f"says {one['predicted']:.0f}\n({signed(residuals.errors[row])})", fontsize=8, loc="center")
         parts.append(f"{one['id']} label {one['months']:.0f}, says {one['predicted']:.0f}")
     figure.supxlabel(COLOURS_SAY, fontsize=9)
+    figure.set_dpi(FILMS_DPI)
     return Picture(figure, f"""The {len(rows)} films with the largest errors, worst first, ages in months; each film
         stands beside itself under its attribution, orange for older, purple for younger. {'; '.join(parts)}.""")
 

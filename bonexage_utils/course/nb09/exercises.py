@@ -68,8 +68,12 @@ def _half() -> Exercise:
                "[rank - 1].",
                "return np.sort(np.abs(errors))[rank - 1] if rank <= len(errors) else np.inf"),
         solution_value=half_width,
-        explanation="rank = int(np.ceil((len(errors) + 1) * coverage)); "
-                    "return np.sort(np.abs(errors))[rank - 1] if rank <= len(errors) else np.inf",
+        explanation="The sizes in order, and the one of that rank; where there are too few, no width can be promised.",
+        code="""
+def my_half_width(errors, coverage):
+    rank = int(np.ceil((len(errors) + 1) * coverage))
+    return np.sort(np.abs(errors))[rank - 1] if rank <= len(errors) else np.inf
+""",
         likely_mistakes={
             "signed": lambda e, c: ranked(e + 1e3, c, math.ceil((len(e) + 1) * c - 1e-9) - 1) - 1e3,
             "n instead of n + 1": lambda e, c: ranked(e, c, math.ceil(len(e) * c - 1e-9) - 1),

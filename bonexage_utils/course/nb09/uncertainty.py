@@ -19,16 +19,19 @@ from bonexage_utils.calibration import FOLDS, Calibration, half_width
 from bonexage_utils.checks.stress import PERTURBATIONS
 from bonexage_utils.course.frozen import BACKBONE, fit_head, frozen_maps, head_errors
 from bonexage_utils.course.start import Course
+from bonexage_utils.evaluation import groups_of
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.images import Preprocessing
-from bonexage_utils.statistics import share
+from bonexage_utils.statistics import SMALLEST_GROUP, bootstrap_mean, share
 
 HEART_FILMS = 200  # few enough to be memorised in seconds
 
 
 def with_intervals(films: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
-    """`films` with the interval of each prediction."""
-    return films.assign(**calibration.intervals(films["sex"], films["predicted"]).set_axis(films.index))
+    """`films` with the interval of each prediction, and whether its width is its group's `own`."""
+    band = np.clip(np.searchsorted(calibration.bands, films["predicted"], side="right") - 1, 0, None)
+    own = [calibration.groups[sex][place] is not None for sex, place in zip(films["sex"], band, strict=True)]
+    return films.assign(**calibration.intervals(films["sex"], films["predicted"]).set_axis(films.index), own=own)
 
 
 def one_width(calibration: Calibration) -> Calibration:
@@ -50,6 +53,32 @@ def tenfold(films: pd.DataFrame, calibrate: Callable[[pd.DataFrame], Calibration
 def held(films: pd.DataFrame) -> np.ndarray:
     """Whether each label lies inside its interval, bool (n,)."""
     return films["months"].between(films["low_months"], films["high_months"]).to_numpy()
+
+
+def who_gains(before: pd.DataFrame, after: pd.DataFrame, wanted: float) -> tuple[pd.DataFrame, str]:
+    """By sex and band of the labelled age, of the same films with two kinds of intervals: the share inside `before` and
+    `after`, the `change` film by film with its 95 % interval `low` to `high`, and the mean widths (months).
+
+    Also in words: of the groups that were below `wanted`, how many rose, and how many of all became narrower. Groups
+    under `SMALLEST_GROUP` are left out. Raises ValueError if the films differ.
+    """
+    if before["id"].tolist() != after["id"].tolist():
+        raise ValueError("not the same films in the same order")
+    rows = {}
+    for sex, age, films in groups_of(before):
+        if "all" in (sex, age) or len(films) < SMALLEST_GROUP:
+            continue
+        then = after.loc[films.index]
+        change = bootstrap_mean(held(then).astype(float) - held(films))
+        rows[f"{sex} {age}"] = {
+            "n": len(films), "before": held(films).mean(), "after": held(then).mean(), "change": change.value,
+            "low": change.low, "high": change.high,
+            "width before": (films["high_months"] - films["low_months"]).mean(),
+            "width after": (then["high_months"] - then["low_months"]).mean()}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    below, narrower = table[table["before"] < wanted], (table["width after"] < table["width before"]).sum()
+    return table, (f"of {len(below)} groups below {wanted:.0%}, {(below['change'] > 0).sum()} rose, "
+                   f"{(below['low'] > 0).sum()} of them clearly; {narrower} of {len(table)} groups became narrower")
 
 
 def coverage_verdict(inside: float, luck: tuple[float, float]) -> str:

@@ -98,7 +98,11 @@ def _memory() -> Exercise:
                "Weight, gradient, two moments, average: five, of four bytes each.",
                "(20 * parameters + kept_per_film * films) / 1e9"),
         solution_value=step_memory,
-        explanation="return (20 * parameters + kept_per_film * films) / 1e9",
+        explanation="Five float32 numbers for each one learned, 20 bytes, and what each film keeps.",
+        code="""
+def my_memory(parameters, kept_per_film, films):
+    return (20 * parameters + kept_per_film * films) / 1e9
+""",
         likely_mistakes={name: function for name, (function, _) in known.items()}
         | {"minus": lambda p, k, n: (20 * p - k * n) / GB},
     )
@@ -108,13 +112,13 @@ def _memory() -> Exercise:
 
 def _again() -> Exercise:
     fixed = "lr" in TrainConfig().fixed()  # the truth is the package's
-    refuses = ("For a reason: the first half of the curve would be of one recipe and the second of another, "
-               "and no line of the run's files could say what the model was trained with. The message names the "
-               "setting.")
+    refuses = ("That is this program's policy: one run, one recipe, the one that config.json and the card name. Other "
+               "programs go on with the new rate and write down from when; that is honest, too. What none may do is "
+               "to change the recipe and tell nobody.")
     options = {
         "refuses": refuses,
-        "goes on with the new rate": "Convenient, and afterwards config.json would name one rate while the weights "
-                                     "come from two. Look at what the run's files are for.",
+        "goes on with the new rate": "Many programs do, and where they log it, it is honest. This one does not: its "
+                                     "config.json and its card name one recipe for a run.",
         "goes on with the old rate": "Then what was typed would silently not hold. A setting that is ignored is worse "
                                      "than one that is refused.",
         "starts over": "Then a slip of the finger would cost a night's training. Nothing that was trained is thrown "
@@ -122,10 +126,10 @@ def _again() -> Exercise:
     }
     return Exercise(
         question="A run with --lr 2e-4 was stopped at epoch 12. A colleague types the same line with --lr 1e-4 and "
-                 f"--resume. What should it do? {', '.join(repr(name) for name in options)}?",
+                 f"--resume. What does `bonexage train` do? {', '.join(repr(name) for name in options)}?",
         judge=choice(options, "refuses" if fixed else "goes on with the new rate", {"refuse": "refuses"}),
-        hints=("Think of who reads config.json, log.csv and the model card a year later.",
-               "Which of the four leaves files that tell the truth, and loses nothing?"),
+        hints=("config.json and the model card name one recipe for a run. Which answers fit that?",
+               "Which of these leaves every file true as it is written, and loses nothing?"),
         solution_value="refuses" if fixed else "goes on with the new rate",
         explanation="'refuses': 'begun with other settings (lr); resume with the same, or train into another folder'.",
         likely_mistakes={"convenient": "goes on with the new rate", "silent": "goes on with the old rate",

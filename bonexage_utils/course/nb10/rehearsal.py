@@ -21,6 +21,7 @@ from bonexage_utils.evaluation import read_predictions, read_truth
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.phantom import write_cohort
 from bonexage_utils.phantom.dataset import VERSION
+from bonexage_utils.phantom.nuisances import SITES
 from bonexage_utils.settings import TrainConfig
 from bonexage_utils.statistics import RESAMPLES, SMALLEST_GROUP, Interval, bootstrap_mean, share
 from bonexage_utils.training import train
@@ -168,9 +169,24 @@ def at_home_and_away(places: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def mae_difference(away: pd.DataFrame, home: pd.DataFrame) -> Interval:
     """MAE of one place minus that of another, months, with a 95 % bootstrap interval. The films are not the same, so
     each place is resampled alone."""
+    return _difference(away["error"].abs(), home["error"].abs())
+
+
+def bias_difference(away: pd.DataFrame, home: pd.DataFrame) -> tuple[Interval, str]:
+    """The same of the bias; and in words whether it is what readers with the phantom's habits would make of it, who
+    read `reader_bias` months too old: the network has learned the habit of the reader at home, site B."""
+    seen, expected = _difference(away["error"], home["error"]), SITES["B"].reader_bias - SITES["A"].reader_bias
+    holds = {value: seen.low <= value <= seen.high for value in (0, expected)}
+    said = {(True, True): "undecided: these films exclude neither that nor no difference",
+            (True, False): "none that these films can show", (False, True): "as the readers' habits would have it",
+            (False, False): "neither none nor what the readers' habits would make it"}[tuple(holds.values())]
+    return seen, f"expected of the two readers alone {expected:+.0f}: {said}"
+
+
+def _difference(away: pd.Series, home: pd.Series) -> Interval:
     rng, means = np.random.default_rng(0), []
-    for films in (away, home):
-        errors = films["error"].abs().to_numpy()
+    for values in (away, home):
+        errors = values.to_numpy()
         means.append((errors.mean(), errors[rng.integers(0, len(errors), (RESAMPLES, len(errors)))].mean(1)))
     (there, drawn_there), (here, drawn_here) = means
     low, high = np.percentile(drawn_there - drawn_here, [2.5, 97.5])
