@@ -22,7 +22,7 @@ from bonexage_utils.model import BoneAgeNet, Features, age_loss, create_backbone
 from bonexage_utils.phantom.dataset import read_noise_floor
 from bonexage_utils.training import lr_factor, update_weights
 
-BACKBONE = "resnet10t"  # the small one that is shipped with phantom weights
+BACKBONE = "convnext_atto_ols"  # the course's: small, and shipped with phantom weights
 BATCH, LR, WEIGHT_DECAY, WARM_UP = 64, 3e-3, 0.05, 0.05
 
 
