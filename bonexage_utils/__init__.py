@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from bonexage_utils.training import train
 
 # Torch's threads spin while they wait for each other, which starves whoever shares the machine, and them: beside other
-# work a step takes ten times as long. Read when torch is first imported; a user's own setting stays.
+# work a step takes ten times as long. So do NumPy's (OpenBLAS, for 2 to the power of this many cycles): predicting took
+# half as long again. Read when torch and NumPy are first imported; a user's own setting stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 __version__ = "0.1.0"
 __all__ = ["BoneAgeNet", "GeM", "Predictor", "TrainConfig", "load_cohort", "train"]

@@ -91,3 +91,12 @@ def test_threads_that_wait_do_not_spin_unless_the_user_says_so(given: str | None
     done = subprocess.run([sys.executable, "-c", "import bonexage_utils, torch"], capture_output=True, text=True,
                           env=known | {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": given} if given else {}))
     assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+
+
+@pytest.mark.parametrize(("given", "cycles"), [(None, "4"), ("20", "20")])
+def test_numpys_threads_are_told_not_to_spin_before_numpy_is_loaded(given: str | None, cycles: str) -> None:
+    known = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    done = subprocess.run([sys.executable, "-c", "import os, sys, bonexage_utils\n"
+                           "print('numpy' in sys.modules, os.environ['OPENBLAS_THREAD_TIMEOUT'])"], capture_output=True,
+                          text=True, env=known | ({"OPENBLAS_THREAD_TIMEOUT": given} if given else {}))
+    assert done.stdout.split() == ["False", cycles]

@@ -1,4 +1,4 @@
-"""Predicting many films against its two parts measured alone: reading all films, and the network over ready arrays.
+"""Predicting many films against its two parts measured alone: reading all, and judging films that lie ready.
 
     python -m tools.benchmarks.overlap DATA CHECKPOINT --films 300 --repeats 5
 
@@ -22,7 +22,9 @@ import torch
 
 from bonexage_utils.cohort import load_cohort
 from bonexage_utils.images import cores, films_ahead, letterbox, read_films
-from bonexage_utils.prediction import Predictor, batched
+from bonexage_utils.notes import orientation_notes
+from bonexage_utils.orientation import thumbnail
+from bonexage_utils.prediction import Film, Predictor, batched
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("data")
@@ -42,15 +44,15 @@ films = films.assign(id=[str(number) for number in range(len(films))], error="")
 
 
 class Sleeper(Predictor):
-    """A network that computes elsewhere: `seconds` a batch go by, and no core is used."""
+    """A network that computes elsewhere: `seconds` a film go by, and no core is used."""
 
     def __init__(self, seconds: float) -> None:
         self.__dict__ |= predictor.__dict__
         self.seconds = seconds
 
-    def months(self, films: np.ndarray, sexes: list[str]) -> np.ndarray:
+    def months_and_unfamiliar(self, films: np.ndarray, sexes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         time.sleep(self.seconds * len(films))
-        return np.full(len(films), 120.0)
+        return np.full(len(films), 120.0), np.zeros(len(films), bool)
 
 
 def seconds(work: Callable[[], object]) -> np.ndarray:
@@ -60,14 +62,16 @@ def seconds(work: Callable[[], object]) -> np.ndarray:
     return np.subtract((time.perf_counter(), time.process_time()), started)
 
 
-def read() -> list[np.ndarray]:
-    return list(read_films(films["image"].tolist(), lambda film, _: letterbox(film, size), args.workers,
-                           films_ahead(size)))
+def read() -> list[Film]:
+    return list(read_films(films["image"].tolist(), lambda film, _: Film(letterbox(film, size), thumbnail(film)),
+                           args.workers, films_ahead(size)))
 
 
-def network(squares: list[np.ndarray]) -> None:
-    for batch in batched(zip(squares, films["sex"], strict=True), args.batch_size):
-        predictor.months(np.stack([square for square, _ in batch]), [sex for _, sex in batch])
+def judge(who: Predictor) -> None:
+    """The network and the notes, over films that lie ready."""
+    for batch in batched(zip(ready, films["sex"], strict=True), args.batch_size):
+        who.months_and_unfamiliar(np.stack([film.square for film, _ in batch]), [sex for _, sex in batch])
+        orientation_notes(np.stack([film.thumbnail for film, _ in batch]))
 
 
 def whole(who: Predictor) -> None:
@@ -75,16 +79,17 @@ def whole(who: Predictor) -> None:
         pass
 
 
-squares = read()
+ready = read()
 rows = []
 for _ in range(args.repeats):
-    reading, computing, together = seconds(read), seconds(lambda: network(squares)), seconds(lambda: whole(predictor))
-    elsewhere = partial(whole, Sleeper(reading[0] / len(films)))
-    asleep, after = seconds(elsewhere), seconds(read)
+    reading, computing, together, after = (
+        seconds(read), seconds(partial(judge, predictor)), seconds(partial(whole, predictor)), seconds(read))
+    elsewhere = Sleeper(reading[0] / len(films))
+    waiting, asleep = seconds(partial(judge, elsewhere)), seconds(partial(whole, elsewhere))
     ratio = together / ((reading + after) / 2 + computing)
     rows.append({"reading, s": reading[0], "network, s": computing[0], "both, s": together[0], "both / sum": ratio[0],
                  "processor time: both / sum": ratio[1], "network asleep, both, s": asleep[0],
-                 "network asleep, both / slower": asleep[0] / max(reading[0], after[0])})
+                 "network asleep, both / slower": asleep[0] / max(reading[0], after[0], waiting[0])})
 print(f"{len(films):,} films to {size} px, {cores()} cores, {torch.get_num_threads()} threads of torch")
 for name in rows[0]:
     values = [row[name] for row in rows]
