@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import FilmDataset, eval_loader
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.start import Profile
+from bonexage_utils.course.start import PROFILES, Profile
 from bonexage_utils.devices import to_network
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import median_by_sex
@@ -22,7 +22,7 @@ from bonexage_utils.model import BoneAgeNet, Features, age_loss, create_backbone
 from bonexage_utils.phantom.dataset import read_noise_floor
 from bonexage_utils.training import lr_factor, update_weights
 
-BACKBONE = "convnext_atto_ols"  # the course's: small, and shipped with phantom weights
+BACKBONE = PROFILES["cpu"].backbone  # small, and shipped with phantom weights
 BATCH, LR, WEIGHT_DECAY, WARM_UP = 64, 3e-3, 0.05, 0.05
 
 

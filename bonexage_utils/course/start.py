@@ -43,8 +43,8 @@ class Profile:
 
 
 PROFILES = {
-    "fast": Profile("fast", phantoms=240, most_films=240, backbone="convnext_atto", image_size=64, epochs=2),
-    "cpu": Profile("cpu", phantoms=2400, most_films=2400, backbone="convnext_atto", image_size=96, epochs=8),
+    "fast": Profile("fast", phantoms=240, most_films=240, backbone="convnext_atto_ols", image_size=64, epochs=2),
+    "cpu": Profile("cpu", phantoms=2400, most_films=2400, backbone="convnext_atto_ols", image_size=96, epochs=8),
     "gpu": Profile("gpu", phantoms=2400, most_films=20000, backbone="convnext_tiny", image_size=256, epochs=20),
 }
 

@@ -23,8 +23,8 @@ from bonexage_utils.course.start import Course
 from bonexage_utils.figures import MUTED, Picture, new_figure
 
 POWERS_OFFERED = (1, 2, 3, 10)
-MOST_PLACES = 12  # in the figure
-FEWEST_PLACES = 3  # half of a channel's sum has to be spread over so many
+MOST_PLACES = 30  # in the figure
+FEWEST_PLACES = 10  # half of a channel's sum has to be spread over so many
 LARGEST_P = 20.0  # in the exercise on bits
 
 
@@ -269,18 +269,19 @@ def draw_powers() -> Picture:
     """How much of a channel's sum its loudest places hold, in one hand, at the four offered p."""
     hands, maps = hands_and_maps()
     response, parts = maps[hands.shown()], []
+    named = np.array([1, 3, FEWEST_PLACES, 20, MOST_PLACES])
     figure, ax = new_figure(6.5, 3.6)
     ax.axhline(0.5, color=MUTED, linestyle="--", label="half")
     for p, marker in zip(POWERS_OFFERED, "osD^", strict=True):
         held = held_by(response, p).numpy()[:MOST_PLACES]
         ax.plot(range(1, len(held) + 1), held, marker + "-", markersize=4, label=f"p = {p}")
-        parts.append(f"p = {p}: one place {held[0]:.2f}, {', '.join(f'{value:.2f}' for value in held[1:])}")
-    ax.set(xlabel="number of places, the loudest first", ylabel="what they hold of a channel's sum", ylim=(0, 1.02),
-           xticks=range(1, MOST_PLACES + 1))
-    ax.legend(loc="lower right")
+        parts.append(f"p = {p}: {', '.join(f'{value:.2f}' for value in held[named - 1])}")
+    ax.set(xlabel="number of places, the loudest first", ylabel="what they hold of a channel's sum", ylim=(0, 1.1),
+           xticks=(1, *range(5, MOST_PLACES + 1, 5)))
+    ax.legend(loc="upper left", ncols=5)
     return Picture(figure, f"""The share of a channel's sum against the number of places that hold it, the loudest
-        first, in the typical channel of one hand; a dashed line at a half. For one to {MOST_PLACES} places,
-        {'; '.join(parts)}.""")
+        first, in the typical channel of one hand; a dashed line at a half. For
+        {', '.join(map(str, named))} places: {'; '.join(parts)}.""")
 
 
 def _power() -> Exercise:
