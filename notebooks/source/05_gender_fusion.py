@@ -376,14 +376,14 @@ draw_residuals(table.assign(error=errors["without sex"].mean(0)))
 # Horizontal axis: the labelled age. Vertical axis: the mean error; above zero means read too old, and the bars are
 # 95 % intervals over films. Groups of fewer than twenty films do not speak and are left out. The MAE does not show you
 # this picture: it has no sign. In every band the girls lie above the boys, as by the tables they should. Girls are read
-# too old, boys too young, six or seven months each over all ages. From left to right both colours sink: that is no
+# too old, boys too young, five to seven months each over all ages. From left to right both colours sink: that is no
 # matter of sex, but of heads that pull the youngest and the oldest towards the middle.
 #
-# Now measure the distance of the colours. The tables would have them about eleven months above and below the line, some
-# twenty apart; they are ten to fifteen. There are two suspects. A head that reads less than perfectly stays nearer to
-# the middle with everybody. Or the film itself *betrays* the sex: which centres run ahead of which is not quite the
-# same in girls and boys, and boys' bones are thicker. The second can be tested. Does a plain logistic regression name
-# the sex from the frozen maps, on unseen films?
+# Now measure the distance of the colours. The tables would have them about eleven months above and below the line,
+# some twenty apart, except in the youngest. Here they are closer, in every band. There are two suspects. A head that
+# reads less than perfectly stays nearer to the middle with everybody. Or the film itself *betrays* the sex: which
+# centres run ahead of which is not quite the same in girls and boys, and boys' bones are thicker. The second can be
+# tested. Does a plain logistic regression name the sex from the frozen maps, on unseen films?
 
 # %%
 from sklearn.linear_model import LogisticRegression
