@@ -509,9 +509,9 @@ for arm, trained in (nets | hot_nets).items():
           f"{[living(head) for head in trained]}")
 
 # %% [markdown]
-# Lay the lists side by side. The hot heads have lost most of the units that live at the usual rate, and their error
-# tells little of it. An accident in the middle is what happens when (next to) no unit is left: the flat slope again,
-# one layer further in. No output can help there, and it befalls either head. An accident at a wall has living units;
+# Lay the lists side by side. The hot heads have lost most of the units that live at the usual rate. Where ten are left
+# the error hardly tells; where only one or two are, it does. An accident in the middle is what happens when no unit is
+# left: the flat slope again, one layer further in. It can befall either head. An accident at a wall has living units;
 # it is the bounded head's own.
 #
 # Are there no accidents in your list? With the same seeds another machine, or another number of processor threads, may
@@ -555,14 +555,14 @@ after_guess(guess_hot, beside({"lower error, hot": answers["hot"]}, [guess_hot])
 # *these* films and seeds cannot tell; how large a difference they could have missed, the interval says. For the
 # accuracy it is narrow: whatever there is, is small beside the error itself. For the hot heads it is wider, and much
 # wider as soon as one seed has an accident, because a wall costs three times as much as the middle. Five seeds cannot
-# settle that, and an interval that resamples five is itself a rough one. The line below the tables shows it: the same
-# two heads on the phantom once more, only pooled by GeM and measured on the calibration films. Compare its interval
-# with the live one. What we dare say: the bound does not protect the hidden layer, and a wall is an accident of its
-# own. How often each happens, these seeds do not say.
+# settle that, and an interval that resamples five is itself a rough one. The line below the tables is a second try: the
+# same two heads on the phantom once more, only pooled by GeM and measured on the calibration films. Does it say the
+# same as the live one? What we dare say: at the rate that one would choose, the bound changes little. At a rate that
+# nobody should choose it may help, one time, and stand at a wall another.
 #
-# And the real films' errors are about twice ours. The backbone has seen phantoms only, and these films are no larger
-# than 100 px: do not take it for what a network can do on real films. Only the difference between two heads is of use
-# here. In the tails of real films nothing was measured.
+# And the real films' errors are more than twice ours. The backbone has seen phantoms only, and these films are no
+# larger than 100 px: do not take it for what a network can do on real films. Only the difference between two heads is
+# of use here. In the tails of real films nothing was measured.
 #
 # ## In the tails
 #
@@ -592,7 +592,8 @@ parts.round(2).T
 # there. An average over all children answers for those in the middle.
 #
 # Compare the sizes, too. On the left, the last column stands above the middle one by several times what the two colours
-# are apart in either: the age of a child decides more than the output of the head.
+# are apart in either: the age of a child decides more than the output of the head. In the middle, where most films
+# are, the two are within tenths of a month of each other.
 #
 # ## Impossible answers
 #
@@ -617,7 +618,7 @@ for name, off, films in (("as they are", errors, everyone),
 # which may say what it likes, (almost) never does so either: it has learned where ages lie. What the bound promises
 # is kept, and was hardly in danger.
 #
-# Now the MAE of the inverted films. There both heads are lost, about as far off as *always the mean*. And their answers
+# Now the MAE of the inverted films. There both heads are lost, several times as far off as before. And their answers
 # look like ages all the same. So the bound makes an answer *possible*. It does not make it *right*, and an answer
 # within 0 to 240 is no sign that the film could be read. That must be asked elsewhere (01 and 09).
 #
