@@ -75,6 +75,8 @@ course = start()
 #
 # Bone age is kept in months. How do we say 126.5 months aloud? The plain way is to divide by twelve and cut off the
 # rest:
+#
+# <!-- from elsewhere: 126.5 (an example) -->
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.prediction import format_age
@@ -176,6 +178,8 @@ draw_growth()
 # The last of the 30 centres is a small bone beside the thumb, which comes when puberty begins. **Who has all 30
 # first, the average girl or the average boy, and how many months before the other?** Commit to a guess before you
 # read on; up to six months off counts as right.
+#
+# <!-- from elsewhere: six (the rule of the game) -->
 
 # %%
 my_first = ...  # such as ("boy", 3)
@@ -254,6 +258,8 @@ for tempo in (-2, -1, 0, 1, 2):
 # ### Exercise: one girl
 #
 # She is ten, her bone age is 140 months. Is that `"usual"` (within 2 SD), `"unusual"`, or `"a wrong reading"`?
+#
+# <!-- from elsewhere: 11.7, 140 (the atlas; an example) -->
 
 # %% tags=["nbval-check-output"]
 my_view = ...
@@ -344,6 +350,8 @@ print({sex: format_age(months) for sex, months in medians.items()})
 # Here it learns, before your eyes: a very small ResNet, from random numbers, on films of only 96 × 96 pixels. It is a
 # **toy**: no pretraining, no augmentation, well under a minute on a laptop. How each part works is for
 # later notebooks.
+#
+# <!-- from elsewhere: 17 (RSNA's label table) -->
 
 # %%
 from bonexage_utils.settings import TrainConfig
@@ -455,6 +463,8 @@ off.describe().loc[["count", "mean", "max"]].set_axis(["films guessed", "MAE (mo
 #
 # Is the network better than the median? For each film: the network's error minus the median's. The mean of these
 # differences has an interval, too; if all of it lies below zero, the network is better.
+#
+# <!-- from elsewhere: 30 (an example) -->
 
 # %%
 from bonexage_utils.statistics import paired_difference

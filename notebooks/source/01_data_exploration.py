@@ -59,6 +59,8 @@ table[["id", "months", "sex", "split"]].head()
 # Before you believe a table, ask *which* table it is. Two versions of the labels of RSNA's test films are in
 # circulation; they differ by 2.8 months on average, and nobody would see it by looking. A *hash* tells them apart: a
 # number computed from all characters of a file. Change one of them, and it is another number.
+#
+# <!-- from elsewhere: 2.8 (RSNA's label table) -->
 
 # %%
 for name, digest in course.cohort.label_hashes.items():
@@ -135,6 +137,8 @@ draw_bins(table)
 # Where does a comb come from? Readers compare with the plates of an atlas, and plates are half a year or a year apart.
 # If readers said the month, one label in six would be a multiple of six: 17 %. **What share of these labels is a
 # multiple of six?** Commit to a number.
+#
+# <!-- from elsewhere: 119, 17 (the hole in the figure; one in six) -->
 
 # %%
 my_guess = ...  # per cent, such as 30
@@ -205,6 +209,8 @@ after_guess(my_guess, f"Your guess for six: {mine}.", shares.map("{:.0%}".format
 # Why do the boys heap on six so much more than the girls? Because "multiples of six" is our question, and not the
 # readers' rule. Theirs are the plates of an atlas (Greulich & Pyle), and four of the girls' plates that are named most,
 # 69, 82, 94 and 106 months, are no multiples of six:
+#
+# <!-- from elsewhere: 94, 106 (the figure above) -->
 
 # %%
 from bonexage_utils.phantom.anatomy import GP_STANDARDS
@@ -469,6 +475,8 @@ assert sum(found) >= 9, "the audit misses more of the planted faults than it sho
 # Our reader is the laziest there is. It keeps all training films, and for a new film it says the label of the one that
 # looks most alike. Now more and more films get a second export, and we judge the reader after two kinds of split:
 # drawn film by film, or child by child, so that both exports stay together.
+#
+# <!-- from elsewhere: 74, 88, 81, 58 (the exact interval of twelve of twelve; data/reference_runs) -->
 
 # %%
 from bonexage_utils.course.nb01.exploration import draw_leak, leak
@@ -534,6 +542,8 @@ print(f"still in the test set after one more film: "
 #
 # So let each film's place depend on its own id and on nothing else. The hash of an id behaves like chance and never
 # changes. Its first eight bytes are a whole number below 2 to the 64th; divided by that, it lies between 0 and 1:
+#
+# <!-- from elsewhere: 8 (one in twelve) -->
 
 # %% tags=["nbval-check-output"]
 def place_of(film):
@@ -635,6 +645,8 @@ after_guess(my_baseline, f"By hand {by_hand:.1f}; by the package {bar}.")
 # </details>
 #
 # ## What you can now say
+#
+# <!-- from elsewhere: 31.9, 32.8, 12, 4 (RSNA's label tables; examples) -->
 
 # %%
 comb = share_of_multiples(table["months"], 6)

@@ -199,6 +199,8 @@ draw_signed(signed, lifted)
 # *means* something: "surely nothing round here". A clamp makes 0.000001 of all of it, strong no and faint no alike.
 # Right: the same numbers through a softplus, log(1 + eˣ), which is positive everywhere and keeps their order. Does it
 # matter? Clamp-and-power with p = 1 ought to be the average:
+#
+# <!-- from elsewhere: −4 (the axis) -->
 
 # %%
 with torch.no_grad():
@@ -343,6 +345,8 @@ print("after a wild step still positive:", net.pool.p.item() > 0)
 # GPUs are fast in 16 bits. The number type float16 ends at 65,504 and has nothing between zero and 0.00000006. (Its
 # sibling bfloat16 reaches as far as float32, but keeps hardly three digits: notebook 07.) Do the powers of our
 # maps fit in?
+#
+# <!-- from elsewhere: 0.00000006 (the number type) -->
 
 # %%
 print(f"largest value {maps.max():.1f}, smallest {maps.min():.6f}")
@@ -357,6 +361,8 @@ for p in (1, 3, 6, 10):
 # = 10 more than a thousand values overflow, and p = 10 is not extreme: p is learned and may wander. A single infinity
 # makes the pooled value infinite. And zeros are not harmless: take a channel that is silent everywhere, clamped at
 # 0.000001 as it should be, and ask for the slope in p.
+#
+# <!-- from elsewhere: 0.000001 (the clamp) -->
 
 # %% tags=["nbval-check-output"]
 for dtype in (torch.float16, torch.float32):
@@ -449,6 +455,8 @@ draw_responses(hands.films[row], maps[row], hands.centres[row])
 # Bone age is spread over the whole hand: fingers, palm, wrist. A pooling that hears only one place per channel wastes
 # it; one that hears all alike listens to black corners. How few places hold how much? Take the typical channel of that
 # hand, begin with its loudest place, and add one place after the other:
+#
+# <!-- from elsewhere: 0.69 (log 2) -->
 
 # %%
 exercises.draw_powers()
@@ -635,6 +643,8 @@ rows.T
 # of its share to the centres. As a ruler, the part of the *area* that they cover: what an even response would give.
 #
 # At the learned p, averaged over the seeds, or at 3 where the network in hand is another one:
+#
+# <!-- from elsewhere: thirty (the median by sex and the heads, further up) -->
 
 # %%
 from bonexage_utils.course.nb04.pooling import draw_region_shares, region_shares
@@ -737,6 +747,8 @@ assert all(1 < power < 20 for power in learned), f"learned p {learned}"
 # </details>
 #
 # ## What you can now say
+#
+# <!-- from elsewhere: 9.1, 9.4, 0.3 (an example) -->
 
 # %%
 kind_of = "simulated " if course.embedded else ""

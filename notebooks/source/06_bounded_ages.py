@@ -49,6 +49,8 @@ course = start()
 # Whatever a network does with a film, its last layer gives one raw number, the **score**. It may be anything, and most
 # often lies between −3 and 3. How does a score become an age? The plain way: the mean of the training labels, plus the
 # score times their standard deviation (SD).
+#
+# <!-- from elsewhere: −3 (a choice) -->
 
 # %%
 from bonexage_utils.model import LinearAge
@@ -90,6 +92,8 @@ for score in (-100.0, -3.0, -1.0, 0.0, 1.0, 3.0, 100.0):
 # The package has it as `BoundedAge`, the last part of a `BoneAgeNet`. Take a whole network apart, all but its backbone:
 # what a backbone would make of four films is made up here (`some_maps`); pooling, sex and head turn that into scores.
 # Is our own bound of these scores what the package says?
+#
+# <!-- from elsewhere: 55.5, 53.1 (240 times the sigmoid) -->
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -116,6 +120,8 @@ print("and so does BoundedAge:", same)
 #
 # Which score says twelve months? You will need that to start a head where you want it. Write `my_score(months)`. No
 # finite score says 0 or 240; let the function give a finite one for them, too: hold the share between 0.01 and 0.99.
+#
+# <!-- from elsewhere: twelve, 0.01, 0.99 (the question) -->
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb06 import exercises
@@ -140,6 +146,8 @@ ex.score.check(my_score)
 #
 # And later today both heads are trained to the end with a learning rate thirty times too high, though with the usual
 # protections. **Which has the lower error then: `"bounded"`, `"linear"` or `"neither"`?** The answer comes later.
+#
+# <!-- from elsewhere: 55.5 (the table further up) -->
 
 # %%
 guess_slope = ...  # months, such as 30
@@ -173,6 +181,8 @@ print(f"at 60 months: formula {age * (240 - age) / 240:.3f}, nudged {by_nudging:
 # ### Exercise: the slope at four ages
 #
 # How many months is one step of the score worth at 3, 12, 120 and 228 months? Give a list of four numbers.
+#
+# <!-- from elsewhere: 120, 228 (the question) -->
 
 # %% tags=["nbval-check-output"]
 my_slopes = ...  # such as [60, 60, 60, 60]
@@ -325,6 +335,8 @@ for at in (1.0, 3.0, 5.0, 10.0, 20.0):
 #
 # Before its first step a head should say what somebody says who knows nothing: about the mean. So its last bias begins
 # as the score of the mean label, and its last weights almost at zero.
+#
+# <!-- from elsewhere: 0.99999994, −90 (the number type) -->
 
 # %%
 net = head_only(BACKBONE, torch.tensor(labels.to_numpy(), dtype=torch.float32))
@@ -447,6 +459,8 @@ hot[hot["step"] > 40].groupby(["start", "head"])[["mae", "wall"]].mean().round(2
 # Fifty steps are a picture. The claims are about trained heads: twenty epochs, with the course's recipe, so with
 # warm-up and clipping, at the usual rate and at thirty times that. For every seed one of each kind, with the films in
 # the same order. All heads pool by the average: it is quickest, and nothing here is about pooling.
+#
+# <!-- from elsewhere: 120 (the figure above) -->
 
 # %%
 from bonexage_utils.course.frozen import LR
@@ -658,6 +672,8 @@ assert abs(first - mean_guess) < 0.4 * mean_guess, f"untrained: {first:.1f} mont
 # </details>
 #
 # ## What you can now say
+#
+# <!-- from elsewhere: 9.4, 228, 11.4 (examples, and the slope further up) -->
 
 # %%
 kind_of = "simulated " if course.embedded else ""
