@@ -83,7 +83,13 @@ print("films", hands.films.shape, "→ maps", tuple(maps.shape))
 # Read the second shape: films, channels, then rows and columns of places, 10 × 10 of them. A channel is one question,
 # such as "something round and bright here?", asked in a hundred places; what exactly it asks, nobody chose. A head
 # wants *one* answer for each channel. **Pooling** makes it: 100 numbers to 1.
-#
+
+# %%
+from bonexage_utils.course.diagram import draw_way
+
+draw_way("pooling")
+
+# %% [markdown]
 # Take a row short enough for a hand calculation, one channel at four places:
 
 # %% tags=["nbval-check-output"]
@@ -515,11 +521,47 @@ print(f"each {tuple(train.maps.shape[1:])}")
 
 # %% [markdown]
 # The judges are *calibration* films: nothing has been chosen by them here. (The test films stay locked until notebook
-# 08.) Now one pooling after the other, each with several seeds. A seed decides the head's first weights, the
-# order of the films, and the dropout; the same seed means the same in each of the three.
+# 08.) Training a head is the loop of notebook 03 once more; only, the films are maps already:
+
+# %%
+from bonexage_utils.course.frozen import BATCH, LR, head_only
+from bonexage_utils.model import age_loss
+from bonexage_utils.training import lr_factor, update_weights
+
+
+def my_fit(seed, epochs, pooling):
+    torch.manual_seed(seed)
+    net = head_only(backbone, train.months, pooling=pooling).train()
+    optimizer = torch.optim.AdamW(parameter_groups(net, weight_decay=0.05), lr=LR)
+    rng, each = np.random.default_rng(seed), len(train) // BATCH
+    for step in range(epochs * each):
+        if step % each == 0:
+            batches = torch.from_numpy(rng.permutation(len(train))).split(BATCH)
+        rows = batches[step % each]
+        said = net(train.maps[rows].float(), train.sex[rows])
+        age_loss(said, train.months[rows], "smoothl1").backward()
+        update_weights(net, optimizer, LR * lr_factor(step, epochs * each, 0.05))
+    return net.eval()
+
+
+# %% [markdown]
+# The last line of the loop cuts long gradients, takes the step and clears them. A seed decides the head's first
+# weights, the order of the films, and the dropout. So the package's `fit_head`, with the same seed, must end with the
+# same head:
 
 # %%
 from bonexage_utils.course.frozen import fit_head, head_errors
+
+mine, package = my_fit(0, 1, "gem"), fit_head(backbone, train, 0, 1, pooling="gem")
+weights_of = package.state_dict()
+print("after one epoch all weights are equal:",
+      all(torch.equal(value, weights_of[name]) for name, value in mine.state_dict().items()))
+
+# %% [markdown]
+# From here on the package's. One pooling after the other, each with several seeds; the same seed means the same in each
+# of the three.
+
+# %%
 from tqdm import tqdm
 
 seeds, epochs = {"fast": (2, 4), "cpu": (5, 20), "gpu": (5, 20)}[course.profile.name]
@@ -570,14 +612,26 @@ after_guess([guess_winner, guess_gain], "\n".join(lines))
 # have a say than at the start: training moved GeM towards the average. Above 3, it moved towards the maximum.
 #
 # For each seed and each film: GeM's error minus the other's. The mean of these has an interval over films *and* seeds,
-# because both could have been others. (The training films and the backbone could have been others, too. Of that the
-# interval knows nothing.)
+# because both could have been others. So we draw both anew, with replacement, many times, and see how far the mean
+# moves. (The training films and the backbone could have been others, too. Of that the interval knows nothing.)
 
 # %%
-from bonexage_utils.statistics import paired_over_seeds, verdict
+from bonexage_utils.statistics import RESAMPLES, paired_over_seeds, verdict
 
+film_by_film = off["GeM"] - off["average"]  # (seeds, films)
+rng, films = np.random.default_rng(0), len(judged)
+drawn_seeds = rng.integers(0, seeds, (RESAMPLES, seeds))
+drawn_films = rng.integers(0, films, (RESAMPLES, films))
+means = [film_by_film[drawn_seeds[k]][:, drawn_films[k]].mean()
+         for k in range(RESAMPLES)]
+ends = np.percentile(means, [2.5, 97.5])
+
+# %%
 apart = {other: paired_over_seeds(off["GeM"], off[other])
          for other in ("average", "maximum")}
+package = apart["average"]
+print("the package's mean and interval are the same:",
+      np.allclose([film_by_film.mean(), *ends], [package.value, package.low, package.high]))
 
 # %%
 from bonexage_utils.figures import BOYS, MUTED, Picture, new_figure

@@ -152,6 +152,14 @@ ex.spread.check(my_ages)
 # %% [markdown]
 # ## How to tell a network
 #
+# Where does the sex come in? On the way from a film to months, beside the pooled film:
+
+# %%
+from bonexage_utils.course.diagram import draw_way
+
+draw_way("sex")
+
+# %% [markdown]
 # A sex is a word, and the head wants numbers. One number, 0 or 1, would do. The usual way is a little more generous:
 # a learned vector for each of the two, looked up in a table called an **embedding**. A look-up sounds like
 # something new. It is a product with a row of zeros and a one:

@@ -46,6 +46,14 @@ course = start()
 # %% [markdown]
 # ## A number without walls
 #
+# Today the last box of the way from a film to months:
+
+# %%
+from bonexage_utils.course.diagram import draw_way
+
+draw_way("output")
+
+# %% [markdown]
 # Whatever a network does with a film, its last layer gives one raw number, the **score**. It may be anything, and most
 # often lies between −3 and 3. How does a score become an age? The plain way: the mean of the training labels, plus the
 # score times their standard deviation (SD).

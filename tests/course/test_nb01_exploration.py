@@ -97,3 +97,12 @@ def test_bins_count_every_label_and_show_the_comb() -> None:
     assert "bins of 1: 88% of them empty" in told
     assert "bins of 6: 25% of them empty" in told
     assert "bins of 24: 20% of them empty" in exploration.draw_bins(LABELS, (24,)).alt  # two of ten: 192 to 239 months
+
+
+def test_a_second_export_looks_like_its_film_and_like_no_other() -> None:
+    films = np.random.default_rng(0).normal(100, 40, (6, 256)).astype(np.float32)
+    copies = exploration.exported_again(films, np.random.default_rng(1))
+    alike = exploration.looks(copies) @ exploration.looks(films).T
+    assert (alike.argmax(axis=1) == np.arange(6)).all()
+    assert (alike.max(axis=1) > 0.95).all()
+    assert np.allclose(exploration.looks(2 * films + 7), exploration.looks(films), atol=1e-5)  # exposure does not count

@@ -189,6 +189,25 @@ def draw_closer(ids: list[str]) -> Picture:
                    columns=min(4, len(ids)), side=2.2)
 
 
+def small_films(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
+    """At most `LEAK_FILMS` training films as rows of pixels, float32 (n, `LEAK_PIXELS`²), and their labels (n,)."""
+    films = cohort.split("train").dropna(subset=["months"]).head(LEAK_FILMS)
+    cached = cached_images(films["image"].tolist(), LEAK_PIXELS)
+    readable = np.setdiff1d(np.arange(len(films)), list(cached.failures))
+    return cached.array[readable].reshape(len(readable), -1).astype(np.float32), films["months"].to_numpy()[readable]
+
+
+def looks(pixels: np.ndarray) -> np.ndarray:
+    """Rows of pixels (n, d) of mean 0 and length 1: their products are correlations, 1 for films that look the same."""
+    pixels = pixels - pixels.mean(axis=1, keepdims=True)
+    return pixels / np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
+
+
+def exported_again(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same films (n, d) by another exposure, and with noise."""
+    return 15 + 0.85 * pixels + rng.normal(0, 2, pixels.shape)
+
+
 def leak(cohort: Cohort) -> pd.DataFrame:
     """The measured MAE of a nearest-neighbour regression when some of the films were exported twice.
 
@@ -197,23 +216,16 @@ def leak(cohort: Cohort) -> pd.DataFrame:
     `LEAK_FILMS` training films, small and standardised; a quarter is tested on the rest; the mean of `LEAK_DRAWS` draws
     with fixed seeds.
     """
-    films = cohort.split("train").dropna(subset=["months"]).head(LEAK_FILMS)
-    cached = cached_images(films["image"].tolist(), LEAK_PIXELS)
-    readable = np.setdiff1d(np.arange(len(films)), list(cached.failures))
-    flat = cached.array[readable].reshape(len(readable), -1).astype(np.float32)
-    months = films["months"].to_numpy()[readable]
+    flat, months = small_films(cohort)
     rows = []
     for twice in TWICE:
         errors = {"by film": [], "by child": []}
         for draw in range(LEAK_DRAWS):
             rng = np.random.default_rng([draw, round(100 * twice)])
-            copied = rng.permutation(len(readable))[: round(twice * len(readable))]
-            child = np.r_[np.arange(len(readable)), copied]
-            copies = 15 + 0.85 * flat[copied] + rng.normal(0, 2, flat[copied].shape)  # another exposure and noise
-            pixels = np.concatenate([flat, copies])
-            pixels = pixels - pixels.mean(axis=1, keepdims=True)
-            pixels /= np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
-            draws = {"by film": rng.random(len(child)), "by child": rng.random(len(readable))[child]}
+            copied = rng.permutation(len(flat))[: round(twice * len(flat))]
+            child = np.r_[np.arange(len(flat)), copied]
+            pixels = looks(np.concatenate([flat, exported_again(flat[copied], rng)]))
+            draws = {"by film": rng.random(len(child)), "by child": rng.random(len(flat))[child]}
             for split, number in draws.items():
                 test = number < 0.25
                 nearest = (pixels[test] @ pixels[~test].T).argmax(axis=1)
