@@ -39,7 +39,8 @@ CLAIMS = {
     "the bound stabilises training": ("06", ["the bound stabilises training"]),
     "AMP is faster and leaner": ("07", []),  # precision.csv has it: time and memory do not depend on the films
     "ConvNeXt converges better than ResNet or EfficientNet": (
-        "10", ["ConvNeXt converges better than ResNet", "ConvNeXt converges better than EfficientNet"]),
+        "10", ["ConvNeXt converges better than ResNet", "ConvNeXt converges better than EfficientNet",
+               "ConvNeXt converges better than ResNet, both pretrained and frozen"]),
 }
 DEVICE_DECIDES = "depends on the device, not on the films"
 MASKS_NEEDED = "GeM looks more at ossification centres than average pooling"
