@@ -510,7 +510,7 @@ draw_leak(leaked)
 # %% [markdown]
 # Horizontal axis: the share of films with a second export. Vertical axis: the mean absolute error, that is how far off
 # the reader is on average, whichever way, in months; lower is better. At 0 % nothing is exported twice, and both splits
-# are the same thing: what lies between the two points is the luck of 20 draws. Split by child, the line hardly moves: a
+# are the same thing: what lies between its two marks is the luck of 20 draws. Split by child, the line hardly moves: a
 # second export of a known film teaches nothing new. Split by film, the error falls and falls. The reader has not become
 # any better; more and more often it *recognises* the film.
 #

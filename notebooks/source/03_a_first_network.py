@@ -348,6 +348,8 @@ for name, loss in losses.items():
 # seven labels are an anecdote. Take 25 labels of one hand, 4,000 times over, the readers as noisy as those of the
 # phantom. No label has slipped, or one in twenty, or one in five; a slip always makes it 60 months too *high*, as if
 # a ten-year-old's film were labelled fifteen.
+#
+# <!-- from elsewhere: 60 (set in the next cell) -->
 
 # %% tags=["nbval-check-output"]
 import pandas as pd
