@@ -57,7 +57,8 @@ from bonexage_utils.course.frozen import BACKBONE
 from bonexage_utils.settings import TrainConfig
 from bonexage_utils.training import train
 
-plans = {"fast": (64, 2, 120, 24), "cpu": (96, 4, 800, 120), "gpu": (224, 20, 1600, 400)}
+plans = {"fast": (64, 2, 120, 24), "cpu": (96, 4, 800, 120),
+         "gpu": (224, 20, 1600, 400)}
 size, epochs, children, few_films = plans[course.profile.name]
 config = TrainConfig(backbone=BACKBONE, image_size=size, epochs=epochs, batch_size=32,
                      grad_accum=1, lr=1e-3, weights="phantom", ema_decay=0.99,
@@ -158,10 +159,10 @@ def off(film, reader):
 steps = {"another scanner, same reader": ("B", "new", "new", "new"),
          "another reader, same films": ("B", "B", "B", "new"),
          "both": ("B", "B", "new", "new")}
-# the simulated films alone: only of them are both readings known
-for name, (film, reader, film_0, reader_0) in steps.items() if course.embedded else ():
-    apart = paired_difference(off(film, reader), off(film_0, reader_0))
-    print(f"{name:29} {apart} months of MAE: {verdict(apart, 'lower', 'higher', '')}")
+if course.embedded:  # only of the simulated films are both readings known
+    for name, (film, reader, film_0, reader_0) in steps.items():
+        apart = paired_difference(off(film, reader), off(film_0, reader_0))
+        print(f"{name:29} {apart} months:", verdict(apart, "lower", "higher", ""))
 
 # %% [markdown]
 # Where an interval lies on both sides of zero, these films cannot show that part. In the right panel every square lies
@@ -190,23 +191,26 @@ def lined(local, films):
 
 
 # %%
+from bonexage_utils.course.reveal import after_guess, beside
+
+ways = {"shift": shifted, "line by sex": lined}
 learns, measures = films["B"].iloc[::2], films["B"].iloc[1::2]
-local = learns.sample(20, random_state=1)
-for name, mend in {"as it is": lambda local, films: films["predicted"],
-                   "shift": shifted, "line by sex": lined}.items():
-    mae = (mend(local, measures) - measures["months"]).abs().mean()
-    print(f"20 films, {name:11}: MAE {mae:.2f} on {len(measures)} other films of B")
+local = learns.sample(20, random_state=course.seed)
+once = {"as it is": measures["predicted"],
+        **{way: mend(local, measures) for way, mend in ways.items()}}
+once = {way: (months - measures["months"]).abs().mean() for way, months in once.items()}
+after_guess(guess_line, f"MAE on {len(measures)} other films of B, months",
+            pd.Series(once, name="with 20 films").round(2))
 
 # %% [markdown]
-# Another 20 films give another line. So we play 200 hospitals: each draws n films from one half of B's, learns a shift
-# and a line from them, and is measured on the other half. Then the same at *home*:
+# Other 20 films give other lines. So we play 200 hospitals: each draws n films from one half of B's, learns from them,
+# and is measured on the other half. Then the same at *home*:
 
 # %%
 from bonexage_utils.course.nb09.recalibration import draw_recalibrated, recalibrate
 from bonexage_utils.course.nb09.recalibration import said_of, tell_recalibrated
-from bonexage_utils.course.reveal import after_guess, beside
 
-ways, home = {"shift": shifted, "line by sex": lined}, films["new"]
+home = films["new"]
 sizes = [n for n in (20, 50, 100, 300) if n <= len(learns)]
 mended = {"B": recalibrate(learns, measures, ways, sizes),
           "home": recalibrate(home.iloc[::2], home.iloc[1::2], ways, sizes)}
@@ -222,7 +226,7 @@ after_guess(guess_line, draw_recalibrated(mended), tell_recalibrated(mended),
 # error of its own. At home there is little to mend, and this error is nearly all that a correction adds. A published
 # line by sex rested on 121 films.
 #
-# <!-- from elsewhere: 121 (Rassmann et al. 2025) -->
+# <!-- from elsewhere: 121 (Deeplasia in Georgia, 2025) -->
 #
 # ### Exercise: a hospital with 20 films
 #
@@ -266,8 +270,7 @@ print("by hand and package agree:", np.array_equal(
     letterbox(brighter, size), perturb(film, "brightness", 50, size)))
 
 # %% [markdown]
-# The package has seven, those that Santomartino and colleagues put to the winner of the RSNA challenge, each at several
-# strengths:
+# The package has seven tests, those that Santomartino and colleagues put to the winner of the RSNA challenge:
 
 # %%
 from bonexage_utils.checks.stress import SIGNIFICANT_MONTHS, error_under_stress
@@ -283,7 +286,7 @@ error_under_stress(stress, SIGNIFICANT_MONTHS)
 # very same films has *changed*, with its 95 % interval. The red number is the share of films whose answer moved by more
 # than a year. Where the MAE hardly moves and the red share is large, answers move in both directions: for the statistic
 # nothing happened, for the child much did. In training the network has seen turns up to 10 degrees and brightness up to
-# 25 levels, no more. Now the list from its two ends:
+# 25 levels. Now the list from its two ends:
 
 # %%
 shown = ["perturbation", "strength", "mae_change", "low", "high", "bias_change",
@@ -326,9 +329,8 @@ print(f"at home, {len(after)} films as they are: {cost} months of MAE: {said}")
 # %% [markdown]
 # Each row is one change of the same films: the MAE of the first network and of the retrained one, and `change`, paired
 # film by film; negative is in favour of the retrained one. The printed line is the price at home, and every upright
-# film pays it. Ask before you are content: did faults that were *not* trained get better, too? And is there a cheaper
-# way? (One can look for turned films before a network sees them, as the audit of notebook 01 does.) It is one training
-# each: another seed gives another price.
+# film pays it. Did faults that were *not* trained get better, too? And is there a cheaper way? (The audit of notebook
+# 01 finds turned films before any network sees them.) It is one training each: another seed gives another price.
 #
 # ## Third remedy: more than one answer
 #
@@ -406,9 +408,9 @@ for name, said in {"nine views": views, "three networks": trio}.items():
 # %% [markdown]
 # Horizontal axis: the standard deviation of the nine answers; vertical axis: how far off their mean is. The black
 # squares are the MAE of the third of films with the smallest spread, the middle third and the third with the largest;
-# an arrow is a film beyond the axis. A correlation of 1 would mean that the spread ranks the films by their error; at 0
-# it says nothing about it. And look at the left edge: there are films whose nine answers agree, and all nine are wrong.
-# *Agreement is not correctness.* A spread is a hint. We want a promise.
+# an arrow is a film beyond the axis. At a correlation of 1 the spread would rank the films by their error; at 0 it says
+# nothing about it. And look at the left edge: films whose nine answers agree, and all nine are wrong. *Agreement is not
+# correctness.* A spread is a hint. We want a promise.
 #
 # ## An interval that keeps a promise
 #
@@ -571,8 +573,8 @@ for sex, part in (old["predicted"] - old["months"]).groupby(old["sex"]):
 
 # %% [markdown]
 # Each line but the last two is a group. The promise is for those with a width of their *own*: does 0.9 lie in their
-# interval? To a *common* width nothing was promised. The last two lines: a bias below zero is a group that is read too
-# young. A boy of 17 who is read as 14 gets the interval of the fourteen-year-olds, and no width makes up for it.
+# interval? In the last two lines, a bias below zero is a group that is read too young. A boy of 17 who is read as 14
+# gets the interval of the fourteen-year-olds, and no width makes up for it.
 #
 # The package does the same in one call:
 
@@ -691,16 +693,15 @@ after_guess(guesses, draw_coverage(trials, PROMISE), trials.round(2), sentence,
 # %% [markdown]
 # Horizontal axis: the share of labels inside, with its 95 % interval. The grey band is where luck of both kinds may put
 # it although the promise is kept; a point outside its band is a breach. The second row is what a customer gets who
-# trusts the vendor's calibration. Do not compare two rows by eye: the sentence below the table has the difference on
-# the same children. Where its interval holds zero, these films do not show that B costs anything, nor that it costs
-# nothing. Then look at the *width*: it is that of the first row. That is the answer to this notebook's question. **The
-# network does not know, and neither does its interval.** What it promises, it promises for films like those it was
-# calibrated on.
+# trusts the vendor's calibration. The sentence below the table has its difference to the first on the same children;
+# where that interval holds zero, these films do not show that B costs anything, nor that it costs nothing. Then look at
+# the *width*: it is that of the first row. That answers this notebook's question. **The network does not know, and
+# neither does its interval.**
 #
-# The third row is the good news: the same network makes its promise anew, with a half-width from B's own films and B's
-# own reader. The fourth row takes the bias away first, and its width says how much that saves. (The same films gave
-# shift and half-width, so this promise holds only about.) Calibration does not make a network better. It makes it
-# honest about how good it is here.
+# The third row is the good news: with a half-width from B's own films and reader the network makes its promise anew.
+# The fourth row takes the bias away first, and its width says how much that saves. (The same films gave shift and
+# half-width, so this promise holds only about.) Calibration does not make a network better. It makes it honest about
+# how good it is here.
 #
 # ## Third breach: a spoilt film
 #
@@ -758,11 +759,11 @@ ex.since.check(my_month)
 # %% [markdown]
 # ## Does the network know when not to answer?
 #
-# A foot gets a bone age, and so does a page of text: a network has no word for *this is no hand*. But it can be asked
-# what it **sees**. Take the mean and the spread of each channel of its last map, and learn from films that it was not
-# trained on how these numbers usually go together. A new film's distance from the usual is a score, and the rule for a
-# threshold you have written yourself: the ⌈(n + 1) · 0.99⌉-th distance. `bonexage evaluate --calibrate` keeps that in a
-# checkpoint, and `predict` then notes *unlike the training films*.
+# A foot gets a bone age, and so does a page of text. But a network can be asked what it **sees**. Take the mean and the
+# spread of each channel of its last map, and learn from films that it was not trained on how these numbers usually go
+# together. A new film's distance from the usual is a score, and the rule for a threshold you have written yourself: the
+# ⌈(n + 1) · 0.99⌉-th distance. `bonexage evaluate --calibrate` keeps that in a checkpoint, and `predict` then notes
+# *unlike the training films*.
 #
 # <!-- from elsewhere: 0.99 (a setting) -->
 
@@ -788,11 +789,10 @@ print("more than half go without a note:", ", ".join(missed))
 noted.round(2).astype({"films": int, "months": int})
 
 # %% [markdown]
-# One child's film, and some of the ways to spoil it or to put another picture in its place. Each got an age. The table
-# has the share of each kind that has a note: by what the network sees (`unlike`), by how the greys lie on the film
-# (`lying`, which asks no network), and by either. The first row is the price: usual films with a note. Now look at the
-# kinds that the line above the table names. Some are no hands at all. A note is a net with holes. That there is none
-# promises nothing.
+# One child's film, spoilt or replaced by another picture. Each got an age. The table has the share of each kind that
+# has a note: by what the network sees (`unlike`), by how the greys lie on the film (`lying`, which asks no network),
+# and by either. The first row is the price: usual films with a note. Now look at the kinds that the line above the
+# table names. Some are no hands at all. A note is a net with holes. That there is none promises nothing.
 #
 # ### Exercise: what a note is worth
 #
@@ -889,16 +889,16 @@ answered(ex)
 # - **Widths film by film.** Divide each error by a guess of its size (the spread of the nine views) and calibrate the
 #   quotient; or let the network predict both ends: conformalised quantile regression.
 # - **Exchangeability mended**, by weights, where the *mix* of children changes (Tibshirani 2019).
-# - **Larger ensembles, other networks in them, more seeds.** Every difference above is of one training each.
-# - **Other ways to tell strange films**: measured, and worse, in `data/reference_runs/notes.csv`.
-# - **Real films.** B is one simulated department. The stress tests of your own model on RSNA are made in 10.
+# - **More seeds, larger ensembles.** Every difference above is of one training each.
+# - **Other ways to tell strange films**: see `data/reference_runs/notes.csv`.
+# - **Real films.** B is one simulated department.
 #
 # ## Sources
 #
 # - Papadopoulos et al., ECML 2002, and Lei et al., *J Am Stat Assoc* 2018;113:1094: split conformal prediction. Vovk et
 #   al. 2003: by group. Vovk, ACML 2012: the spread of one calibration's coverage.
 # - Santomartino et al., *Radiology: Artificial Intelligence* 2024;6(3):e230240: the seven stress tests.
-# - Rassmann et al. 2025: a line by sex from 121 local films of Georgian children.
+# - The Georgian study of Deeplasia, 2025: a line by sex from 121 local films.
 # - Tibshirani et al., NeurIPS 2019: conformal prediction under covariate shift. Romano, Patterson & Candès, NeurIPS
 #   2019: conformalised quantile regression.
 # - Bonett & Wright, *Psychometrika* 2000;65:23: the interval of a rank correlation. Wilson 1927: that of a share.

@@ -201,15 +201,15 @@ def _few() -> Exercise:
         given = number(answer)
         if given == truth:
             return right("⌈20 · 0.95⌉ = 19: the very largest of 19 errors. One film less, and nothing finite can be "
-                         "promised. With 19 it can, by the grace of a single film; so in practice one takes hundreds.")
+                         "promised. With 19 it can, but it rests on a single film. So in practice one takes hundreds.")
         messages = {
             18: "⌈19 · 0.95⌉ = ⌈18.05⌉ = 19, and there are only 18. So near, and not enough.",
-            20: "20 are enough, but it goes with fewer: 1 / (1 − 0.95) is n + 1, not n.",
+            20: "20 are enough, but fewer do, too: 1 / (1 − 0.95) is n + 1, not n.",
             9: "9 is for 90 %: ⌈10 · 0.9⌉ = 9. Here 95 % are promised.",
             95: "95 would be of a hundred. But the rank is taken of n + 1, whatever n is.",
             100: "A hundred are plenty. Asked are the fewest: try n = 10, 20, … and see when ⌈(n + 1) · 0.95⌉ is not "
                  "more than n.",
-            30: "30 is a number that statistics courses are fond of. Here none of them matters: try the ranks.",
+            30: "30 is a rule of thumb from other problems. Here the ranks decide: try them.",
             1: "With one film the rank is ⌈2 · 0.95⌉ = 2, and there is no second.",
         }
         if given in messages:
