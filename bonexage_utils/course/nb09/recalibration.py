@@ -11,7 +11,7 @@ import pandas as pd
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.statistics import Interval, paired_over_seeds
 
-HOSPITALS = 200
+HOSPITALS = 100
 # Takes a hospital's own labelled films and other films; gives the corrected predictions of the others.
 Way = Callable[[pd.DataFrame, pd.DataFrame], pd.Series]
 LOOK = {"shift": (BOYS, "o"), "line by sex": (ACCENT, "s")}
@@ -58,10 +58,10 @@ def tell_recalibrated(tables: dict[str, pd.DataFrame]) -> str:
     lines = []
     for place, table in tables.items():
         sizes = table.index.get_level_values("n")
-        for (way, n), row in table[(sizes == sizes.min()) | (sizes == sizes.max())].sort_index(level="n").iterrows():
+        for (way, n), row in table[(sizes == sizes.min()) | (sizes == sizes.max())].iterrows():
             rest = row.iloc[-1]
-            lines.append(f"- {place}, {n} films, {way}: {Interval(row['change'], row['low'], row['high'])} months of "
-                         f"MAE: {said_of(row)}; harms {row['harmed']:.0%} of hospitals"
+            lines.append(f"- {place}, {n} films, {way}: MAE {Interval(row['change'], row['low'], row['high'])} months: "
+                         f"{said_of(row)}; harms {row['harmed']:.0%} of hospitals"
                          + (f"; {table.columns[-1]}: {rest}" if rest else ""))
     return "\n".join(lines)
 
