@@ -21,7 +21,7 @@
 # **You need** Python with functions. Notebooks 01 (splits) and 03 (a training) help; nothing here needs any notebook to
 # have been run.
 #
-# **Time:** 90 minutes with the exercises, about TIME of them computing on two processor cores. The first start draws
+# **Time:** 90 minutes with the exercises, about five of them computing on two processor cores. The first start draws
 # the 2,400 films, if no other notebook has, which takes a minute more.
 
 # %%
@@ -80,8 +80,8 @@ pd.DataFrame(log)[["epoch", "train_mae_months", "selection_mae_months"]].round(1
 # in notebook 08. So three more sets. The cohort's **calibration** split. **New** children, drawn for this notebook
 # alone, at the cohort's own hospital. And the very same children once more at **hospital B**, which has another
 # scanner, wider frames, less dose and so more noise, and a reader who reads to half-years and a little old. Only a
-# simulator can film one child at two hospitals on one day. (With films of your own, every second film of the
-# calibration split plays the new ones.)
+# simulator can film one child at two hospitals on one day. (With films of your own, half of the calibration split plays
+# the new ones.)
 
 # %%
 from bonexage_utils.course.nb09.robustness import draw_films
@@ -223,10 +223,9 @@ after_guess(guess_line, draw_recalibrated(mended), tell_recalibrated(mended),
 # nine hospitals in ten: the luck of one hospital, yours. In the table, `harmed` is the share whose error became larger.
 #
 # A line by sex has four numbers to learn, a shift has one, and each number that is learned from few films brings an
-# error of its own. At home there is little to mend, and this error is nearly all that a correction adds. A published
-# line by sex rested on 121 films.
-#
-# <!-- from elsewhere: 121 (Deeplasia in Georgia, 2025) -->
+# error of its own. And what can be gained? A correction mends what is the same for many films, a bias; scatter stays.
+# Compare B's bias with its MAE in the figure further up. A published line by sex, from 121 films, did help. So ask
+# first whether a hospital reads otherwise, or films otherwise.
 #
 # ### Exercise: a hospital with 20 films
 #
@@ -297,13 +296,12 @@ stress.sort_values("mae_change").iloc[[0, 1, 2, -3, -2, -1]][shown].round(2)
 
 # %% [markdown]
 # Read the mild end as carefully as the bad one. Does an interval lie *below* zero altogether? Do not report that such a
-# change helps: it is the best of many tries, of which one or so lies beside zero by chance. And see `bias_change`:
-# where a network reads too low, whatever lifts all answers a little makes it look better.
+# change helps: it is the best of many tries, of which one or so lies beside zero by chance.
 #
 # ## Second remedy: put the fault into the training
 #
-# A coarse film has lost what there is to read. A turned film has lost nothing: a doctor turns her head. So put any turn
-# into the augmentation instead of ten degrees, leave everything else as it was, and test again:
+# Turned films are among the worst, and they have lost nothing: a doctor turns her head. So put any turn into the
+# augmentation instead of ten degrees, leave everything else as it was, and test again:
 
 # %%
 from dataclasses import replace
@@ -329,8 +327,9 @@ print(f"at home, {len(after)} films as they are: {cost} months of MAE: {said}")
 # %% [markdown]
 # Each row is one change of the same films: the MAE of the first network and of the retrained one, and `change`, paired
 # film by film; negative is in favour of the retrained one. The printed line is the price at home, and every upright
-# film pays it. Did faults that were *not* trained get better, too? And is there a cheaper way? (The audit of notebook
-# 01 finds turned films before any network sees them.) It is one training each: another seed gives another price.
+# film pays it. Did faults that were *not* trained get better, too? Would more epochs lower the price? And is there a
+# cheaper way? (The audit of notebook 01 finds turned films before any network sees them.) It is one training each:
+# another seed gives another price.
 #
 # ## Third remedy: more than one answer
 #
@@ -381,15 +380,15 @@ for a, b in [("nine views", "one network"), ("three networks", "one network"),
 after_guess(guess_mean, table.rename("MAE").round(2), "\n".join(told))
 
 # %% [markdown]
-# A negative difference is in favour of the mean. Compare its size with its price: nine times the computing, or two more
-# trainings and three times the computing.
+# A negative difference is in favour of the first. Compare its size with its price: nine times the computing, or two
+# more trainings and three times the computing. And look at the MAE of each of the three networks: a plain mean gives a
+# weak member the same weight.
 #
 # <details><summary>Can a mean of three be worse than the three?</summary>
 #
-# It cannot be worse than their *average* MAE: the distance of a mean is never more than the mean of the distances. It
-# can be worse than the best of them, but which one is the best you know only from the films that you measure on. Where
-# all three are wrong in the same direction, the mean is as wrong: an ensemble takes out what differs, not what is
-# shared.
+# Not worse than their *average* MAE: the distance of a mean is never more than the mean of the distances. It can be
+# worse than the best of them. Where all three are wrong in the same direction, the mean is as wrong: an ensemble takes
+# out what differs, not what is shared.
 # </details>
 #
 # Several answers offer something else: they differ. Do they differ more where the error is large?
@@ -485,8 +484,8 @@ ex.few.check(my_films)
 # %% [markdown]
 # ## Does it hold?
 #
-# Learned on the calibration films, tried on the new ones. First by hand, then with the course's helpers, which cut
-# intervals off at 0 and 240 months; beside it, what luck may do:
+# Learned on the calibration films, tried on the new ones: by hand, with the course's helpers (which cut intervals off
+# at 0 and 240 months), and what luck may do:
 
 # %%
 new = films["new"]
@@ -714,8 +713,8 @@ draw_under_stress(under_stress(stressed, everybody), PROMISE)
 
 # %% [markdown]
 # Vertical axis: the share of labels inside; dashed, the promise; dotted, the share of these films as they are; the grey
-# numbers are the mean width in months. Where the film no longer looks like what was calibrated on, the share falls, and
-# the grey numbers do not rise. An inverted film gets an interval as narrow as a perfect one.
+# numbers are the mean width in months. Where the share falls, the grey numbers do not rise. An inverted film gets an
+# interval as narrow as a perfect one.
 #
 # Now choose a change yourself, then its strength. Above, the film as the network gets it; below, its answer (blue line)
 # and the interval (band) at every strength, the label (dashed), and where you are (black):
@@ -728,7 +727,7 @@ watch = Watch(predictor, ten_years_old, everybody)
 perturb_and_watch(watch)
 
 # %% [markdown]
-# The same without a slider, for four changes:
+# Without a slider, for four changes:
 
 # %%
 draw_watched(watch)
