@@ -535,8 +535,8 @@ coverage_by_group(Coverage(PROMISE, coverage_by_sex_and_age(same_for_all), "the 
 
 # %% [markdown]
 # Left, the share of labels inside by age, with 95 % intervals; dashed, the promise. Right, the mean width. One width
-# for all makes the right panel nearly flat, and the left one pays for it: where errors are large, intervals are too
-# narrow. A promise that is kept *on average* may be broken to the same children every time.
+# for all makes the right panel nearly flat, and the left one may pay for it, where errors are large. A promise that is
+# kept *on average* may be broken to the same children every time.
 #
 # The remedy: each sex and band of age gets a half-width from its own films. A new film's age is what we do not know, so
 # the bands are of the *predicted* age. (Groups with fewer than 30 films live on the common half-width.)
@@ -698,7 +698,7 @@ after_guess(guesses, draw_coverage(trials, PROMISE), trials.round(2), sentence,
 # neither does its interval.**
 #
 # The third row is the good news: with a half-width from B's own films and reader the network makes its promise anew.
-# The fourth row takes the bias away first, and its width says how much that saves. (The same films gave shift and
+# The price is its width. The fourth row takes the bias away first: does that save any? (The same films gave shift and
 # half-width, so this promise holds only about.) Calibration does not make a network better. It makes it honest about
 # how good it is here.
 #
