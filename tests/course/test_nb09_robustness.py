@@ -84,6 +84,25 @@ def test_scanner_and_reader_are_told_apart() -> None:
     assert others[["film", "reader"]].to_numpy().tolist() == [["here", "here"], ["B", "B"]]
 
 
+# --- trained with the fault ---
+
+
+def test_two_networks_meet_on_the_same_films() -> None:
+    """A first network that a turn takes 30 months up, a second that it takes 5 up, and that is 2 worse at home."""
+    films = pd.DataFrame({"id": list("abcd") * 3, "months": [60.0, 90, 120, 150] * 3,
+                          "perturbation": ["rotation"] * 8 + ["marker"] * 4,
+                          "strength": [90.0] * 4 + [180.0] * 4 + [5.0] * 4})
+    first = films.assign(predicted=films["months"] + 1, stressed=films["months"] + 30)
+    second = films.assign(predicted=films["months"] - 3, stressed=films["months"] + 5)
+    table = robustness.before_and_after(first, second, ("rotation",))
+    assert table.index.tolist() == [("as it is", 0), ("rotation", 90), ("rotation", 180)]
+    assert table["MAE before"].tolist() == [1, 30, 30]
+    assert table["MAE after"].tolist() == [3, 5, 5]
+    assert table[["change", "low", "high"]].to_numpy().tolist() == [[2, 2, 2], [-25, -25, -25], [-25, -25, -25]]
+    with pytest.raises(ValueError, match="not the same films"):
+        robustness.before_and_after(first, second.iloc[::-1], ("rotation",))
+
+
 # --- nine views ---
 
 

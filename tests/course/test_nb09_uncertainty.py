@@ -192,6 +192,14 @@ def test_the_fewest_films_are_the_fewest() -> None:
     assert "more than there are" in said(EXERCISES.few, 15)
 
 
+def test_a_share_may_be_per_cent_and_a_month_a_word() -> None:
+    for answer in (0.447, 0.45, "0.45", 45, "45 %", "44.7 per cent", 8 / 17.9):
+        assert said(EXERCISES.noted, answer).startswith("right"), answer
+    for answer in (9, "9", "month 9", "9th", np.int64(9)):
+        assert said(EXERCISES.since, answer).startswith("right"), answer
+    assert "a number from 0 to 1" in said(EXERCISES.noted, 450)
+
+
 def test_one_group_alone_is_short() -> None:
     """What the exercise says of its figure: the lowest point proves least."""
     found = {name: uncertainty.share(np.arange(n) < inside) for name, (n, inside) in nb09.GROUPS.items()}

@@ -24,7 +24,7 @@ from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, montage, new_fi
 from bonexage_utils.images import letterbox
 from bonexage_utils.phantom import write_cohort
 from bonexage_utils.prediction import VIEWS, Predictor, moved
-from bonexage_utils.statistics import bootstrap_mean
+from bonexage_utils.statistics import bootstrap_mean, paired_difference
 
 NEW_SEED = 9  # children drawn for this notebook alone: in no cohort of the course, nor in the pretraining
 KINDS = ("calibration", "new", "B")
@@ -111,6 +111,30 @@ def draw_hospitals(table: pd.DataFrame) -> Picture:
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return Picture(figure, f"""Mean absolute error (left) and bias (right) in months with 95 % intervals, by where the
         film was taken and who read its label. {'; '.join(parts)}.""")
+
+
+# --- the same changes, put to a network that was trained with one of them ---
+
+def before_and_after(before: pd.DataFrame, after: pd.DataFrame, changes: tuple[str, ...]) -> pd.DataFrame:
+    """Two networks under the same stress (`stress.predict_stressed`), the films as they are first, then every strength
+    of `changes`: the MAE of both, and the `change` on the same films with its 95 % interval `low` to `high`, months.
+
+    Raises ValueError if the films or conditions differ.
+    """
+    key = ["id", "perturbation", "strength"]
+    if not before[key].equals(after[key]):
+        raise ValueError("not the same films in the same conditions")
+    rows = {}
+    for (name, strength), part in before.groupby(["perturbation", "strength"], sort=False):
+        pair = part, after.loc[part.index]
+        errors = {("as it is", 0.0): [films["predicted"] - films["months"] for films in pair]} if not rows else {}
+        if name in changes:
+            errors[name, strength] = [films["stressed"] - films["months"] for films in pair]
+        for condition, (then, now) in errors.items():
+            change = paired_difference(now, then)
+            rows[condition] = {"MAE before": then.abs().mean(), "MAE after": now.abs().mean(),
+                               "change": change.value, "low": change.low, "high": change.high}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["change of the film", "strength"])
 
 
 # --- nine views of one film ---
