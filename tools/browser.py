@@ -27,7 +27,7 @@ KEYS = {"Tab": 9, "Enter": 13, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 
 # axe-core, the rules that a page must keep for readers with a disability; pip's wrapper carries the script.
 AXE_VARIABLE, AXE_PACKAGE, AXE_FILE = "BONEXAGE_AXE", "axe_playwright_python", "axe.min.js"
 WITHOUT_AXE = f"no axe-core: pip install --no-deps axe-playwright-python, or name {AXE_FILE} in {AXE_VARIABLE}"
-AXE_RUN = """axe.run(document, {resultTypes: ["violations"]}).then(found => found.violations
+AXE_RUN = """axe.run(document, {resultTypes: ["violations"], %s}).then(found => found.violations
     .filter(rule => ["serious", "critical"].includes(rule.impact)).map(rule =>
     `${rule.impact}, ${rule.id}: ${rule.help}; at ${rule.nodes.map(node => node.target).slice(0, 5).join(", ")}`))"""
 
@@ -106,6 +106,7 @@ class Tab:
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": wanted}])
         self.evaluate("document.documentElement.dataset.theme && "
                       f"(document.documentElement.dataset.theme = document.documentElement.dataset.mode = '{wanted}')")
+        time.sleep(SETTLE_SECONDS)  # colours change over a moment
 
     def open(self, address: str) -> None:
         """Load a page and give its scripts a moment."""
@@ -138,10 +139,10 @@ class Tab:
                 found.append(f"console error: {data['entry'].get('text')} {data['entry'].get('url', '')}")
         return found
 
-    def barriers(self, axe: Path) -> list[str]:
-        """The serious and critical rules of axe-core that the page breaks as it stands, and where."""
+    def barriers(self, axe: Path, rule: str | None = None) -> list[str]:
+        """The serious and critical rules of axe-core, or `rule` alone, that the page breaks as it stands, and where."""
         self.evaluate(axe.read_text(encoding="utf-8"))
-        return self.evaluate(AXE_RUN)
+        return self.evaluate(AXE_RUN % (f"runOnly: ['{rule}']" if rule else ""))
 
     def photograph(self, path: Path) -> None:
         """The page from top to bottom, as PNG."""
@@ -176,10 +177,11 @@ def look_at(tab: Tab, page: Path, axe: Path | None) -> list[str]:
     tab.resize()
     tab.open(page.resolve().as_uri())
     found = tab.problems()
-    for dark in (False, True) if axe else ():
-        tab.darken(dark)
-        found += [f"{'dark' if dark else 'light'}: {barrier}" for barrier in tab.barriers(axe)]
-    tab.darken(False)
+    if axe:
+        found += tab.barriers(axe)
+        tab.darken()
+        found += [f"dark: {barrier}" for barrier in tab.barriers(axe, "color-contrast")]
+        tab.darken(False)
     tab.resize(zoom=2)
     if (over := tab.evaluate(TOO_WIDE)) > 0:
         found.append(f"at 200 %, {over} px wider than the window")

@@ -4,15 +4,24 @@ The built site's pages are visited by `tools.build browser`.
 """
 
 import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.statistics import Interval, agreement
 from tools.browser import TOO_WIDE, WITHOUT_AXE, Tab, chromium, find_axe, find_chromium, look_at
+from tools.execution import kernel_environment, own_kernel
 from tools.site import game
 
 ANSWERS = {"network": [24, 40, 61, 85, 101, 124, 140, 166, 180, 201], "median": {"F": 118, "M": 131}, "films": 1234}
@@ -152,3 +161,65 @@ def test_a_bad_page_is_found_out(tab: Tab, tmp_path: Path) -> None:
         wanted += ["image-alt", "color-contrast", "html-has-lang"]
     for word in wanted:
         assert word in found
+
+
+# --- JupyterLab --------------------------------------------------------------------------------------------
+
+NOTEBOOK = "00_start_here.ipynb"
+READY = """(() => { const panel = window.jupyterapp?.shell.currentWidget;
+    return panel?.context?.isReady && panel.sessionContext?.session?.kernel?.status === "idle"; })()"""
+RUN_ALL = """window.ran = ""; jupyterapp.commands.execute("notebook:run-all-cells").then(() => window.ran = "all"); 0"""
+FAILED = """jupyterapp.shell.currentWidget.context.model.toJSON().cells.flatMap(cell => cell.outputs || [])
+    .filter(output => output.output_type === "error").map(output => output.evalue)"""
+# JupyterLab draws the cells near the window alone: go to the one with the slider.
+TO_SLIDER = """(async () => { const book = jupyterapp.shell.currentWidget.content;
+    const place = book.model.toJSON().cells.findIndex(cell => JSON.stringify(cell).includes("jupyter.widget-view"));
+    book.activeCellIndex = place; await book.scrollToItem(place, "start"); return place; })()"""
+PICTURE = "document.querySelector('.jupyter-widgets img')?.src"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab on a copy of one notebook, with settings and a kernel of its own."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(ROOT / "notebooks" / NOTEBOOK, folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
+               f"--ServerApp.root_dir={folder}", f"--ServerApp.port={port}", "--IdentityProvider.token=",
+               "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    homes = tmp_path_factory.mktemp("jupyter")
+    own = {f"JUPYTER{name}_DIR": str(homes / name) for name in ("_CONFIG", "_DATA", "_RUNTIME", "LAB_SETTINGS",
+                                                               "LAB_WORKSPACES")}
+    with own_kernel():
+        server = subprocess.Popen(command, env=kernel_environment("fast") | own, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)
+        try:
+            limit = time.monotonic() + 120
+            while time.monotonic() < limit:
+                with suppress(OSError), urllib.request.urlopen(f"{address}/api/status", timeout=10):
+                    break
+                time.sleep(0.5)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_in_jupyterlab(tab: Tab, lab: str) -> None:
+    tab.darken(False)
+    tab.resize(1366, 768)
+    tab.open(f"{lab}/lab/tree/{NOTEBOOK}")
+    tab.wait(READY, 120)
+    tab.evaluate(RUN_ALL)
+    tab.wait("window.ran", 400)
+    assert tab.evaluate(FAILED) == []
+    assert tab.evaluate(TO_SLIDER) > 0
+    before = tab.wait(PICTURE)
+    tab.wait("document.querySelector('.jupyter-widgets [role=slider]')?.focus() === undefined")
+    tab.press("ArrowRight")
+    tab.wait(f"{PICTURE} !== '{before}'", 30)
+    assert tab.problems(lab) == []

@@ -60,7 +60,7 @@ def test_players_say_what_they_said(data: dict, hands: list[game.Hand]) -> None:
     six = game.readings(hands)
     assert six.shape == (6, len(hands))
     assert (said["One reader"] == six[0]).all()
-    assert said["The mean of six readers"] == pytest.approx(six.mean(0), abs=0.5)
+    assert said["Six readers"] == pytest.approx(six.mean(0), abs=0.5)
 
 
 def test_readers_differ_and_scatter_as_real_ones() -> None:
