@@ -61,6 +61,7 @@ class Tab:
         self.events: list[dict[str, Any]] = []
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.ask(f"{domain}.enable")
+        self.ask("Emulation.setFocusEmulationEnabled", enabled=True)  # as if somebody sat before it
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send one command and wait for its answer; events met on the way are kept."""

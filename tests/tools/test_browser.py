@@ -222,4 +222,5 @@ def test_a_notebook_runs_in_jupyterlab(tab: Tab, lab: str) -> None:
     tab.wait("document.querySelector('.jupyter-widgets [role=slider]')?.focus() === undefined")
     tab.press("ArrowRight")
     tab.wait(f"{PICTURE} !== '{before}'", 30)
-    assert tab.problems(lab) == []
+    own = f"{lab}/lsp/status"  # JupyterLab asks for language servers, which nobody needs
+    assert [problem for problem in tab.problems(lab, "ws:") if own not in problem] == []
