@@ -65,8 +65,9 @@ lint: $(STAMP)  ## ruff, who may import whom, and the rules for notebooks
 	@$(VENV)/bin/lint-imports --no-logo
 	@$(CHAIN) check
 
-browser: $(STAMP)  ## open the built site in headless Chromium, screenshots in build/browser
+browser: $(STAMP)  ## the built site, the game and JupyterLab in headless Chromium, screenshots in build/browser
 	@$(CHAIN) browser --site build/course --out build/browser
+	@$(PYTEST) tests/tools/test_browser.py
 
 audit: $(STAMP)  ## the long runs: 5,000 made-up inputs a property, 3,000 made-up calls, each command killed ten times
 	@BONEXAGE_CASES=5000 BONEXAGE_CALLS=3000 BONEXAGE_KILLS=10 $(PYTEST)

@@ -83,7 +83,7 @@ def site(options: argparse.Namespace) -> int:
     executed = options.executed or options.out / "notebooks"
     if not options.executed and not any(executed.glob("*.ipynb")):
         executed = options.notebooks
-    for line in build_site(executed, options.out, options.notebooks / "README.md"):
+    for line in build_site(executed, options.out, options.notebooks / "README.md", game=True):
         print(line, file=sys.stderr)
     print(f"site: {options.out / 'index.html'}")
     return 0

@@ -6,6 +6,7 @@ same age always gives the same picture. Ages are in months.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from bonexage_utils.figures import Picture
 from bonexage_utils.phantom import Child, grow
 
 YOUNGEST, OLDEST = 12, 216  # months: the range of the course's phantoms
+KEPT = 64  # pictures of a slider, so that moving it back and forth draws nothing twice
+TALLEST = "55vh"  # of the window's height: slider and picture are seen at once
 SEXES = ("F", "M")
 ONE = {"F": "girl", "M": "boy"}  # the name of one child; of several: `SEX_NAME`
 
@@ -35,17 +38,18 @@ def slider_or_twin(draw: Callable[[Any], Picture], twin: Callable[[], Picture], 
         import ipywidgets
     except ImportError:
         return twin()
-    return with_picture(getattr(ipywidgets, control)(**traits), draw)
+    return with_picture(getattr(ipywidgets, control)(**traits), lru_cache(KEPT)(draw))
 
 
 def with_picture(slider: Any, draw: Callable[[int], Picture]) -> Any:
-    """The slider, the picture that `draw` makes of its value, and its alt text: both follow the slider."""
+    """The slider, the picture that `draw` makes of its value, and its alt text, both of which follow it, also while it
+    is dragged: ipywidgets asks for the next picture when it has got the last."""
     import ipywidgets
 
-    slider.continuous_update = False
     slider.style, slider.layout = {"description_width": "initial"}, ipywidgets.Layout(width="90%")
     first = draw(slider.value)
     image = ipywidgets.Image(value=first.png, format="png")
+    image.layout = ipywidgets.Layout(max_height=TALLEST, max_width="100%", object_fit="contain")
     text = ipywidgets.HTML(value=first.alt)
 
     def update(change: dict) -> None:

@@ -17,7 +17,8 @@ from bonexage_utils.course.nb03 import losses
 from bonexage_utils.course.nb04 import pooling
 from bonexage_utils.course.nb05 import fusion
 from bonexage_utils.course.nb06 import bounds
-from bonexage_utils.figures import Picture
+from bonexage_utils.course.sliders import slider_or_twin
+from bonexage_utils.figures import Picture, new_figure
 
 FILM, RESPONSE = np.zeros((32, 32), np.uint8), torch.rand(4, 3, 3, generator=torch.Generator().manual_seed(0)) + 0.1
 SAID = pd.DataFrame({"image": str(ROOT / "notebooks" / "cover.png"), "sex": list("FMFM"),
@@ -54,6 +55,23 @@ def test_slider_follows_at_both_ends(name: str) -> None:
         assert (image.value, told.value) == (picture.png, picture.alt)
         seen[value] = image.value
     assert len(set(seen.values())) == 3
+
+
+def test_picture_follows_while_dragged_and_is_drawn_once() -> None:
+    pytest.importorskip("ipywidgets")
+    drawn = []
+
+    def draw(value: int) -> Picture:
+        drawn.append(value)
+        return Picture(new_figure(1, 1)[0], f"value {value}")
+
+    slider, image, told = slider_or_twin(draw, lambda: draw(0), value=1, min=0, max=3).children
+    assert slider.continuous_update
+    assert image.layout.max_height == "55vh"
+    for value in (2, 3, 2, 1):
+        slider.value = value
+        assert told.value == f"value {value}"
+    assert drawn == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", SLIDERS)

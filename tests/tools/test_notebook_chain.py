@@ -384,6 +384,7 @@ def test_nothing_leaves_the_site(site):
 def test_formulas_are_mathml(site):
     text = (site / "01_tiny.html").read_text()
     assert len(re.findall("<math ", text)) == 2
+    assert re.search('<div [^>]*class="formula[^>]*tabindex="0"', text)  # one wider than the page scrolls by keyboard
     assert "\\frac{1}{n}" in unescape(re.search(r'alttext="([^"]*frac[^"]*)"', text).group(1))
     assert "<mfrac>" in text
 
@@ -420,14 +421,17 @@ def test_index_lists_the_notebook_and_its_cost(site):
     assert "For teachers" in (site / "TEACHERS.html").read_text()
 
 
-def test_the_courses_own_pages_can_be_built(good, tmp_path):
+def test_the_courses_own_pages_can_be_built(good, tmp_path, monkeypatch):
     """Its README is the first page; every link in it, and in the page for instructors, leads to a page."""
+    monkeypatch.setattr("tools.site.game.write_game", lambda out: (out / "game.html").write_text("<p>a game</p>"))
     executed = tmp_path / "executed"
     executed.mkdir()
     for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
         nbformat.write(read(good), executed / path.name)
-    assert build_site(executed, tmp_path / "site", ROOT / "notebooks" / "README.md") == []
+    assert build_site(executed, tmp_path / "site", ROOT / "notebooks" / "README.md", game=True) == []
     text = (tmp_path / "site" / "index.html").read_text()
+    assert text.index('href="game.html"') < text.index('id="the-map"')
+    assert (tmp_path / "site" / "game.html").is_file()
     assert 'href="00_start_here.html"' in text
     assert 'href="INSTRUCTORS.html"' in text
     assert "{toctree}" not in text

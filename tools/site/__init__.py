@@ -13,14 +13,20 @@ from tools import ledger
 from tools.site.offsite import offsite_references
 
 PLAIN_INDEX = "# Notebooks\n"
+# As HTML: to Sphinx the game is none of its pages.
+GAME_LINK = """
+**Before you install anything:** <a href="game.html">a game of five minutes</a>. Ten simulated hands, your own eye, and
+then your error beside that of one reader, of six, and of a network. On a phone, too.
+"""
 TOCTREE = "\n```{{toctree}}\n:glob:\n:hidden:\n\n[0-9][0-9]_*\n{pages}\n```\n"
 
 
-def build_site(notebooks: Path, out: Path, index: Path | None = None) -> list[str]:
+def build_site(notebooks: Path, out: Path, index: Path | None = None, game: bool = False) -> list[str]:
     """Write the pages of all notebooks in `notebooks` into `out`; what Sphinx warned of comes back.
 
     `index` is the Markdown of the first page; other Markdown beside it becomes a page of its own. The ledger of the
-    run, where `out` has one, goes below the first.
+    run, where `out` has one, goes below the first. With `game` the opening game is a page, too, named on the first; its
+    network learns the first time, for about a minute.
     """
     try:
         from sphinx.cmd.build import build_main
@@ -47,6 +53,9 @@ def build_site(notebooks: Path, out: Path, index: Path | None = None) -> list[st
         for page in others:
             linked = page.read_text(encoding="utf-8").replace(f"]({index.name})", "](index.md)")
             (pages / page.name).write_text(linked, encoding="utf-8")
+        if game:
+            opening, heading, rest = text.partition("\n## ")
+            text = opening + GAME_LINK + heading + rest
         rows = ledger.read(out)
         if rows:
             text += f"\n## This run\n\nProfile `{rows[0].profile}`.\n\n{ledger.markdown(rows)}\n"
@@ -62,6 +71,10 @@ def build_site(notebooks: Path, out: Path, index: Path | None = None) -> list[st
         why = warnings[-1] if warnings else f"exit code {code}"
         raise BoneXageError(f"Sphinx could not build the site: {why}")
     shutil.rmtree(out / ".doctrees", ignore_errors=True)
+    if game:
+        from tools.site.game import write_game
+
+        write_game(out)
     leaving = offsite_references(out)
     if leaving:
         shown = "; ".join(leaving[:5])

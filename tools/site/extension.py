@@ -49,7 +49,10 @@ def visit_inline(self: Any, node: nodes.math) -> None:
 def visit_block(self: Any, node: nodes.math_block) -> None:
     """A formula on its own line; one wider than the page scrolls inside its box."""
     # Not the class `math`: the theme lays that out for MathJax, at the right margin.
-    self.body.append(self.starttag(node, "div", CLASS="formula", style="overflow-x: auto; margin: 1em 0"))
+    # With a stop for the Tab key: else nobody could scroll it by keyboard.
+    how = {"CLASS": "formula", "style": "overflow-x: auto; margin: 1em 0", "tabindex": "0", "role": "group",
+           "aria-label": "formula"}
+    self.body.append(self.starttag(node, "div", **how))
     self.body.append(_mathml(node, "block") + "</div>\n")
     raise nodes.SkipNode
 

@@ -1,0 +1,226 @@
+"""In a real browser: the opening game played to its end, JupyterLab with a notebook; and that a bad page is found out.
+
+The built site's pages are visited by `tools.build browser`.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from bonexage_utils.errors import BoneXageError
+from bonexage_utils.statistics import Interval, agreement
+from tools.browser import TOO_WIDE, WITHOUT_AXE, Tab, chromium, find_axe, find_chromium, look_at
+from tools.execution import kernel_environment, own_kernel
+from tools.site import game
+
+ANSWERS = {"network": [24, 40, 61, 85, 101, 124, 140, 166, 180, 201], "median": {"F": 118, "M": 131}, "films": 1234}
+PHONE = (360, 640)  # px
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Tab]:
+    try:
+        find_chromium()
+    except BoneXageError as error:
+        pytest.skip(str(error))
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def axe() -> Path:
+    if not (found := find_axe()):
+        pytest.skip(WITHOUT_AXE)
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The game, with a network's answers that are made up."""
+    path = tmp_path_factory.mktemp("game") / "game.html"
+    path.write_text(game.game_page(game.game_data(game.draw_hands(), game.draw_atlas(), ANSWERS)), encoding="utf-8")
+    return path
+
+
+def opened(tab: Tab, page: Path) -> None:
+    tab.darken(False)
+    tab.resize(*PHONE)
+    tab.open(page.as_uri())
+
+
+def play(tab: Tab, years: list[int]) -> None:
+    """By keyboard, from the start to the end: so many years up (or down, where negative), one month back, Enter."""
+    tab.press("Tab")
+    tab.press("Enter")
+    for step in years:
+        tab.press("PageUp" if step > 0 else "PageDown", abs(step))
+        tab.press("ArrowLeft")
+        tab.press("Enter")
+
+
+YEARS = [-7, -5, 3, 1, -2, 6, 5, -4, 2, 7]
+
+
+def test_the_game_is_played_by_keyboard(tab: Tab, page: Path) -> None:
+    opened(tab, page)
+    play(tab, YEARS)
+    guesses = [game.SLIDER["start"] + 12 * step - 1 for step in YEARS]
+    assert tab.evaluate("guesses") == guesses
+    truth = np.array([hand.months for hand in game.draw_hands()])
+    mean = agreement(np.abs(truth - guesses), np.zeros(10)).bias
+    assert tab.evaluate("document.activeElement.textContent") == f"Your mean error: {mean.value:.1f} months"
+    assert f"from {max(0, mean.low):.1f} to {mean.high:.1f} months" in tab.evaluate("place('means').textContent")
+    strips = tab.evaluate("[...document.querySelectorAll('[role=img]')].map(each => each.ariaLabel)")
+    assert len(strips) == 5
+    assert strips[0].startswith("You: months off on the ten hands "
+                                + ", ".join(map(str, np.abs(truth - guesses))) + ";")
+    assert tab.evaluate("document.querySelectorAll('#hands tbody tr').length") == 10
+    assert tab.problems() == []
+
+
+def test_the_page_counts_as_the_package_does(tab: Tab, page: Path) -> None:
+    opened(tab, page)
+    rng = np.random.default_rng(0)
+    truth, mine, theirs = (rng.integers(6, 228, 10) for _ in range(3))
+    off, other = np.abs(mine - truth), np.abs(theirs - truth)
+    shown = ", ".join(json.dumps(months.tolist()) for months in (mine, theirs, truth))
+    for expression, wanted in ((f"meanInterval({off.tolist()})", agreement(off, np.zeros(10)).bias),
+                               (f"difference({shown})", agreement(off, other).bias)):
+        found = Interval(**tab.evaluate(expression))
+        assert (found.value, found.low, found.high) == pytest.approx((wanted.value, wanted.low, wanted.high))
+    slip = tab.evaluate(f"meanError({[100, *[60] * 9]}, {[60] * 10})")  # one slip: Student's interval would go below 0
+    assert slip["value"] == 4
+    assert slip["low"] == 0
+
+
+def test_nothing_is_committed_before_the_slider_moved(tab: Tab, page: Path) -> None:
+    opened(tab, page)
+    tab.press("Tab")
+    tab.press("Enter")
+    tab.press("Enter")
+    assert tab.evaluate("guesses.length") == 0
+    assert tab.evaluate("place('status').textContent") == "Move the slider first."
+    tab.press("ArrowRight")
+    assert tab.evaluate("place('age').getAttribute('aria-valuetext')") == "10 years 1 month"
+    tab.press("Enter")
+    assert tab.evaluate("guesses") == [121]
+
+
+def test_no_answer_shows_before_the_end(tab: Tab, page: Path) -> None:
+    opened(tab, page)
+    play(tab, YEARS[:-1])
+    for hidden in ("result", "strips", "scores", "pairs", "hands"):
+        assert tab.evaluate(f"place('{hidden}').textContent") == ""
+    assert tab.evaluate("document.body.innerText").count("Hand 10 of 10") == 1
+
+
+def test_the_game_fits_a_phone(tab: Tab, page: Path) -> None:
+    opened(tab, page)
+    assert tab.evaluate(TOO_WIDE) <= 0
+    play(tab, YEARS[:1])
+    button = tab.evaluate("document.querySelector('form button').getBoundingClientRect().bottom")
+    assert button + tab.evaluate("scrollY") <= PHONE[1]  # film, slider and button at once
+    assert tab.evaluate(TOO_WIDE) <= 0
+    opened(tab, page)
+    play(tab, YEARS)
+    assert tab.evaluate(TOO_WIDE) <= 0
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_game_has_no_barriers(tab: Tab, page: Path, axe: Path, dark: bool) -> None:
+    for moves in (None, YEARS[:4], YEARS):  # the welcome, a hand, the end
+        opened(tab, page)
+        tab.darken(dark)
+        if moves:
+            play(tab, moves)
+            tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        assert tab.barriers(axe) == []
+
+
+BAD = """<!doctype html><title>Bad</title><main><h1>Bad</h1>
+<img src="nowhere.png"><p style="color: #bbb; background: #fff">pale</p><div style="width: 1000px">wide</div></main>"""
+
+
+def test_a_bad_page_is_found_out(tab: Tab, tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text(BAD, encoding="utf-8")
+    found = "\n".join(look_at(tab, page, find_axe()))
+    wanted = ["image cannot be shown", "request failed", "wider than the window"]
+    if find_axe():
+        wanted += ["image-alt", "color-contrast", "html-has-lang"]
+    for word in wanted:
+        assert word in found
+
+
+# --- JupyterLab --------------------------------------------------------------------------------------------
+
+NOTEBOOK = "00_start_here.ipynb"
+READY = """(() => { const panel = window.jupyterapp?.shell.currentWidget;
+    return panel?.context?.isReady && panel.sessionContext?.session?.kernel?.status === "idle"; })()"""
+RUN_ALL = """window.ran = ""; jupyterapp.commands.execute("notebook:run-all-cells").then(() => window.ran = "all"); 0"""
+FAILED = """jupyterapp.shell.currentWidget.context.model.toJSON().cells.flatMap(cell => cell.outputs || [])
+    .filter(output => output.output_type === "error").map(output => output.evalue)"""
+# JupyterLab draws the cells near the window alone: go to the one with the slider.
+TO_SLIDER = """(async () => { const book = jupyterapp.shell.currentWidget.content;
+    const place = book.model.toJSON().cells.findIndex(cell => JSON.stringify(cell).includes("jupyter.widget-view"));
+    book.activeCellIndex = place; await book.scrollToItem(place, "start"); return place; })()"""
+PICTURE = "document.querySelector('.jupyter-widgets img')?.src"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab on a copy of one notebook, with settings and a kernel of its own."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(ROOT / "notebooks" / NOTEBOOK, folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
+               f"--ServerApp.root_dir={folder}", f"--ServerApp.port={port}", "--IdentityProvider.token=",
+               "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    homes = tmp_path_factory.mktemp("jupyter")
+    own = {f"JUPYTER{name}_DIR": str(homes / name) for name in ("_CONFIG", "_DATA", "_RUNTIME", "LAB_SETTINGS",
+                                                               "LAB_WORKSPACES")}
+    with own_kernel():
+        server = subprocess.Popen(command, env=kernel_environment("fast") | own, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)
+        try:
+            limit = time.monotonic() + 120
+            while time.monotonic() < limit:
+                with suppress(OSError), urllib.request.urlopen(f"{address}/api/status", timeout=10):
+                    break
+                time.sleep(0.5)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_in_jupyterlab(tab: Tab, lab: str) -> None:
+    tab.darken(False)
+    tab.resize(1366, 768)
+    tab.open(f"{lab}/lab/tree/{NOTEBOOK}")
+    tab.wait(READY, 120)
+    tab.evaluate(RUN_ALL)
+    tab.wait("window.ran", 400)
+    assert tab.evaluate(FAILED) == []
+    assert tab.evaluate(TO_SLIDER) > 0
+    before = tab.wait(PICTURE)
+    tab.wait("document.querySelector('.jupyter-widgets [role=slider]')?.focus() === undefined")
+    tab.press("ArrowRight")
+    tab.wait(f"{PICTURE} !== '{before}'", 30)
+    own = f"{lab}/lsp/status"  # JupyterLab asks for language servers, which nobody needs
+    assert [problem for problem in tab.problems(lab, "ws:") if own not in problem] == []
