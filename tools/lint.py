@@ -28,7 +28,6 @@ WIDE_NOTEBOOKS = frozenset({
     "07_amp_and_gpu_training",
     "08_error_analysis",
     "09_robustness_and_uncertainty",
-    "10_the_real_thing",
 })
 HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 HTML_ALT = re.compile(r"\balt\s*=\s*(['\"])\s*\S", re.IGNORECASE)
