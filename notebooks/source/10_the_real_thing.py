@@ -188,7 +188,7 @@ import shutil
 goes = [exercises.KINDS[letter] for letter in ex.out.solution_value]
 bad = set(findings.loc[findings["finding"].isin(goes), "id"])
 kept, films = ages[~ages["id"].isin(bad)], place / "films"
-(course.folder / films).mkdir()
+(course.folder / films).mkdir(exist_ok=True)
 for film in kept["id"]:
     shutil.copy(course.folder / folder / hospital.FILM_FOLDER / f"{film}.png",
                 course.folder / films)
@@ -486,6 +486,23 @@ ex.chosen.check(my_chosen)
 # ex.chosen.solution()
 
 # %% [markdown]
+# How much luck is in it? Move the number of variants that were tried:
+
+# %%
+from bonexage_utils.course.nb10.clinic import choose_tried, draw_winner
+
+choose_tried(b)
+
+# %% [markdown]
+# The same for 1, 20 and 200:
+
+# %%
+after_guess(my_chosen, draw_winner(b))
+
+# %% [markdown]
+# Each grey point is a variant: to the left, better on the test films; further down, better on the new ones. The red one
+# is on the card. The more are tried, the further left it lies. Does it go down as well?
+#
 # ### C
 
 # %%

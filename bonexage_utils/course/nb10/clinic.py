@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ from bonexage_utils.augment import augment
 from bonexage_utils.batches import FilmDataset, film_sets
 from bonexage_utils.cohort import SPLITS, load_cohort
 from bonexage_utils.course.frozen import BACKBONE, Maps, frozen_maps
+from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.course.start import Course, sample_cohort
+from bonexage_utils.figures import ACCENT, MUTED, Picture, new_figure
 from bonexage_utils.images import Preprocessing, measure_intensity
 from bonexage_utils.phantom import write_cohort
 from bonexage_utils.phantom.dataset import TRUTH_FILE
@@ -31,6 +34,7 @@ VARIANTS, COLUMNS, CHOOSING = 200, 60, 30  # tried out, numbers of a film that e
 SEEDS, SEEN = 10, 200
 AGAIN = Augmentation(rotation=3, shift=0.02, scale=0.03, brightness=0.03, contrast=0.05, gamma=0.05, occlusion=0)
 COVERAGE = 0.9
+TRIED = (1, 20, VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,40 @@ def chosen_by(found: Evidence) -> Claim:
                  f"{few} test films.)", data,
                  f"a variant picked blindly has {data['test'].mean():.1f} months on the test films and "
                  f"{data['new'].mean():.1f} on the new ones")
+
+
+def choose_tried(data: pd.DataFrame) -> Any:
+    """A slider over how many of claim B's variants were tried, and the picture of `draw_winner`; or its static twin."""
+    return slider_or_twin(lambda tried: draw_winner(data, (tried,)), lambda: draw_winner(data), value=TRIED[1],
+                          min=TRIED[0], max=TRIED[-1], step=1, description="variants tried")
+
+
+def draw_winner(data: pd.DataFrame, tried: tuple[int, ...] = TRIED) -> Picture:
+    """The variants of claim B (`test`, `new`) that were tried, and the one with the lowest error on the test films; a
+    panel for each number of them."""
+    figure, axes = new_figure(1.4 + 2.6 * len(tried), 3.4, 1, len(tried), sharey=True, squeeze=False)
+    parts = []
+    for ax, count in zip(axes[0], tried, strict=True):
+        some = data.iloc[:count]
+        winner = some.loc[some["test"].idxmin()]
+        ax.plot(some["test"], some["new"], "o", color=MUTED, markersize=4, alpha=0.5, label="tried")
+        ax.plot(winner["test"], winner["new"], "D", color=ACCENT, markersize=8, label="on the card")
+        ax.axhline(data["new"].mean(), color="black", linestyle=":", linewidth=1, label="mean of all variants")
+        ax.axvline(data["test"].mean(), color="black", linestyle=":", linewidth=1)
+        ax.set(title=f"{count} tried", xlabel="MAE on the test films (months)", xlim=_around(data["test"]),
+               ylim=_around(data["new"]))
+        parts.append(f"of {count} the winner has {winner['test']:.1f} on the test films and {winner['new']:.1f} on the "
+                     "new ones")
+    axes[0, 0].set_ylabel("MAE on new films (months)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    return Picture(figure, f"""Points, one for each variant tried: its mean absolute error in months on the test films,
+        horizontally, and on new films, vertically, and dotted lines at the means of all, {data['test'].mean():.1f} and
+        {data['new'].mean():.1f}. {'; '.join(parts).capitalize()}.""")
+
+
+def _around(values: pd.Series) -> tuple[float, float]:
+    margin = 0.1 * np.ptp(values)
+    return values.min() - margin, values.max() + margin
 
 
 def one_seed(found: Evidence) -> Claim:

@@ -17,7 +17,7 @@ from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figu
 from bonexage_utils.statistics import SMALLEST_GROUP
 
 FIRST = "first"  # the notebook's own run; a learner's have other names
-MADE = (FIRST, "films", "findings", "calibration", "report")  # what the notebook makes anew each time
+MADE = (FIRST, "films", "findings", "calibration", "report", "published")  # what the notebook makes anew each time
 SIDES, EPOCHS = {"fast": 64, "cpu": 128}, {"fast": 2, "cpu": 6, "gpu": 20}
 RATES = {"phantom": 1e-3, "imagenet": 2e-4}
 # Of the conditions of a stress test, one of each kind that a week in a hospital may well bring.
