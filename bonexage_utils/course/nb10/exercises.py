@@ -260,11 +260,12 @@ def _trained(card: Claim) -> Exercise:
 def _chosen(card: Claim) -> Exercise:
     data = card.data
     best = data["test"].idxmin()
+    lead = data.mean() - data.loc[best]  # over a variant that is picked blindly
     return _refutation(
-        "The variant that won on the test films: its MAE on the new films, months?", data["new"][best],
-        f"{data['new'][best]:.1f} months on films that did not choose it, {data['test'][best]:.1f} on those that did; "
-        f"{card.beside}. Take the distance between the winner and the blind pick, on either films: nearly all of the "
-        "winner's lead is luck.",
+        "The variant that won on the test films: its MAE on the new films, months (two decimals)?", data["new"][best],
+        f"{data['new'][best]:.1f} months on films that did not choose it, {data['test'][best]:.1f} on those that did. "
+        f"Over a variant picked blindly the winner leads by {lead['test']:.1f} months on the films that chose, and by "
+        f"{lead['new']:.1f} on the new ones. What is left there is merit, the rest was luck.",
         {"the card's": (data["test"].min(), "That is the card's number: the test films chose, and then they judged."),
          "the best on the new ones": (data["new"].min(), "Now the new films have chosen. The winner is the one that "
                                       "the *test* films picked."),
@@ -273,7 +274,7 @@ def _chosen(card: Claim) -> Exercise:
                        "films.")},
         ("b.test.idxmin() is the number of the variant that won.", "b.new[...] of that variant."),
         "b.new[b.test.idxmin()]",
-        f"Of {VARIANTS} tries one is lucky on any films. Films that chose cannot judge.")
+        f"Of {VARIANTS} tries one is lucky on any films. Films that chose cannot judge.", decimals=2)
 
 
 def _seeds(card: Claim) -> Exercise:

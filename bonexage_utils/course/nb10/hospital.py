@@ -19,9 +19,9 @@ NAMELESS = 17  # the row whose film id is missing
 TEXT = """\
 Dear colleagues,
 
-the {n:,} films that you asked for, all of left hands, and their bone ages as we read them. In the first half
-of the table they stand in years and months; since the new system they stand in months. The sex is coded as in
-that system. Whoever knew it has left, and somebody tidied up the folder on his last day.
+here are the {n:,} films that you asked for, and their bone ages as we read them. In the first half of the
+table they stand in years and months; since the new system they stand in months. The sex is coded as in that
+system. Whoever knew the codes has left, and tidied up the folder on his last day.
 
 Our board meets today. May your program read bone ages here, yes or no? One page, please.
 
