@@ -58,7 +58,7 @@ def test_one_recipe_under_two_names(found: Evidence) -> None:
     gain = card.data["ours"] - card.data["theirs"]
     assert f"{-gain.min():.1f} months better" in card.card
     assert f"seed {gain.idxmin()}" in card.card
-    assert abs(gain.mean()) < 0.5 * -gain.min()
+    assert 2 < (gain < 0).sum() < clinic.SEEDS  # neither is better for every seed
 
 
 def test_a_known_child_is_known(found: Evidence) -> None:

@@ -84,6 +84,7 @@ def draw_tries(logs: dict[str, pd.DataFrame]) -> Picture:
         ax.plot(log["epoch"], maes, marker=marker, markersize=4, color=colour, label=name)
         parts.append(f"{name} goes from {maes.iloc[0]:.1f} to {maes.iloc[-1]:.1f}, its best is {maes.min():.1f}")
     ax.set(xlabel="epoch", ylabel="MAE on the selection films (months)", ylim=(0, None), title="Every try so far")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
     return Picture(figure, f"""Mean absolute error on the selection films in months against the epoch, a line for each
         run: {'; '.join(parts)}.""")
