@@ -167,7 +167,7 @@ def _out() -> Exercise:
         solution_value=OUT,
         explanation=f"{OUT!r}: no film, no hand, or two rows that claim one film. Films that are only odd stay.",
         likely_mistakes={"faults alone": "ABEHI", "everything": "ABCDEFGHI", "and the mirrored": "ABDEFHI",
-                         "and the turned": "ABEFGHI", "what cannot be read": "HI", "not the missing": "ABFHI",
+                         "and the turned": "ABEFGHI", "one of two stays": "AEFHI", "not the missing": "ABFHI",
                          "blank ones stay": "BEFHI", "cut ones stay": "ABEFI", "no letters": "XYZ"},
     )
 
