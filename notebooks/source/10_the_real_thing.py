@@ -23,7 +23,8 @@
 # **You need** Python with functions, a little pandas, and the command line a little. Notebooks 01, 07, 08 and 09 tell
 # why each step is there; nothing here needs them to have been run.
 #
-# **Time:** 120 minutes with the exercises. @@TIME@@
+# **Time:** 120 minutes with the exercises. In profile `cpu` about four minutes of computing on two free processor cores
+# and 1.8 GB of memory, plus half a minute, once, to draw the films. Each try of your own takes about two minutes more.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -199,8 +200,7 @@ print(f"{len(sent):,} rows sent, {len(kept):,} films kept")
 bonexage("check", films)
 
 # %% [markdown]
-# No fault is left, so this time there is no status to report. *Is it usable?* asks more than that: how many films are
-# in each split, and of whom?
+# No fault is left, so the status is 0. *Usable* asks for more than that: how many films are in each split, and of whom?
 #
 # ## Train
 #
@@ -292,8 +292,8 @@ after_guess(guesses, report_said, beside(measured, guesses), usual)
 # %% [markdown]
 # The line with *MAE* is the result; behind it, in brackets, what the median by sex would have had on the same films.
 # Was your guess inside the interval? The selection films flatter, for they chose; but with so few films chance may move
-# an MAE by more than the choosing does. In the table below it each change has its interval, and the share of children
-# whose answer moved by more than a year.
+# an MAE by more than the choosing does. In the lower table each change has its interval. Where it holds 0, these films
+# show no cost. The last column is the share of children whose answer moved by more than a year.
 #
 # Who is behind the mean?
 
@@ -314,9 +314,9 @@ after_guess(guesses, error_under_stress(stressed, SIGNIFICANT_MONTHS),
             "Hidden by the mean: " + sprint.hidden_moves(stressed))
 
 # %% [markdown]
-# Each panel is one way to change a film: how strongly, horizontally; by how much the MAE grows, vertically; above each
-# point the share of children whose answer moved by more than a year. 09 reads such a figure in full. Here ask one
-# thing: *which of these happens in this hospital, and who would notice?*
+# Each panel is one way to change a film. Horizontal axis: how strongly. Vertical axis: by how much the MAE grows. The
+# number above a point is the share of children whose answer moved by more than a year. 09 reads such a figure in full.
+# Here, ask one thing: *which of these happens in this hospital, and who would notice?*
 #
 # The card that `evaluate` wrote, made ready for others, with weights, settings and digests:
 
@@ -337,10 +337,10 @@ bonexage("card", model, "--report", report, "--out", place / "published")
 # | five networks | test, without 35 unusual hands | 3.7 | Bram 2025 |
 # | the full recipe, by this project | | not yet measured | |
 #
-# Why has one winner both 4.3 and 6.8? A test label is the mean of six readings, a validation label is one reader's. Who
-# is held against one reader is charged with that reader's own error, and the mean of six has less of it. So numbers
-# from two sets do not belong into one ranking, and ours, against one simulated reader, belongs into none of the two. 08
-# has the rehearsal: one model, both kinds of labels.
+# Why has one winner both 4.3 and 6.8? A test label is the mean of six readings, a validation label is one reader's. An
+# error against one reader contains that reader's own error, and the mean of six has less of it. So do not put numbers
+# from the two sets into one ranking; ours, against one simulated reader, belongs into neither. (08 rehearses it: one
+# model, both kinds of labels.)
 #
 # <!-- from elsewhere: 4.27, 4.91, 4.3 (Halabi 2019), 6.8 (Beheshtian 2023), 6.2 (thesis), 3.87 (Rassmann 2023) -->
 # <!-- from elsewhere: 3.7 (Bram 2025) -->
@@ -422,7 +422,7 @@ Markdown("#" + page.read_text(encoding="utf-8").replace("\n# ", "\n### "))
 # It is `board_report.md` in the folder of the report. Change it with another group, or leave it until tomorrow, and
 # score it:
 #
-# | | 0 points | 1 point | 2 points |
+# | points: | 0 | 1 | 2 |
 # |---|---|---|---|
 # | Recommendation | none, or "promising" | yes or no | yes, no or *only if*, with a condition that can be checked |
 # | The result | a number | with its films | with films, interval, and the median by sex beside it |
@@ -439,9 +439,9 @@ Markdown("#" + page.read_text(encoding="utf-8").replace("\n# ", "\n### "))
 #
 # ## Critique clinic
 #
-# Now the other side of the table. Six cards come with six offers. All numbers are honest: small models, computed a
-# minute ago on the phantom. Only the sentence is wrong. For each: read what the card says, look at the data that lie
-# behind it, and give **one number that refutes it**.
+# Now the other side of the table. Six cards come with six offers. All numbers in them are honest; they come from small
+# models, computed a few minutes ago on the phantom. Only the sentence is wrong. For each: read what the card says, look
+# at the data that lie behind it, and give **one number that refutes it**.
 #
 # ### A
 
@@ -640,7 +640,7 @@ assert (a.predicted - a.label).abs()[a.learned].mean() < 0.9 * ex.trained.soluti
 # to a code. It would show on the day when somebody gives it the right sex: then girls are read as boys (05).
 # </details>
 #
-# <!-- from elsewhere: 4.3, 4.7, four (examples) -->
+# <!-- from elsewhere: 10 (Kaggle), 4.3, 4.7, four (examples) -->
 #
 # ## What you can now say
 
