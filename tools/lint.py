@@ -27,7 +27,6 @@ WIDEST_LINE = 88
 WIDE_NOTEBOOKS = frozenset({
     "07_amp_and_gpu_training",
     "08_error_analysis",
-    "10_the_real_thing",
 })
 HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 HTML_ALT = re.compile(r"\balt\s*=\s*(['\"])\s*\S", re.IGNORECASE)

@@ -1,9 +1,12 @@
 """Notebook 10's exercises, beyond what every exercise has to do."""
 
+import re
+
 import pytest
 
 from bonexage_utils.course.exercise import Exercise
 from bonexage_utils.course.nb10 import exercises as nb10
+from bonexage_utils.course.nb10.hospital import CODES
 
 
 def said(exercise: Exercise, answer: object) -> str:
@@ -12,47 +15,74 @@ def said(exercise: Exercise, answer: object) -> str:
     return ("right: " if verdict.right else "wrong: ") + verdict.message
 
 
-EXERCISES = nb10.build(None)  # none of them asks the cohort
+MONTHS, CODE, OUT, SENTENCES = nb10._months(), nb10._codes(), nb10._out(), nb10._sentences()
 
 
-def test_sixteen_films_of_the_full_recipe() -> None:
-    """By hand: 20 bytes for each of 28 million numbers are 0.56 GB, 16 films of 300 MB are 4.8 GB."""
-    assert nb10.step_memory(28e6, 300e6, 16) == pytest.approx(0.56 + 4.8)
-    assert "5.4 GB for the first case, and only 10% of that is the network" in said(EXERCISES.memory, nb10.step_memory)
+def by_splitting(text: str) -> float:
+    parts = text.split()
+    return sum(int(part[:-1]) * {"y": 12, "m": 1}[part[-1]] for part in parts) if text[-1] in "ym" else int(text)
 
 
 @pytest.mark.parametrize(("function", "expected"), [
-    (lambda p, k, n: 2e-8 * p + 1e-9 * k * n, "right"),
-    (lambda p, k, n: (4 + 4 + 8 + 4) * p / 1e9 + n * k / 1e9, "right"),
-    (lambda parameters, kept_per_film, films: 4 * parameters / 1e9, "by hand it is 5.36 GB"),
-    (lambda p, k, n: (20 * p + k * n) / 2**30, "GiB"),
-    (5.4, "Give the function itself"),
+    (by_splitting, "right"),
+    (lambda text: str(by_splitting(text)), "right"),
+    (lambda text: 12 * int(text.split("y")[0]) + int(text.split()[1][:-1]) if "y" in text else int(text),
+     "It stops at '7y'"),
+    (lambda text: by_splitting(text) // 12 * 12 if text[-1] in "ym" else int(text), "months behind the years"),
+    (lambda text: by_splitting(text) + 1, "by hand it is 82"),
+    (lambda text: by_splitting(text) * (12 if text == "14" else 1), "small number"),
 ])
-def test_memory_may_be_written_in_several_ways(function: object, expected: str) -> None:
-    assert expected in said(EXERCISES.memory, function)
+def test_ages_may_be_read_in_several_ways(function: object, expected: str) -> None:
+    assert expected in said(MONTHS, function)
+
+
+def test_the_code_may_be_a_number_or_a_text() -> None:
+    for answer in (CODES["F"], int(CODES["F"]), f" {CODES['F']} "):
+        assert said(CODE, answer).startswith("right")
+    assert "RSNA's column `male`" in said(CODE, int(CODES["M"]))
+
+
+@pytest.mark.parametrize("answer", ["ABEFHI", "ihfeba", "A, B, E, F, H and I", list("ABEFHI"), set("ABEFHI")])
+def test_what_goes_may_be_written_in_several_ways(answer: object) -> None:
+    assert said(OUT, answer).startswith("right")
+
+
+def test_every_kind_has_an_answer_of_its_own() -> None:
+    for letter in nb10.KINDS:
+        answer = nb10.OUT.replace(letter, "") if letter in nb10.OUT else nb10.OUT + letter
+        assert said(OUT, answer).startswith(f"wrong: {letter}")
 
 
 @pytest.mark.parametrize("answer", ["BE", "eb", "B, E", "B and E", "B+E", ["b", "E"], {"B", "E"}, ["BE"]])
 def test_letters_may_be_written_in_several_ways(answer: object) -> None:
-    assert said(EXERCISES.sentences, answer).startswith("right")
+    assert said(SENTENCES, answer).startswith("right")
 
 
 def test_the_first_wrong_sentence_is_answered() -> None:
-    assert said(EXERCISES.sentences, "ABCE").startswith("wrong: A: no radiologist read these films.")
-    assert "1 more of yours" in said(EXERCISES.sentences, "ABCE")
+    assert said(SENTENCES, "ABCE").startswith("wrong: A: no radiologist read these films.")
+    assert "1 more of yours" in said(SENTENCES, "ABCE")
 
 
-def test_the_panels_are_what_is_said_of_them() -> None:
-    told = nb10.draw_four_comparisons().alt
-    letters = dict(zip(nb10.RUNS, nb10.ORDER, strict=True))
-    assert EXERCISES.fair.solution_value == letters["fair"]
-    for fault, letter in letters.items():
-        runs = nb10.RUNS[fault]
-        (a, how_a), (b, how_b) = runs.values()
-        assert f"{letter}: ConvNeXt ({how_a})" in told
-        same_hours, same_weights = (x == y for x, y in zip(how_a.split(", "), how_b.split(", "), strict=True))
-        assert (same_hours, same_weights) == (fault != "hours", fault != "weights")
-        assert (len(a) > 1) == (len(b) > 1) == (fault != "one seed")
-    gap = {fault: min(b) - max(a) for fault, ((a, _), (b, _)) in
-           ((fault, runs.values()) for fault, runs in nb10.RUNS.items())}
-    assert gap["fair"] < 0 < min(gap["hours"], gap["weights"])
+def refute(truth: float, **known: float) -> Exercise:
+    told = {name: (value, f"that is {name}") for name, value in known.items()}
+    return nb10._refutation("?", truth, "yes", told, ("look",), "1", "because")
+
+
+def test_a_number_is_right_to_its_decimal() -> None:
+    exercise = refute(9.37, half=4.7)
+    for answer in (9.37, "9.4", "9.4 months", 9.36999):
+        assert said(exercise, answer) == "right: yes"
+    assert said(exercise, 9.5).startswith("wrong: That is another number")
+    assert said(exercise, 4.7) == "wrong: that is half"
+
+
+def test_a_mistake_that_gives_the_right_number_is_no_mistake() -> None:
+    exercise = refute(9.37, lucky=9.4, other=4.0, as_well=4.05)
+    assert set(exercise.likely_mistakes) == {"other", "a guess"}
+
+
+def test_a_share_may_be_per_cent() -> None:
+    exercise = nb10._refutation("?", 0.63, "yes", {}, ("look",), "1", "because", decimals=2, is_share=True)
+    for answer in (0.63, 63, "63 %", "0.63"):
+        assert said(exercise, answer) == "right: yes"
+    assert re.match("wrong", said(exercise, 0.5))

@@ -9,7 +9,6 @@ import torch
 from conftest import ROOT
 from made_up import LABELS
 
-from bonexage_utils.course import memory
 from bonexage_utils.course.nb00 import figures
 from bonexage_utils.course.nb01 import exploration
 from bonexage_utils.course.nb02 import pixels
@@ -17,13 +16,14 @@ from bonexage_utils.course.nb03 import losses
 from bonexage_utils.course.nb04 import pooling
 from bonexage_utils.course.nb05 import fusion
 from bonexage_utils.course.nb06 import bounds
+from bonexage_utils.course.nb10 import clinic
 from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.figures import Picture, new_figure
 
 FILM, RESPONSE = np.zeros((32, 32), np.uint8), torch.rand(4, 3, 3, generator=torch.Generator().manual_seed(0)) + 0.1
 SAID = pd.DataFrame({"image": str(ROOT / "notebooks" / "cover.png"), "sex": list("FMFM"),
                      "months": [12.0, 60, 132, 216], "girl": [14.0, 50, 120, 190], "boy": [18.0, 70, 141, 215]})
-LAWS = {"fp32": memory.Law(28_000_000, 0.0, 2200.0), "bf16": memory.Law(28_000_000, 5.6e7, 1100.0)}
+VARIANTS = pd.DataFrame(np.random.default_rng(0).normal(9, 1, (200, 2)), columns=["test", "new"])
 SLIDERS = {
     "grow_a_hand": (figures.grow_a_hand, figures.draw_hands, figures.draw_growth, (12, 60, 216)),
     "slip_a_label": (losses.slip_a_label, lambda slip: losses.draw_slips((slip,)), losses.draw_slips, (0, 36, 96)),
@@ -36,8 +36,8 @@ SLIDERS = {
                  lambda: pooling.draw_responses(FILM, RESPONSE), (1, 3, 30)),
     "switch_the_sex": (lambda: fusion.switch_the_sex(SAID), lambda age: fusion.draw_films_switched(SAID, (age,)),
                        lambda: fusion.draw_films_switched(SAID), (12, 132, 216)),
-    "choose_batch": (lambda: memory.choose_batch(LAWS), lambda films: memory.draw_memory(LAWS, (films,)),
-                     lambda: memory.draw_memory(LAWS), (1, 16, 64)),
+    "choose_tried": (lambda: clinic.choose_tried(VARIANTS), lambda tried: clinic.draw_winner(VARIANTS, (tried,)),
+                     lambda: clinic.draw_winner(VARIANTS), (1, 20, 200)),
     "choose_age": (bounds.choose_age, lambda age: bounds.draw_tangents((age,)), bounds.draw_tangents, (3, 60, 237)),
 }
 

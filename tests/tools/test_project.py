@@ -183,7 +183,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert tops == {"bonexage_utils", next(top for top in tops if top.endswith(".dist-info"))}
     assert {"bonexage_utils/weights/resnet10t.safetensors", "bonexage_utils/weights/resnet10t.json",
             "bonexage_utils/report/templates/report.html", "bonexage_utils/report/templates/model_card.md",
-            "bonexage_utils/course/nb10/workshop_report.md", "bonexage_utils/course/nb00/exercises.py"} <= set(names)
+            "bonexage_utils/course/nb10/board_report.md", "bonexage_utils/course/nb00/exercises.py"} <= set(names)
 
 
 def test_the_face_of_the_package_is_lazy() -> None:

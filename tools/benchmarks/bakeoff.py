@@ -32,7 +32,6 @@ from bonexage_utils.augment import augment
 from bonexage_utils.batches import eval_loader, film_sets, train_loader
 from bonexage_utils.checkpoints import count_parameters
 from bonexage_utils.cohort import load_cohort
-from bonexage_utils.course.frozen import BACKBONE
 from bonexage_utils.course.start import sample_cohort
 from bonexage_utils.devices import autocast, choose_precision, to_network
 from bonexage_utils.evaluation import median_by_sex
@@ -44,7 +43,8 @@ from bonexage_utils.training import lr_factor, update_weights
 from tools.benchmarks.table import Table, alone, commit, hardware
 
 FAMILIES = ("ConvNeXt", "ResNet", "EfficientNet")  # in the order of --backbones
-SMALL = ("convnext_atto", BACKBONE, "efficientnet_b0")  # 3.5 to 5.2 million numbers each
+RESNET = "resnet10t"  # shipped with phantom weights
+SMALL = ("convnext_atto", RESNET, "efficientnet_b0")  # 3.5 to 5.2 million numbers each
 PRETRAINED = "ResNet, phantom weights"
 RATES = (3e-4, 1e-3, 3e-3)
 TUNING_SEED, TUNING_SHARE = 1000, 1 / 3  # of the time
@@ -132,7 +132,7 @@ def bake(args: argparse.Namespace, table: Table) -> None:
     """Every run that is not in the table yet, the most telling first."""
     oven = Oven(args.cohort, args.films, args.size)
     arms = {family: (name, args.weights) for family, name in zip(FAMILIES, args.backbones, strict=True)}
-    arms |= {PRETRAINED: (BACKBONE, "phantom")} if args.weights == "none" else {}
+    arms |= {PRETRAINED: (RESNET, "phantom")} if args.weights == "none" else {}
     known = {row["arm"]: row["seconds_per_update"] for row in table.rows()}
     cost = known if known.keys() == arms.keys() else oven.seconds_per_update(arms)
     most = {arm: max(1, round(args.seconds / cost[arm])) for arm in arms}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bonexage_utils.course.records import COLUMNS, NOT_YET, claim_cells, how_made, read_runs, recorded_claim
+from bonexage_utils.course.records import NOT_YET, how_made, read_runs, recorded_claim
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 from bonexage_utils.statistics import Interval, paired_over_seeds, verdict
 
@@ -24,11 +24,16 @@ def recorded_runs(folder: Path | None = None) -> pd.DataFrame:
     return runs[(runs["matched"] != "tuning") & (runs["start"] == "none")]
 
 
-def claim_table(claims: tuple[str, ...] = CLAIMS, folder: Path | None = None) -> pd.DataFrame:
-    """A row for each claim on each kind of films, recorded; "not yet measured" where it is not."""
-    rows = {f"{claim}: {name}": claim_cells(recorded_claim(claim, films, folder))
-            for claim in claims for films, name in FILMS.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS[1:])
+def claim_sentences(folder: Path | None = None) -> str:
+    """What was measured of each claim on each kind of films, a line each; "not yet measured" where it was not."""
+    lines = []
+    for claim in CLAIMS:
+        for films, name in FILMS.items():
+            row = recorded_claim(claim, films, folder)
+            lines.append(f"{claim}, {name}: {NOT_YET}" if row is None else
+                         f"{name}: {row['a']} minus {row['b']} {row['difference']:+.1f} [{row['low']:+.1f}, "
+                         f"{row['high']:+.1f}] months; {row['verdict']}")
+    return "\n".join(lines)
 
 
 def how_baked(folder: Path | None = None) -> str:
@@ -44,25 +49,6 @@ def how_baked(folder: Path | None = None) -> str:
                      f"{row.trained_on} films at {row.size_px} px; {how_made(row)}; "
                      "python -m tools.benchmarks.bakeoff.")
     return "\n".join(lines)
-
-
-def made_in_time(films: str, folder: Path | None = None) -> pd.DataFrame:
-    """By arm, the results of the same time: numbers learned (millions), updates, epochs, MAE over seeds (months);
-    last the median by sex as a baseline."""
-    runs = recorded_runs(folder)
-    group = runs[(runs["films"] == films) & (runs["matched"] == "time")]
-    rows = {arm: {"backbone": part["backbone"].iloc[0], "weights": part["weights"].iloc[0].replace("none", "random"),
-                  "millions of numbers": part["parameters"].iloc[0] / 1e6,
-                  "peak learning rate": f"{part['lr'].iloc[0]:g}",
-                  "updates": part["updates"].iloc[0], "epochs": part["epochs"].iloc[0],
-                  "MAE, months": part["mae"].mean(), "from": part["mae"].min(), "to": part["mae"].max()}
-            for arm, part in group.groupby("arm", sort=False)}
-    columns = ["backbone", "weights", "millions of numbers", "peak learning rate", "updates", "epochs", "MAE, months",
-               "from", "to"]
-    table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns)
-    if len(group):
-        table.loc["median by sex", ["MAE, months", "from", "to"]] = group["baseline"].iloc[0]
-    return table
 
 
 def pretraining_gain(films: str, folder: Path | None = None) -> Interval | None:

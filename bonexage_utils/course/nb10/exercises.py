@@ -1,5 +1,4 @@
-"""The exercises of notebook 10: the memory of a step, a run that is begun again with another setting, a comparison that
-may be quoted, and sentences that a run allows."""
+"""The exercises of notebook 10: a hospital's table and films in order, what a report may say, six claims refuted."""
 
 import re
 from collections.abc import Callable
@@ -8,23 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
-from bonexage_utils.course.memory import COPIES, GB
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, letters, number, right, wrong
+from bonexage_utils.course.nb10.clinic import SEEDS, VARIANTS, Claim, claims
+from bonexage_utils.course.nb10.hospital import CODES, to_months
 from bonexage_utils.course.start import Course
-from bonexage_utils.figures import ACCENT, BOYS, Picture, new_figure
-from bonexage_utils.settings import TrainConfig
+from bonexage_utils.statistics import bootstrap_mean, paired_difference, share
 
-CASES = ((28e6, 300e6, 16), (5e6, 40e6, 64), (100e6, 1.2e9, 4))  # numbers learned, bytes a film keeps, films
-ORDER = "BCDA"  # of the panels below: what is wrong, and last the fair one
-RUNS = {  # drawn for the exercise: MAE of each seed (months), hours, weights
-    "hours": {"ConvNeXt": ([7.1, 7.3, 6.9, 7.2, 7.0], "3 h, ImageNet-1k"),
-              "ResNet": ([8.3, 8.0, 8.4, 8.1, 8.2], "1 h, ImageNet-1k")},
-    "weights": {"ConvNeXt": ([6.8, 7.0, 6.7, 6.9, 6.9], "2 h, ImageNet-22k"),
-                "ResNet": ([7.9, 8.1, 7.8, 8.0, 8.2], "2 h, ImageNet-1k")},
-    "one seed": {"ConvNeXt": ([7.0], "2 h, ImageNet-1k"), "ResNet": ([7.6], "2 h, ImageNet-1k")},
-    "fair": {"ConvNeXt": ([7.3, 7.9, 7.1, 7.7, 7.4], "2 h, ImageNet-1k"),
-             "ResNet": ([7.6, 7.2, 7.8, 7.5, 8.0], "2 h, ImageNet-1k")},
-}
+AGES = ("6y 10m", "82", "7y", "9m", "14", "17y 11m", "216")
+KINDS = {  # what `check` finds, in the order of the alphabet
+    "A": "blank", "B": "duplicate file", "C": "inverted", "D": "mirrored", "E": "missing", "F": "near-duplicate",
+    "G": "rotated", "H": "truncated", "I": "unreadable",
+}  # fmt: skip
+OUT = "ABEFHI"
 SENTENCES = {
     "A": "It reads as well as a radiologist.",
     "B": "On these test films its MAE is such and such, with this 95 % interval.",
@@ -33,153 +27,148 @@ SENTENCES = {
     "E": "On these films it is nearer the label than the median by sex, and the two intervals are far apart.",
     "F": "With another backbone it would have been worse.",
 }
-ALLOWED = {"B", "E"}
+ALLOWED = "BE"
 
 
 def build(course: Course) -> SimpleNamespace:
-    """`memory` (write a function), `again`, `fair` and `sentences` (decisions)."""
-    return SimpleNamespace(memory=_memory(), again=_again(), fair=_fair(), sentences=_sentences())
+    """The sprint: `months` (a function), `codes`, `out` and `sentences` (decisions). The clinic, a number each:
+    `trained`, `chosen`, `seeds`, `twins`, `intervals`, `reader`."""
+    cards = claims(course)
+    clinic = {"trained": _trained(cards["A"]), "chosen": _chosen(cards["B"]), "seeds": _seeds(cards["C"]),
+              "twins": _twins(cards["D"]), "intervals": _intervals(cards["E"]), "reader": _reader(cards["F"])}
+    return SimpleNamespace(months=_months(), codes=_codes(), out=_out(), sentences=_sentences(), **clinic)
 
 
-# --- the memory of a step ---
+# --- the hospital's folder ---
 
-def step_memory(parameters: float, kept_per_film: float, films: float) -> float:
-    """The exercise's solution, GB: 20 bytes for each number learned, and what each film keeps."""
-    return (sum(COPIES.values()) * parameters + kept_per_film * films) / GB
+def _parts(text: str) -> tuple[int, int]:
+    """Years and months of "6y 10m", "7y" or "9m"."""
+    found = dict((unit, int(n)) for n, unit in re.findall(r"(\d+)([ym])", text))
+    return found.get("y", 0), found.get("m", 0)
 
 
-def _memory() -> Exercise:
-    def with_bytes(each: float) -> Callable:
-        return lambda p, k, n: (each * p + k * n) / GB
+def _months() -> Exercise:
+    def with_units(convert: Callable[[int, int], float]) -> Callable[[str], float]:
+        return lambda text: float(text) if text.isdigit() else convert(*_parts(text))
 
-    truth = np.array([step_memory(*case) for case in CASES])
     known: dict[str, tuple[Callable, str]] = {
-        "weights alone": (with_bytes(4), "Only the weights. In training each of them has a gradient, two moments of "
-                          "AdamW and an average beside it."),
-        "no optimizer": (with_bytes(8), "Weights and gradients, 8 bytes. AdamW keeps two numbers of its own for each, "
-                         "and the course averages the weights."),
-        "no gradient": (with_bytes(16), "16 bytes for each number: one of the copies is missing. Weights 4, gradient "
-                        "4, two moments 8, average 4."),
-        "one moment": (with_bytes(12), "12 bytes for each number. AdamW keeps two moments, not one, and the averaged "
-                       "weights are a copy as well."),
-        "copies not in bytes": (with_bytes(5), "Five copies, that is right. But each number has four bytes."),
-        "per film": (lambda p, k, n: n * (20 * p + k) / GB, "There is one set of weights, however many films go "
-                     "through it. Only what a film keeps counts for each film."),
-        "one film": (lambda p, k, n: (20 * p + k) / GB, "That is for one film. What a film keeps counts for each of "
-                     "them."),
-        "films alone": (lambda p, k, n: k * n / GB, "That is what the films keep. The weights and their copies are "
-                        "missing."),
-        "in bytes": (lambda p, k, n: 20 * p + k * n, "That is in bytes. Divide by 10⁹."),
-        "in GiB": (lambda p, k, n: (20 * p + k * n) / 2**30, "That is in GiB, of 2³⁰ bytes. Asked are GB, of 10⁹; "
-                   "both are in use, and 7 % apart."),
+        "years alone": (with_units(lambda y, m: 12 * y), "The months behind the years are lost: '6y 10m' is 82 "
+                        "months."),
+        "as a decimal": (with_units(lambda y, m: 12 * float(f"{y}.{m}")), "'6y 10m' is not 6.10 years. Ten months are "
+                         "ten twelfths of a year."),
+        "added up": (with_units(lambda y, m: y + m), "Years and months are added as if they were the same. A year has "
+                     "twelve months."),
+        "in years": (with_units(lambda y, m: y + m / 12), "These are years. The table is to hold months."),
+        "small numbers as years": (lambda text: to_months(text) * (12 if text.isdigit() and int(text) < 20 else 1),
+                                   "You made years of a small number. '14' may well be 14 months: the letter says that "
+                                   "the second half of the table is in months, and this is a children's hospital."),
+        "every number as years": (lambda text: to_months(text) * (12 if text.isdigit() else 1), "A bare number is in "
+                                  "months already, says the letter."),
     }
 
-    def judge(answer: Callable[..., Any]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.memory.check(my_memory).")
-        found = np.array([float(answer(*case)) for case in CASES])
-        for value, message in known.values():
-            if np.allclose(found, [value(*case) for case in CASES], rtol=1e-3):
+    def judge(answer: Callable[[str], Any]) -> Verdict:
+        made = []
+        for text in AGES:
+            try:
+                made.append(float(answer(text)))
+            except Exception as error:  # a learner's function may do anything
+                return wrong(f"It stops at {text!r} ({type(error).__name__}: {error}). The table has ages of whole "
+                             "years and of a few months, too.")
+        for function, message in known.values():
+            if np.allclose(made, [function(text) for text in AGES]):
                 return wrong(message)
-        if not np.allclose(found, truth, rtol=1e-3):
-            if np.allclose(found, truth, atol=0.06):
-                return wrong("Nearly: give the number as it is, not rounded.")
-            return wrong(f"For {CASES[0][0] / 1e6:.0f} million numbers, {CASES[0][1] / 1e6:.0f} MB a film and "
-                         f"{CASES[0][2]} films it gives {found[0]:.3g}; by hand it is {truth[0]:.2f} GB.")
-        share = sum(COPIES.values()) * CASES[0][0] / GB / truth[0]
-        return right(f"{truth[0]:.1f} GB for the first case, and only {share:.0%} of that is the network. What a step "
-                     "needs is mostly what the films keep: halve the films, and it is almost halved.")
+        for text, found in zip(AGES, made, strict=True):
+            if not np.isclose(found, to_months(text)):
+                return wrong(f"Of {text!r} it makes {found:g}; by hand it is {to_months(text):g} months.")
+        return right("All ages in one unit. That you read the letter first was part of the work: from the table alone "
+                     "nobody can tell whether 14 is months or years.")
 
     return Exercise(
-        question="Write my_memory(parameters, kept_per_film, films): GB (10⁹ bytes) for a training step with float32 "
-                 "weights, AdamW and averaged weights; kept_per_film is in bytes.",
+        question="Write my_months(text): the age in months, of '6y 10m', '7y', '9m' and of a bare number of months.",
         judge=judge,
-        hints=("How many float32 numbers are there in memory for each number the network learns? Count the list above.",
-               "Weight, gradient, two moments, average: five, of four bytes each.",
-               "(20 * parameters + kept_per_film * films) / 1e9"),
-        solution_value=step_memory,
-        explanation="Five float32 numbers for each one learned, 20 bytes, and what each film keeps.",
+        hints=("text.isdigit() tells a bare number from an age with units.",
+               "re.findall(r'(\\d+)([ym])', '6y 10m') gives [('6', 'y'), ('10', 'm')].",
+               "Add up: 12 for each year, 1 for each month."),
+        solution_value=to_months,
+        explanation="Each number counts by its unit, 12 for years and 1 for months; a bare number is in months.",
         code="""
-def my_memory(parameters, kept_per_film, films):
-    return (20 * parameters + kept_per_film * films) / 1e9
+def my_months(text):
+    import re
+
+    if text.isdigit():
+        return float(text)
+    parts = re.findall(r"(\\d+)([ym])", text)
+    return float(sum(int(n) * (12 if unit == "y" else 1) for n, unit in parts))
 """,
         likely_mistakes={name: function for name, (function, _) in known.items()}
-        | {"minus": lambda p, k, n: (20 * p - k * n) / GB},
+        | {"both units wanted": lambda text: with_units(lambda y, m: 12 * y + m)(text) if "y" in text and "m" in text
+           else {}[text]},
     )
 
 
-# --- decisions ---
-
-def _again() -> Exercise:
-    fixed = "lr" in TrainConfig().fixed()  # the truth is the package's
-    refuses = ("That is this program's policy: one run, one recipe, the one that config.json and the card name. Other "
-               "programs go on with the new rate and write down from when; that is honest, too. What none may do is "
-               "to change the recipe and tell nobody.")
+def _codes() -> Exercise:
+    girls, boys = CODES["F"], CODES["M"]
     options = {
-        "refuses": refuses,
-        "goes on with the new rate": "Many programs do, and where they log it, it is honest. This one does not: its "
-                                     "config.json and its card name one recipe for a run.",
-        "goes on with the old rate": "Then what was typed would silently not hold. A setting that is ignored is worse "
-                                     "than one that is refused.",
-        "starts over": "Then a slip of the finger would cost a night's training. Nothing that was trained is thrown "
-                       "away unasked.",
+        girls: "The labels give it away: plates that are in the girls' part of the atlas alone are named nearly always "
+               "under this code. RSNA's column `male` has it the other way round. Ask the hospital all the same, and "
+               "write into the report how you know.",
+        boys: "So it would be in RSNA's column `male`, but nobody said that it is so here. Which code has the labels "
+              "82, 94 and 106, plates that only the girls' atlas has?",
+        "cannot be told": "Not from the letter. But readers name the plates of an atlas (01), and girls and boys have "
+                          "different ones. Look at the table again.",
     }
     return Exercise(
-        question="A run with --lr 2e-4 was stopped at epoch 12. A colleague types the same line with --lr 1e-4 and "
-                 f"--resume. What does `bonexage train` do? {', '.join(repr(name) for name in options)}?",
-        judge=choice(options, "refuses" if fixed else "goes on with the new rate", {"refuse": "refuses"}),
-        hints=("config.json and the model card name one recipe for a run. Which answers fit that?",
-               "Which of these leaves every file true as it is written, and loses nothing?"),
-        solution_value="refuses" if fixed else "goes on with the new rate",
-        explanation="'refuses': 'begun with other settings (lr); resume with the same, or train into another folder'.",
-        likely_mistakes={"convenient": "goes on with the new rate", "silent": "goes on with the old rate",
-                         "from the beginning": "starts over", "a number": 12},
+        question=f"Which code is the girls': {boys!r}, {girls!r}, or 'cannot be told'?",
+        judge=choice(options, girls, {"unknown": "cannot be told"}),
+        hints=("Which of the two codes was read with which part of the atlas?",
+               "In the table, find the row of the plates that only girls have. Which column is the larger?"),
+        solution_value=girls,
+        explanation=f"{girls!r}: labels that stand in the girls' atlas alone are its labels.",
+        likely_mistakes={"as RSNA has it": boys, "gave up": "cannot be told", "a letter": "F"},
     )
 
 
-def draw_four_comparisons() -> Picture:
-    """Four comparisons of two backbones, A to D: a point for each seed, and under each name its hours and weights."""
-    figure, axes = new_figure(10, 3.6, 1, 4, sharey=True)
-    parts = []
-    panels = dict(zip(ORDER, RUNS.values(), strict=True))
-    for ax, letter in zip(axes, sorted(panels), strict=True):
-        runs = []
-        for place, (name, (maes, how)) in enumerate(panels[letter].items()):
-            ax.plot(place + np.linspace(-0.12, 0.12, len(maes)), maes, "o" if place else "s", markersize=6,
-                    color=ACCENT if place else BOYS)
-            runs.append(f"{name} ({how}) {', '.join(f'{mae:.1f}' for mae in maes)}")
-        ax.set_xticks((0, 1), [f"{name}\n" + how.replace(", ", "\n") for name, (_, how) in panels[letter].items()],
-                      fontsize=8)
-        ax.set(title=letter, xlim=(-0.5, 1.5), ylim=(6, 9))
-        parts.append(f"{letter}: {'; '.join(runs)}")
-    axes[0].set_ylabel("MAE on the same films (months)")
-    return Picture(figure, f"""Four panels of invented numbers, each with a point for each seed of two backbones, and
-        under each name the hours of training and the starting weights. {'. '.join(parts)}.""")
-
-
-def _fair() -> Exercise:
-    letters = dict(zip(RUNS, ORDER, strict=True))
-    options = {
-        letters["hours"]: "A clear gap over five seeds, but one was trained three times as long. Perhaps the ResNet, "
-                          "too, gets better in three hours. Read the first line under the names.",
-        letters["weights"]: "The same time and a clear gap. But the ConvNeXt began with weights from a collection "
-                            "of photographs more than ten times as large. Is it the backbone, or where it came from? "
-                            "Read the last line under the names.",
-        letters["one seed"]: "Time and weights agree. But there is one point each. In the other panels the points of "
-                             "*one* backbone differ by about as much as these two.",
-        letters["fair"]: "The same hours, weights from the same collection, five seeds each, the same films. What it "
-                         "says is less exciting: no difference that these runs can show. It is the only one that says "
-                         "something about backbones.",
+def _out() -> Exercise:
+    too_many = {
+        "C": "An inverted film shows its hand, and its label fits it. It is a note, not a fault: such films will come "
+             "tomorrow, too, and the test must hold some.",
+        "D": "'Mirrored' may be a right hand, which is as it should be (01). And who leaves out what is expected to be "
+             "read badly chooses his own test.",
+        "G": "A turned film shows its hand, and its label fits it. Turn it back if you like; but do it to every film "
+             "that will ever come, or to none.",
     }
+    absent = {
+        "A": "A blank film has a label and no hand. The network would learn an age for nothing.",
+        "B": "Two rows have one and the same file: at least one of the labels belongs to another hand, and nobody can "
+             "tell which.",
+        "E": "A row without a film: there is nothing to learn from, and the training would stop there.",
+        "F": "A note only, but look at what it means: one film stands there twice under two names and two labels. Were "
+             "one learned and the other tested, the test would not be one.",
+        "H": "A file that was cut short: half a hand at best.",
+        "I": "It cannot be read at all, so nothing can be learned from it.",
+    }
+
+    def judge(answer: Any) -> Verdict:
+        given = set(letters(answer))
+        if not given or not given <= set(KINDS):
+            return wrong("Give the letters of the kinds that go, such as 'AC'.")
+        for letter in sorted(given - set(OUT)):
+            return wrong(f"{letter}: {too_many[letter]}")
+        for letter in sorted(set(OUT) - given):
+            return wrong(f"{letter} is missing. {absent[letter]}")
+        return right("What goes has no hand, no film, or a film of which nobody knows whose label it is. What is only "
+                     "odd stays.")
+
     return Exercise(
-        question="Which of the four may be quoted as a comparison of two backbones, whatever it says? 'A', 'B', 'C' or "
-                 "'D'?",
-        judge=choice({letter: options[letter] for letter in sorted(options)}, letters["fair"]),
-        hints=("Do not look for the largest gap. Read the two lines under each name first.",
-               "Same hours? Same weights? More than one point?"),
-        solution_value=letters["fair"],
-        explanation=f"{letters['fair']!r}: the only one with the same time, the same pretraining and several seeds.",
-        likely_mistakes={name: letter for name, letter in letters.items() if name != "fair"} | {"a number": 3},
+        question="Which kinds of findings have to be left out? Give their letters, such as 'AC'.",
+        judge=judge,
+        hints=("For each kind: is there a hand on the film, and does its label belong to this hand?",
+               "'fault' and 'note' are the program's words. One of the notes has to go as well: think of the splits."),
+        solution_value=OUT,
+        explanation=f"{OUT!r}: no film, no hand, or two rows that claim one film. Films that are only odd stay.",
+        likely_mistakes={"faults alone": "ABEHI", "everything": "ABCDEFGHI", "and the mirrored": "ABDEFHI",
+                         "and the turned": "ABEFGHI", "one of two stays": "AEFHI", "not the missing": "ABFHI",
+                         "blank ones stay": "BEFHI", "cut ones stay": "ABEFI", "no letters": "XYZ"},
     )
 
 
@@ -187,7 +176,7 @@ def _sentences() -> Exercise:
     why_not = {
         "A": "A: no radiologist read these films. The label is one reader's, and being near a label is not reading as "
              "well as its author.",
-        "C": "C: at most one other place was measured, and a place that nobody measured is unknown.",
+        "C": "C: no other hospital was measured, and what nobody measured is unknown.",
         "D": "D: nine in ten was promised, and checked, over all films together. Girls under five are few here: their "
              "row of the table is a dash or very wide.",
         "F": "F: in this run there was one backbone. What was not run cannot have been worse.",
@@ -199,12 +188,10 @@ def _sentences() -> Exercise:
     }
 
     def judge(answer: Any) -> Verdict:
-        parts = answer if isinstance(answer, list | tuple | set | str) else ()
-        text = re.sub(r"\bAND\b", " ", " ".join(map(str, parts if not isinstance(parts, str) else [parts])).upper())
-        letters = re.findall(r"\w", text)  # "B and E" and ["BE"] as well
-        if not letters or not set(letters) <= set(SENTENCES):
+        given = set(letters(answer))
+        if not given or not given <= set(SENTENCES):
             return wrong("Give the letters of the sentences, such as 'AC'.")
-        too_many, absent = sorted(set(letters) - ALLOWED), sorted(ALLOWED - set(letters))
+        too_many, absent = sorted(given - set(ALLOWED)), sorted(set(ALLOWED) - given)
         if too_many:
             return wrong(why_not[too_many[0]] + (f" (And {len(too_many) - 1} more of yours.)" if too_many[1:] else ""))
         if absent:
@@ -217,8 +204,159 @@ def _sentences() -> Exercise:
         judge=judge,
         hints=("For each sentence: which file of the report would you open to show it?",
                "Nobody else read the films, one backbone was trained, small groups have no number."),
-        solution_value="BE",
+        solution_value=ALLOWED,
         explanation="'BE'. A needs readers, C other hospitals, D more films of that group, F another run.",
         likely_mistakes={"as a radiologist": "ABE", "elsewhere": "BCE", "small groups": "BDE", "other backbones": "BEF",
                          "forgot the error": "E", "forgot the median": "B", "all": "ABCDEF", "no letters": "XYZ"},
     )
+
+
+# --- the critique clinic ---
+
+def _refutation(question: str, truth: float, said: str, known: dict[str, tuple[float, str]], hints: tuple[str, ...],
+                code: str, why: str, decimals: int = 1, is_share: bool = False) -> Exercise:
+    """An exercise whose answer is a number, right to half a unit of its last decimal; `known` are wrong numbers and
+    what is said of each. A wrong number that happens to be the right one is left out: nobody could tell them apart."""
+    reach = 0.51 * 10.0**-decimals
+    told = {}
+    for name, (value, message) in known.items():
+        if all(abs(value - other) > 2 * reach for other in (truth, *(v for v, _ in told.values()))):
+            told[name] = (value, message)
+
+    def judge(answer: Any) -> Verdict:
+        value = number(answer.rstrip(" %") if isinstance(answer, str) else answer)
+        if is_share and abs(value) > 1:
+            value /= 100
+        if abs(value - truth) <= reach:
+            return right(said)
+        for wrong_value, message in told.values():
+            if abs(value - wrong_value) <= reach:
+                return wrong(message)
+        return wrong("That is another number. Which films count, and what is averaged? Try the hint.")
+
+    mistakes = {name: value for name, (value, _) in told.items()} | {"a guess": truth + 1000}
+    return Exercise(question, judge, hints, round(float(truth), 4), why, mistakes, code)
+
+
+def _trained(card: Claim) -> Exercise:
+    data = card.data
+    error = data["predicted"] - data["label"]
+    new, old = error[~data["learned"]], error[data["learned"]]
+    return _refutation(
+        "How far off is it on films that it did not learn from? Their MAE, months.", new.abs().mean(),
+        f"{bootstrap_mean(new.abs())} months on {len(new)} films that it had not seen. The card's "
+        f"{old.abs().mean():.1f} is how well it knows films by heart.",
+        {"the card's": (old.abs().mean(), "That is the card's own number: of the films that it learned from."),
+         "all films": (error.abs().mean(), "That is over all films, those that it learned by heart among them."),
+         "with signs": (new.mean(), "With their signs, errors cancel. Take them without: .abs()."),
+         "the root of the mean square": (float(np.sqrt((new**2).mean())), "That is the RMSE. The card says how far off "
+                                         "it is on average: the MAE.")},
+        ("`learned` says which films had a part in the training. `~` turns True and False round.",
+         "error = (a.predicted - a.label).abs(), then only the rows where learned is False."),
+        "(a.predicted - a.label).abs()[~a.learned].mean()",
+        "A model may know films by heart. What it does with others only others tell.")
+
+
+def _chosen(card: Claim) -> Exercise:
+    data = card.data
+    best = data["test"].idxmin()
+    lead = data.mean() - data.loc[best]  # over a variant that is picked blindly
+    return _refutation(
+        "The variant that won on the test films: its MAE on the new films, months (two decimals)?", data["new"][best],
+        f"{data['new'][best]:.1f} months on films that did not choose it, {data['test'][best]:.1f} on those that did. "
+        f"Over a variant picked blindly the winner leads by {lead['test']:.1f} months on the films that chose, and by "
+        f"{lead['new']:.1f} on the new ones. What is left there is merit, the rest was luck.",
+        {"the card's": (data["test"].min(), "That is the card's number: the test films chose, and then they judged."),
+         "the best on the new ones": (data["new"].min(), "Now the new films have chosen. The winner is the one that "
+                                      "the *test* films picked."),
+         "all variants": (data["new"].mean(), "That is the mean of all variants. Which one is on the card?"),
+         "the worst": (data["new"][data["test"].idxmax()], "That is the variant with the largest error on the test "
+                       "films.")},
+        ("b.test.idxmin() is the number of the variant that won.", "b.new[...] of that variant."),
+        "b.new[b.test.idxmin()]",
+        f"Of {VARIANTS} tries one is lucky on any films. Films that chose cannot judge.", decimals=2)
+
+
+def _seeds(card: Claim) -> Exercise:
+    data = card.data
+    gain = data["ours"] - data["theirs"]
+    over = bootstrap_mean(gain)
+    wins = int((gain < 0).sum())
+    return _refutation(
+        f"MAE of ours minus MAE of theirs, the mean over all {SEEDS} seeds, months (two decimals)?", gain.mean(),
+        f"{over} months over {SEEDS} seeds; ours has the lower error in {wins} of them. In truth {card.beside}.",
+        {"the card's": (gain.min(), "That is the one seed on the card. There are ten."),
+         "upside down": (-gain.mean(), "Ours *minus* theirs: below 0, ours is better."),
+         "without signs": (gain.abs().mean(), "Without signs every difference counts for one side. Keep them."),
+         "best against best": (data["ours"].min() - data["theirs"].min(), "The best seed of each: that is choosing, "
+                               "twice. Take the mean over all.")},
+        ("One difference for each seed, then their mean.", "(c.ours - c.theirs) has a number for each seed."),
+        "(c.ours - c.theirs).mean()",
+        "A seed is a draw. One draw shows no difference between two recipes.", decimals=2)
+
+
+def _twins(card: Claim) -> Exercise:
+    data = card.data
+    error, tested = (data["predicted"] - data["label"]).abs(), ~data["learned"]
+    known_child = data["child"].isin(data["child"][data["learned"]])
+    new = error[tested & ~known_child]
+    return _refutation(
+        "Its MAE on films of children of whom it knows no other film, months?", new.mean(),
+        f"{bootstrap_mean(new)} months on {len(new)} films of new children. The other "
+        f"{int((tested & known_child).sum())} tested films have a twin among those it learned from, and get the twin's "
+        "label for the most part.",
+        {"the card's": (error[tested].mean(), "That is the card's number: some of these children it knows already."),
+         "twins alone": (error[tested & known_child].mean(), "These are the films *with* a twin among the learned "
+                         "ones. Turn it round."),
+         "with signs": ((data["predicted"] - data["label"])[tested & ~known_child].mean(), "With their signs, errors "
+                        "cancel. Take them without: .abs()."),
+         "once per child": (error[tested & ~data["child"].duplicated(keep=False)].mean(), "Those are children with "
+                            "only one film. Two films of a child may both be tested; what counts is whether one was "
+                            "*learned*.")},
+        ("d.child[d.learned] are the children it knows.",
+         "known = d.child.isin(d.child[d.learned]); take the films with ~known.",
+         "Films that were learned have no prediction, and .mean() passes over them."),
+        "(d.predicted - d.label).abs()[~d.child.isin(d.child[d.learned])].mean()",
+        "A split film by film puts one child on both sides. Draw it child by child (01).")
+
+
+def _intervals(card: Claim) -> Exercise:
+    data = card.data
+    inside = data["label"].between(data["low"], data["high"])
+    new, old = inside[~data["learned"]], inside[data["learned"]]
+    held = share(new.to_numpy())
+    return _refutation(
+        "Of the films that it did not learn from: which share of the labels lies inside the interval (0 to 1)?",
+        new.mean(),
+        f"{held.value:.0%} [{held.low:.0%}, {held.high:.0%}], and nine in ten were promised. Errors on learned films "
+        "are too small to learn an interval from.",
+        {"the card's": (old.mean(), "That is the share among the films that it learned from, the card's own."),
+         "all films": (inside.mean(), "That is over all films, those that it learned from among them."),
+         "outside": (1 - new.mean(), "That is the share *outside*."),
+         "above the low end": ((data["label"] >= data["low"])[~data["learned"]].mean(), "A label may also lie above "
+                               "the interval. Look at both ends.")},
+        ("e.label.between(e.low, e.high) is True where the label lies inside.",
+         "Only the rows where learned is False."),
+        "e.label.between(e.low, e.high)[~e.learned].mean()",
+        "An interval has to be learned from films with no part in the training (09).", decimals=2, is_share=True)
+
+
+def _reader(card: Claim) -> Exercise:
+    data = card.data
+    network, reader = (data[name] - data["label"] for name in ("network", "second_reader"))
+    apart = paired_difference(network.to_numpy(), reader.to_numpy())
+    return _refutation(
+        "Held against the same labels: the network's MAE minus the second reader's, months?", apart.value,
+        f"{apart} months, film by film, and above 0 the network is further off. The card held the widest distances of "
+        f"two readers against the network's usual ones. What the simulator knows: {card.beside}.",
+        {"the network's": (network.abs().mean(), "That is the network's MAE. A reader is off from that label, too: "
+                           "subtract it."),
+         "the reader's": (reader.abs().mean(), "That is the second reader's MAE. Subtract it from the network's."),
+         "upside down": (-apart.value, "The network's *minus* the reader's: above 0, the network is further off."),
+         "with signs": ((network - reader).mean(), "With signs, errors cancel. Take both without: .abs()."),
+         "from each other": ((data["network"] - data["second_reader"]).abs().mean(), "That is how far the two are from "
+                             "each other. Hold both against the label.")},
+        ("Two MAEs, one of each, against f.label; then the difference.",
+         "(f.network - f.label).abs() and (f.second_reader - f.label).abs()"),
+        "((f.network - f.label).abs() - (f.second_reader - f.label).abs()).mean()",
+        "Compare like with like: the same measure, the same films, the same labels.")
