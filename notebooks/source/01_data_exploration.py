@@ -494,8 +494,8 @@ for split, lot in lots.items():
     nearest = (films[test] @ films[~test].T).argmax(axis=1)
     off = np.abs(months[child[test]] - months[child[~test]][nearest])
     met = np.isin(child[test], child[~test])
-    print(f"split {split:8}: {off.mean():.1f} months off; {met.sum()} of {len(met)} test "
-          "films have a twin among the training films")
+    print(f"split {split:8}: {off.mean():.1f} months off; {met.sum()} of {len(met)} "
+          "test films have a twin among the training films")
 
 # %% [markdown]
 # One line differs between the two: who draws the lot, the film or the child. That is one draw of one tenth. Now 20

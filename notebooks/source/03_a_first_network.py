@@ -691,9 +691,10 @@ random weights: {last['ConvNeXt']:.1f} at the end, the ResNet {last['ResNet']:.1
 
 # %%
 sooner = logs["pretrained"]["selection_mae_months"] < last["ResNet"]
-print(f"{names['pretrained']} from {weights} weights: {first:.1f} months after one epoch, "
-      f"{last['pretrained']:.1f} at the end.\nEpochs until it is below the ResNet's last "
-      f"value, {last['ResNet']:.1f}:", sooner.argmax() + 1 if sooner.any() else "never")
+print(f"{names['pretrained']} from {weights} weights: {first:.1f} months after one "
+      f"epoch, {last['pretrained']:.1f} at the end.\n"
+      f"Epochs until it is below the ResNet's last value, {last['ResNet']:.1f}:",
+      sooner.argmax() + 1 if sooner.any() else "never")
 
 # %% [markdown]
 # The axes are as before. Compare the black curve with the new one: one network, one loop, the same minute of computing.

@@ -243,7 +243,8 @@ def loudness(values):  # of a place: root mean square over the channels
 
 with torch.no_grad():
     no_norm = Features("resnet10t", "phantom").eval()(images)
-for name, values in {"ResNet, no norm at the end": no_norm, "ConvNeXt, its norm": signed,
+for name, values in {"ResNet, no norm at the end": no_norm,
+                     "ConvNeXt, its norm": signed,
                      "ConvNeXt, after softplus": lifted}.items():
     loud = loudness(values)
     ratio = (loud.max(1)[0] / loud.median(1)[0]).median()
@@ -529,6 +530,7 @@ from bonexage_utils.model import age_loss
 from bonexage_utils.training import lr_factor, update_weights
 
 
+# %%
 def my_fit(seed, epochs, pooling):
     torch.manual_seed(seed)
     net = head_only(backbone, train.months, pooling=pooling).train()
@@ -554,8 +556,8 @@ from bonexage_utils.course.frozen import fit_head, head_errors
 
 mine, package = my_fit(0, 1, "gem"), fit_head(backbone, train, 0, 1, pooling="gem")
 weights_of = package.state_dict()
-print("after one epoch all weights are equal:",
-      all(torch.equal(value, weights_of[name]) for name, value in mine.state_dict().items()))
+print("after one epoch all weights are equal:", all(
+    torch.equal(value, weights_of[name]) for name, value in mine.state_dict().items()))
 
 # %% [markdown]
 # From here on the package's. One pooling after the other, each with several seeds; the same seed means the same in each
@@ -630,8 +632,8 @@ ends = np.percentile(means, [2.5, 97.5])
 apart = {other: paired_over_seeds(off["GeM"], off[other])
          for other in ("average", "maximum")}
 package = apart["average"]
-print("the package's mean and interval are the same:",
-      np.allclose([film_by_film.mean(), *ends], [package.value, package.low, package.high]))
+print("the package's mean and interval are the same:", np.allclose(
+    [film_by_film.mean(), *ends], [package.value, package.low, package.high]))
 
 # %%
 from bonexage_utils.figures import BOYS, MUTED, Picture, new_figure
