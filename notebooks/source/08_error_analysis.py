@@ -9,10 +9,10 @@
 #
 # **After this notebook you can**
 #
-# - say what you will measure before you measure it, and why a test set can be used only once;
-# - give an error with its interval, by sex and age, and say of which groups you know too little;
+# - plan what to measure before you measure it, and say why a test set is used only once;
+# - give an error with its interval, by sex and age;
 # - read a Bland–Altman plot, and turn months into the decision that depends on them;
-# - say why one and the same model has a small error on one set of labels and a large one on another;
+# - say why the same model has a small error against some labels and a large one against others;
 # - compare where a network looks with controls, and expose a shortcut that every average hides;
 # - compare two models film by film.
 #
@@ -319,7 +319,7 @@ bland_altman(films)
 
 # %% [markdown]
 # Horizontal axis: the mean of prediction and label. Vertical axis: prediction minus label; above zero the child was
-# read too old. The solid line is the bias, the dashed ones are the limits, the bands are their intervals. The *limits*
+# read too old. The solid line is the bias, the dashed ones are the limits, with their intervals as bands. The *limits*
 # are what a doctor needs: so far off may one film be. More films will not make them narrower.
 #
 # Why the mean of both on the horizontal axis? Because the label has an error of its own:
@@ -426,9 +426,9 @@ if children is not None:
 # Whom does it hit? Children near a limit, as the figure shows; and see the last line. Small children have small
 # standard deviations: at two years about four months, and a reader is off by as much.
 #
-# What does a false alarm cost? A family is told that something may be wrong. A second film, blood taken, weeks of
-# waiting for a specialist. A missed child loses months in which growth could still be helped. The MAE counts neither.
-# (The phantom's children are all healthy. Where the sick come, more alarms are right.)
+# What does a false alarm cost? A family that worries, a second film, blood taken, weeks of waiting for a specialist. A
+# missed child loses months in which growth could still be helped. The MAE counts neither. (The phantom's children are
+# all healthy. Where the sick come, more alarms are right.)
 #
 # <!-- from elsewhere: four (Brush Foundation, boys of two) -->
 
@@ -498,13 +498,16 @@ draw_worst(residuals)
 from bonexage_utils.course.nb08.residuals import blame, draw_blame
 
 judged = blame(course.cohort, films)
-worst = judged.loc[absolute.argsort()[::-1][:12]]
-further = int((worst["label_off"].abs() > worst["network_off"].abs()).sum())
+drawn, further = "Nobody knows your films' true bone ages.", "not known"
+if judged["true"].notna().all():
+    worst = judged.loc[absolute.argsort()[::-1][:12]]
+    further = int((worst["label_off"].abs() > worst["network_off"].abs()).sum())
+    drawn = draw_blame(judged)
+
+# %%
+guesses = [guess_mae, guess_band, guess_labels]
 measured = {"test MAE, months": round(opened.scores.mae.value, 1),
             "worst band": worst_band, "worst twelve: label further off": further}
-guesses = [guess_mae, guess_band, guess_labels]
-known = judged["true"].notna().all()
-drawn = draw_blame(judged) if known else "Nobody knows your films' true bone ages."
 after_guess(guesses, drawn, beside(measured, guesses))
 
 # %% [markdown]
@@ -669,8 +672,8 @@ draw_difference_by_hand(read_runs("looks"))
 
 # %% [markdown]
 # Each point is one hand, the mean of its seeds. Vertical axis: what *all* centres get of the attribution with GeM,
-# minus the same with average pooling. Ask how *much* that is: a claim can be true and small. And these are heads on one
-# frozen network, which was pretrained to name these very centres.
+# minus the same with average pooling. Ask how *much* that is: a claim can be true and small. And the frozen network was
+# pretrained to name these very centres.
 #
 # ## A network that cheats
 #
@@ -884,8 +887,7 @@ for name, row in controls.iterrows():
 keep.cleanup()
 
 # %% [markdown]
-# And what you would still not say: that it is good enough. It has not read films from another scanner yet. That is
-# notebook 09.
+# You would still not say that it is good enough: it has not read films from another scanner yet (notebook 09).
 #
 # ### Where you stand
 #
@@ -899,8 +901,8 @@ answered(ex)
 # %% [markdown]
 # ## What we left out
 #
-# - **Another department, and intervals for one child:** notebook 09.
-# - **Ethnicity, nutrition, disease.** RSNA's table names none of them, so nobody can tell for whom it fails there.
+# **Another department, and intervals for one child:** notebook 09. **Ethnicity, nutrition, disease:** RSNA's table
+# names none of them, so nobody can tell for whom it fails there.
 #
 # ## Sources
 #
