@@ -961,8 +961,9 @@ ex.profile.check(my_run)
 # %% [markdown]
 # ## The race
 #
-# *AMP is faster and leaner*, one hears. Four of them race. In every round each takes one whole training step, in a new
-# order: a slow minute slows all of them, so we compare within rounds. `plain` is the other layout, channel by channel.
+# *AMP is faster and leaner*, one hears. Four ways to train race, from float32 to float16. In every round each takes one
+# whole training step, in a new order: a slow minute slows all of them, so we compare within rounds. `plain` is the
+# other layout, channel by channel.
 
 # %%
 from bonexage_utils.course.nb07.speed import draw_race, race, time_table
@@ -984,13 +985,14 @@ after_guess(guess_quickest, draw_race(times), measured.round(digits),
 # %% [markdown]
 # Left in the picture, each point is a step; the scale is logarithmic. In the table, *time* is the ratio to `fp32,
 # channels-last` within a round, with its 95 % interval from *low* to *high*; below 1 is faster. *MB* is the peak of a
-# step on a GPU; on a processor it is the *count* of what autograd keeps for the way back.
+# step on a GPU; on a processor it is the *count* of what autograd keeps for the way back. (With so few small films, the
+# sixteen-bit copies of the weights weigh more than what the maps save.)
 #
 # The winner depends on the machine. Processors with AVX512-BF16 or AMX multiply bfloat16 natively, few multiply
 # float16; the others convert to and fro. GPUs from 2020 on do both natively. A T4 (2018) only emulates bfloat16,
 # slowly.
 #
-# And is the network as good? What was recorded, against float32:
+# And is the network as good? What was recorded with a small ResNet, against float32:
 
 # %%
 from bonexage_utils.course.nb07.precision import how_measured, precision_table
