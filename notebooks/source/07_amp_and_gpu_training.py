@@ -985,8 +985,8 @@ after_guess(guess_quickest, draw_race(times), measured.round(digits),
 # %% [markdown]
 # Left in the picture, each point is a step; the scale is logarithmic. In the table, *time* is the ratio to `fp32,
 # channels-last` within a round, with its 95 % interval from *low* to *high*; below 1 is faster. *MB* is the peak of a
-# step on a GPU; on a processor it is the *count* of what autograd keeps for the way back. (With so few small films, the
-# sixteen-bit copies of the weights weigh more than what the maps save.)
+# step on a GPU; on a processor it is the *count* of what autograd keeps for the way back. (With so few small films,
+# much of it is sixteen-bit copies of the weights: no test of memory.)
 #
 # The winner depends on the machine. Processors with AVX512-BF16 or AMX multiply bfloat16 natively, few multiply
 # float16; the others convert to and fro. GPUs from 2020 on do both natively. A T4 (2018) only emulates bfloat16,
