@@ -49,6 +49,8 @@ course = start()
 # the **fraction**: they decide how close together the numbers lie. float32, PyTorch's usual format, has 8 bits for the
 # exponent and 23 for the fraction. With sixteen one must choose. *float16* takes 5 and 10. *bfloat16* takes 8, as many
 # as float32, and has 7 left.
+#
+# <!-- from elsewhere: 2.004 (200.4, written so) -->
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb07.formats import bit_parts, stored
@@ -59,7 +61,7 @@ for kind in ("float32", "bfloat16", "float16"):
 
 # %% [markdown]
 # The same age in three formats, 200.4 months. Type a number, from 0 to a million, and see what each format makes of it.
-# Try 0.1, then 0.00000001, then 70000:
+# Try 0.1, then `0.00000001`, then 70000:
 
 # %%
 from bonexage_utils.course.nb07.formats import draw_bits, type_a_number
@@ -95,7 +97,7 @@ ex.gap.check(my_gaps)
 
 # %% [markdown]
 # A step of training often changes a weight by a thousandth of itself or less. Take a weight of 1 and a thousand steps
-# of 0.001. The answer should be 2:
+# of `0.001`. The answer should be 2:
 
 # %% tags=["nbval-check-output"]
 import torch
