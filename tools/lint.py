@@ -23,17 +23,10 @@ from tools.sources import NOTEBOOK_METADATA, convert
 CHECKED = "nbval-check-output"
 CHECKED_CELLS, MOST_BYTES, LONG_CELL, TOO_LONG_CELL = 5, 1_500_000, 12, 15
 WIDEST_LINE = 88
-# Still to be narrowed. This list only shrinks.
-WIDE_NOTEBOOKS = frozenset({
-    "07_amp_and_gpu_training",
-    "08_error_analysis",
-})
 HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 HTML_ALT = re.compile(r"\balt\s*=\s*(['\"])\s*\S", re.IGNORECASE)
 MARKDOWN_IMAGE_WITHOUT_ALT = re.compile(r"!\[\s*\]\(")
 EXECUTE = "run `make notebooks`"
-# Notebooks whose prose has not been held against its outputs yet; the list only gets shorter.
-NOT_YET_QUOTED = ("07_amp_and_gpu_training",)
 
 
 @dataclass(frozen=True)
@@ -187,7 +180,7 @@ def short_cells(case: Case) -> Iterator[tuple[str, str]]:
 
 def narrow_cells(case: Case) -> Iterator[tuple[str, str]]:
     """A code line fits its cell on a laptop. The first cell is the same everywhere, and nobody reads it."""
-    for name, cell in [] if case.name in WIDE_NOTEBOOKS else list(case.code())[1:]:
+    for name, cell in list(case.code())[1:]:
         widest = max((len(line) for line in cell.source.splitlines()), default=0)
         if widest > WIDEST_LINE:
             yield f"{name} has a line of {widest} columns, at most {WIDEST_LINE}", "break it, or move text to a helper"
@@ -227,8 +220,7 @@ def lint(source: Path, saved: Path) -> list[Finding]:
     except Exception as error:  # nbformat raises many types; all mean the same to the reader
         return [Finding(name, "saved", f"is no valid notebook ({str(error).splitlines()[0][:80]})", EXECUTE)]
     case = Case(name, convert(source), notebook, len(text.encode()))
-    rules = [rule for rule in RULES if rule is not quoted or name not in NOT_YET_QUOTED]
-    return [Finding(name, rule.__name__, *found, rule in ADVICE) for rule in rules for found in rule(case)]
+    return [Finding(name, rule.__name__, *found, rule in ADVICE) for rule in RULES for found in rule(case)]
 
 
 def lint_folder(folder: Path) -> list[Finding]:

@@ -4,18 +4,20 @@
 # **The question:** how do I train the real thing fast and safely?
 #
 # Today you write the training yourself: one file, `train.py`, in plain PyTorch. *Fast* is a matter of number formats:
-# sixteen bits where they suffice, called automatic mixed precision, AMP. *Safely* is a matter of what happens at three
-# in the morning, when the machine goes down: you will kill your own training, and see whether it comes back.
+# sixteen bits where they suffice, called automatic mixed precision, AMP. *Safely* is a matter of what happens when the
+# machine goes down at night: you will kill your own training, and see whether it comes back.
 #
 # **After this notebook you can**
 #
-# - say what float16 and bfloat16 keep of a number, and which numbers of a network each of them breaks;
+# - say what float16 and bfloat16 keep of a number, and what of a network each of them breaks;
 # - write a training loop with mixed precision from memory: scale, backward, unscale, clip, step, update;
 # - make one large update out of small batches, and average the weights;
 # - save a run so that it can be killed and resumed, and prove that nothing was lost;
-# - find out what a step waits for, and judge "AMP is faster and leaner" on your own machine.
+# - find out where a step's time goes, and judge "AMP is faster and leaner" on your own machine.
 #
-# **You need** Python with functions and classes, and to have seen a training loop, as in notebook 03. No GPU is needed.
+# **Run a cell** with Shift + Enter, from top to bottom.
+#
+# **You need** Python with functions and classes, and to have seen a training loop, as in notebook 03. No GPU.
 #
 # **Time:** 60 minutes with the exercises. On one processor core, profile `cpu`, five minutes of computing, plus one,
 # once, to draw the 2,400 films if no other notebook has.
@@ -43,9 +45,12 @@ course = start()
 # ## A number in sixteen bits
 #
 # A computer writes numbers as we write very large ones: 2.004 × 10², only with powers of two. One bit is for the sign.
-# Some say the power of two, the **exponent**: how far the numbers reach. The rest say the digits, the **fraction**:
-# how close together they lie. float32, PyTorch's usual format, has 8 bits for the exponent and 23 for the fraction.
-# With sixteen one must choose. *float16* takes 5 and 10. *bfloat16* takes 8, as many as float32, and has 7 left.
+# Some bits give the power of two, the **exponent**: they decide how far the numbers reach. The rest give the digits,
+# the **fraction**: they decide how close together the numbers lie. float32, PyTorch's usual format, has 8 bits for the
+# exponent and 23 for the fraction. With sixteen one must choose. *float16* takes 5 and 10. *bfloat16* takes 8, as many
+# as float32, and has 7 left.
+#
+# <!-- from elsewhere: 2.004 (200.4, written so) -->
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb07.formats import bit_parts, stored
@@ -55,9 +60,8 @@ for kind in ("float32", "bfloat16", "float16"):
     print(f"{kind:9} {sign} {exponent:8} {fraction:23} is {stored(200.4, kind):.9g}")
 
 # %% [markdown]
-# The same age in three formats, 200.4 months.
-#
-# Type a number, from 0 to a million, and see what each format makes of it. Try 0.1, then 0.00000001, then 70000:
+# The same age in three formats, 200.4 months. Type a number, from 0 to a million, and see what each format makes of it.
+# Try 0.1, then `0.00000001`, then 70000:
 
 # %%
 from bonexage_utils.course.nb07.formats import draw_bits, type_a_number
@@ -71,14 +75,14 @@ type_a_number()
 draw_bits()
 
 # %% [markdown]
-# Each row is one format, each square a bit, filled for 1. At 200.4, bfloat16 is the coarse
-# one. In the two lower panels it is float16 that fails: a hundred-millionth is *gone*, and 70,000 is *infinite*.
-# **bfloat16 has the reach and lacks the digits; float16 has more digits and lacks the reach.**
+# Each row is one format, each square a bit, filled for 1. At 200.4, bfloat16 is the coarse one. In the two lower panels
+# it is float16 that fails: a hundred-millionth is *gone*, and 70,000 is *infinite*. **bfloat16 has the reach and lacks
+# the digits; float16 has more digits and lacks the reach.**
 #
 # ### Exercise: how fine is an age?
 #
-# How far apart are neighbouring numbers at 200 months, in float32, bfloat16 and float16? Give a list of three numbers.
-# (The gap doubles at every power of two, and is the same in between.)
+# How far apart are neighbouring numbers at 200 months, in float32, bfloat16 and float16? (The gap doubles at every
+# power of two, and is the same in between.)
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb07 import exercises
@@ -92,8 +96,8 @@ ex.gap.check(my_gaps)
 # ex.gap.solution()
 
 # %% [markdown]
-# One step of training often changes a weight by a thousandth of itself or less. Take a weight of 1 and a thousand
-# steps of 0.001. The answer should be 2:
+# A step of training often changes a weight by a thousandth of itself or less. Take a weight of 1 and a thousand steps
+# of `0.001`. The answer should be 2:
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -106,14 +110,16 @@ for kind in (torch.float32, torch.bfloat16, torch.float16):
 
 # %% [markdown]
 # bfloat16 stays at 1: its next number is 1.0078, and 1.001 is rounded back, a thousand times. No error is raised. So
-# *weights* are not kept in sixteen bits. **Mixed** precision means: weights, and what is added up for long, stay in
-# float32; the large multiplications in between, convolutions and matrices, are done in sixteen bits.
+# *weights* are not kept in sixteen bits. **Mixed** precision means: weights, and long sums, stay in float32; the large
+# multiplications in between, convolutions and matrices, are done in sixteen bits.
+#
+# <!-- from elsewhere: 1.0078 (1 + 2⁻⁷), 1.001 (1 + 0.001) -->
 #
 # ## Predict first
 #
-# Commit to two guesses. In a small ConvNeXt, of a hundred gradients that are not zero, **how many become zero when
-# they are computed in float16?** And on the machine in front of you, with **which format is a training step quickest:
-# `"fp32"`, `"bf16"` or `"fp16"`?** (float32, bfloat16 and float16, in short.)
+# Two guesses. Take a hundred gradients of a small ConvNeXt that are not zero. **How many become zero when they are
+# computed in float16?** And on the machine in front of you, **with which format is a training step quickest: `"fp32"`,
+# `"bf16"` or `"fp16"`?** (float32, bfloat16 and float16, in short.)
 
 # %%
 guess_lost = ...  # percent, such as 10
@@ -122,8 +128,8 @@ guess_quickest = ...  # such as "fp16"
 # %% [markdown]
 # ## A network's own numbers
 #
-# Eight small films, and two of timm's miniature networks with random weights: a *ConvNeXt*, of the family that the
-# full recipe uses, and a *ResNet*.
+# Eight small films, and two of timm's miniature networks with random weights: a *ConvNeXt*, as in the full recipe, and
+# a *ResNet*.
 
 # %%
 from bonexage_utils.batches import film_sets
@@ -131,55 +137,56 @@ from bonexage_utils.course.nb07.scaling import first_batch
 from bonexage_utils.images import Preprocessing, measure_intensity
 
 SIZE = 64  # px; small, because some processors compute float16 very slowly
-sets = film_sets(course.cohort, ("train", "selection"), SIZE)[0]
-preprocessing = Preprocessing(SIZE, *measure_intensity(sets["train"].films, sets["train"].rows))
-batch = first_batch(sets["train"], 8, preprocessing, course.device)
-print(f"{len(sets['train']):,} films to learn from; the first {len(batch)} are our batch")
+train = film_sets(course.cohort, ("train", "selection"), SIZE)[0]["train"]
+preprocessing = Preprocessing(SIZE, *measure_intensity(train.films, train.rows))
+batch = first_batch(train, 8, preprocessing, course.device)
+print(f"{len(train):,} films to learn from; the first {len(batch)} are our batch")
 
 # %%
-from bonexage_utils.course.nb07.formats import draw_number_lines
 from bonexage_utils.course.nb07.scaling import gradients
 
 
 def new_net(backbone):
     torch.manual_seed(course.seed)
-    return bonexage_utils.BoneAgeNet(backbone).train().to(course.device, memory_format=torch.channels_last)
+    net = bonexage_utils.BoneAgeNet(backbone).train()
+    return net.to(course.device, memory_format=torch.channels_last)
 
 
 nets = {"ConvNeXt": new_net("test_convnext"), "ResNet": new_net("test_resnet")}
 found = {name: gradients(net, batch) for name, net in nets.items()}  # in float32
 
 # %%
-weights = torch.cat([p.detach().flatten() for p in nets["ConvNeXt"].parameters()])
-draw_number_lines({"ages, months": batch.months, "weights of the ConvNeXt": weights,
-                   "gradients of the ConvNeXt": found["ConvNeXt"], "gradients of the ResNet": found["ResNet"]})
+from bonexage_utils.course.nb07.formats import draw_number_lines
+from bonexage_utils.course.reveal import after_guess, beside
+
+weights = [weight.detach().flatten() for weight in nets["ConvNeXt"].parameters()]
+seen = {"ages, months": batch.months, "weights of the ConvNeXt": torch.cat(weights)}
+seen |= {f"gradients of the {name}": values for name, values in found.items()}
+after_guess(guess_lost, draw_number_lines(seen))
 
 # %% [markdown]
-# Horizontal axis: how large a number is, each tick a thousand times the one before; the height says how many there
-# are. The red line at the bottom is float16's range: solid with all digits, dotted with fewer. In the red shade it has
-# no numbers at all. The grey line, bfloat16 and float32, reaches beyond the picture on both sides.
+# Horizontal axis: how large a number is, each tick a thousand times the one before; the height says how many there are.
+# The red line at the bottom is float16's range: solid with all digits, dotted with fewer. In the red shade it has no
+# numbers. The grey line, bfloat16 and float32, goes beyond the picture.
 #
-# Of the ConvNeXt's gradients many lie in the left shade, where float16 knows only zero; the titles say how many.
-# ConvNeXt multiplies each block by a *layer scale* that begins at a millionth, so the gradients behind it are a million
-# times smaller. How much float16 loses depends on the network.
+# What lies in the left shade becomes zero in float16; the titles say how much. Compare the two networks. ConvNeXt
+# multiplies each block by a *layer scale* that begins at a millionth, so the gradients behind it are a million times
+# smaller.
 #
 # ## Underflow, and its rescue
 #
-# We compute the ConvNeXt's gradients again, the forward pass in float16, and count those that have become zero although
-# float32 knows better. A weight whose gradient is zero does not move. But backward is linear: multiply the *loss* by a
-# number, the **scale**, and every gradient on the way is multiplied by it, *before* it can get lost. Afterwards, in
-# float32, we divide:
+# We compute the ConvNeXt's gradients again, the forward pass in float16, and count those that have become zero. A
+# weight whose gradient is zero does not move. But backward is linear: multiply the *loss* by a number, the **scale**,
+# and every gradient on the way is multiplied by it, *before* it can get lost. Afterwards, in float32, we divide:
 
 # %%
-import pandas as pd
-
 there, scale = found["ConvNeXt"] != 0, 2.0**12
 bare = gradients(nets["ConvNeXt"], batch, "fp16")
 rescued = gradients(nets["ConvNeXt"], batch, "fp16", scale) / scale
 lost, left = (float((some[there] == 0).float().mean()) for some in (bare, rescued))
-print(f"lost without help: {lost:.0%}; with a scale of {scale:,.0f}: {left:.1%}")
-pd.DataFrame({"your guess": [guess_lost], "measured": [f"{100 * lost:.0f}"]},
-             index=["percent of the gradients lost"]).replace({...: "no guess"})
+after_guess(guess_lost,
+            f"Lost without help: {lost:.0%}; with a scale of {scale:,.0f}: {left:.1%}.",
+            beside({"percent of the gradients lost": round(100 * lost)}, [guess_lost]))
 
 # %% [markdown]
 # So why not a scale of a billion? Try them all:
@@ -187,22 +194,20 @@ pd.DataFrame({"your guess": [guess_lost], "measured": [f"{100 * lost:.0f}"]},
 # %%
 from bonexage_utils.course.nb07.scaling import draw_scales, sweep_scales
 
-sweep = sweep_scales(nets["ConvNeXt"], batch)
-draw_scales(sweep)
+after_guess(guess_lost, draw_scales(sweep_scales(nets["ConvNeXt"], batch)))
 
 # %% [markdown]
 # Horizontal axis: the scale, each tick sixteen times the one before. Blue: gradients lost to zero. Red: gradients
-# spoiled, because somewhere on the way back a number went beyond 65,504 and became infinite. A single spoiled gradient
-# makes the whole step useless: it is skipped. The shade begins at the first scale we *tried* at which one
-# was spoiled. There is a window between losing and spoiling, and it moves while the network learns: the scale has to be
-# looked for all the time.
+# spoiled, because on the way back a number went beyond 65,504 and became infinite. One spoiled gradient makes the whole
+# step useless: it is skipped. The shade begins at the first scale we *tried* that spoiled one. Between losing and
+# spoiling there is a window, and it moves while the network learns. So the scale has to be looked for all the time.
 #
 # ## Autocast, by hand
 #
 # `torch.autocast` does not change a network. It steps in at each operation, in three ways. Convolutions and matrix
 # products get their inputs, weights included, **cast down** to sixteen bits. Some operations that need digits or reach,
-# such as a mean of squares, get theirs **cast up** to float32, even where they come in float16. The others take what
-# comes; where two kinds meet, the result is of the **wider** kind.
+# such as a mean of squares, get theirs **cast up** to float32. The others take what comes; where two kinds meet, the
+# result is of the **wider** kind.
 
 # %% tags=["nbval-check-output"]
 films, kernel = torch.rand(2, 1, 32, 32), torch.randn(8, 1, 3, 3) / 3
@@ -226,33 +231,45 @@ def look(layer, given, made):
 
 block = "features.body.stages.0.blocks.0"
 parts = [f"{block}.conv_dw", f"{block}.mlp", block, "pool", "head", "age"]
-hooks = [nets["ConvNeXt"].get_submodule(part).register_forward_hook(look) for part in parts]
+net = nets["ConvNeXt"]
+hooks = [net.get_submodule(part).register_forward_hook(look) for part in parts]
 with torch.no_grad(), torch.autocast(course.device.type, torch.float16):
-    nets["ConvNeXt"](batch.images, batch.sex)
+    net(batch.images, batch.sex)
 for hook in hooks:
     hook.remove()
 
 # %% [markdown]
-# The convolution and the matrix products (`Mlp`), where nearly all the work is, hand on float16. The block hands on
-# float32: its layer scale is a float32 weight, and the wider kind wins. GeM is in float32 on purpose: 50³ is already
-# beyond float16. The head (`Sequential`) ends in a matrix, so the *score* is in float16; the age is made of it in
-# float32. What the score has lost stays lost. What is that worth in months, at worst?
+# The convolution and the matrix products (`Mlp`), where nearly all the work is, give float16. The block gives float32:
+# its layer scale is a float32 weight, and the wider kind wins. GeM is in float32 on purpose: 50³ is already beyond
+# float16. The head (`Sequential`) ends in a matrix, so the *score* is in float16; the age is made from it in float32.
+# What the score has lost stays lost. How many months is that, at worst?
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb07.formats import gap
 
 scores = torch.linspace(0.001, 6, 6000, dtype=torch.float64)
-slopes = 240 * torch.sigmoid(scores) * torch.sigmoid(-scores)  # months for each 1 of the score
+slopes = 240 * torch.sigmoid(scores) * torch.sigmoid(-scores)  # months per 1 of score
+pairs = list(zip(scores.tolist(), slopes.tolist(), strict=True))
 for kind in ("bfloat16", "float16"):
-    steps = [gap(float(at), kind) * float(slope) for at, slope in zip(scores, slopes, strict=True)]
-    print(f"{kind}: steps of up to {max(steps):.2f} months")
+    largest = max(gap(score, kind) * slope for score, slope in pairs)
+    print(f"{kind}: steps of up to {largest:.2f} months")
 
 # %% [markdown]
 # ## train.py, piece by piece
 #
-# Now the file. `%%writefile` writes a cell into a file beside this notebook, `%%writefile -a` adds to its end, and
-# `%run -n train.py` runs it here, so that its names are ours to try. (Twice added is twice there: after a change, go
-# on from this cell. To keep a version of your own, give the file another name.) What it takes:
+# Every training is these lines. The name behind each is the function in which you will write it:
+#
+#     for each epoch:                                # one_epoch
+#         for images, sex, months in batches:        # Films, loader, batches
+#             months read = net(images, sex)         # build, forward
+#             loss, and its gradients                # learn
+#             the optimizer moves the weights        # update, follow
+#         measure on the selection films             # validate
+#         save everything                            # save, keep
+#
+# All else makes them fast or safe. `%%writefile` writes a cell into a file beside this notebook, `%%writefile -a` adds
+# to its end, and `%run -n train.py` runs it here, so that we can try its functions. (A cell that is run twice is in the
+# file twice: after a change, start again from here.) First, what it takes from others:
 
 # %%
 # %%writefile train.py
@@ -278,6 +295,9 @@ SETTINGS = {"backbone": "convnext_tiny", "weights": "imagenet", "image_size": 51
             "epochs": 35, "batch_size": 16, "grad_accum": 2, "lr": 2e-4,
             "precision": "fp32", "seed": 0, "workers": 0}
 
+# %%
+# %%writefile -a train.py
+
 
 def options(words=None):
     parser = argparse.ArgumentParser(description=__doc__)
@@ -285,11 +305,13 @@ def options(words=None):
     parser.add_argument("out")
     parser.add_argument("--resume", action="store_true")
     for name, value in SETTINGS.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value)
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=type(value), default=value)
     return parser.parse_args(words)
 
 # %% [markdown]
-# The settings are the package's, with its values for the full recipe. Ours here are small:
+# These are the package's settings for the full recipe. `options` reads them from the command line into one object,
+# `run`. Every function below gets `run` and adds what it makes: films, network, optimizer. Our own settings are small:
 
 # %%
 # %run -n train.py
@@ -299,18 +321,21 @@ from bonexage_utils.phantom import write_cohort
 
 folder = tempfile.TemporaryDirectory()
 runs = Path(folder.name)
-DATA = course.cohort.root if course.embedded else write_cohort(runs / "phantom", 600, course.seed)
-SMALL = ["--image-size", str(SIZE), "--batch-size", "8", "--grad-accum", "1", "--lr", "0.001"]
-TINY = [*SMALL, "--backbone", "test_convnext", "--weights", "none", "--epochs", "1"]
+DATA = course.cohort.root
+if not course.embedded:
+    DATA = write_cohort(runs / "phantom", 600, course.seed)
+SMALL = ["--image-size", str(SIZE), "--grad-accum", "1", "--lr", "0.001"]
+TINY = [*SMALL, "--backbone", "test_convnext", "--weights", "none",
+        "--batch-size", "8", "--epochs", "1"]
 run = options([str(DATA), str(runs / "steps"), *TINY])
-print(f"{run.epochs} epoch, {run.batch_size} films at a time, {run.image_size} px, {run.precision}")
+print(f"{run.batch_size} films at a time, {run.image_size} px, {run.precision}")
 
 # %% [markdown]
 # ### The films
 #
-# A `Dataset` answers two questions: how many, and give me number *i*. This one keeps the rows of a table and the
-# letterboxed films as bytes. For each film it gives the image, the sex, the label, and a number made from the film's
-# name. Another task takes another column: the width of the radius, say, in place of `months`.
+# A `Dataset` answers two questions: how many items are there, and what is item *i*? This one keeps the rows of a table
+# and the letterboxed films as bytes. Of each film it gives the image, the sex, the label, and a number made from its
+# name. For another task, take another column: the width of the radius, say, in place of `months`.
 
 # %%
 # %%writefile -a train.py
@@ -337,11 +362,13 @@ def load(run):
     cohort = load_cohort(run.data)
     sets, tables, _ = film_sets(cohort, ("train", "selection"), run.image_size)
     pixels, train = sets["train"].films, tables["train"]
-    run.train, run.selection = Films(train, pixels), Films(tables["selection"], pixels)
+    run.train = Films(train, pixels)
+    run.selection = Films(tables["selection"], pixels)
     run.scale = Preprocessing(run.image_size, *measure_intensity(pixels, train.index))
     run.mean = float(train["months"].to_numpy("float32").mean())
-    run.about = {"cohort": cohort.name, "label_hashes": cohort.label_hashes, "films": len(train),
-                 "median_months_by_sex": train.groupby("sex")["months"].median().to_dict()}
+    medians = train.groupby("sex")["months"].median().to_dict()
+    run.about = {"cohort": cohort.name, "label_hashes": cohort.label_hashes,
+                 "films": len(train), "median_months_by_sex": medians}
 
 # %% tags=["nbval-check-output"]
 # %run -n train.py
@@ -350,25 +377,32 @@ image, sex, months, key = run.train[0]
 print("one film:", image.dtype, tuple(image.shape), "- its label:", months.dtype)
 
 # %% [markdown]
-# A `DataLoader` makes batches of them. `sampler` is the order of the epoch. `workers` are processes that read ahead;
-# 0 reads in this one, which is enough for a cache of bytes. `pin_memory` puts batches where a GPU can fetch them by
-# itself, and `non_blocking=True` lets it do so while the program goes on. The films travel as bytes; scaling and
-# augmentation happen on the device.
+# `load` reads the films once into a cache (notebook 02). It notes their mean and spread, to standardise them, and in
+# `about` where the model comes from.
 #
-# Everything random is drawn from a seed that can be had again: the order from seed and epoch, each film's augmentation
-# from its own number. (The `generator` is one for the loader alone: else its start would draw from the stream from
-# which dropout draws.) Films that make no whole update are left out, others each epoch.
+# A `DataLoader` makes batches. `sampler` is the order of the epoch. `num_workers` are processes that read ahead; 0
+# reads in this one, which is enough for a cache of bytes. `pin_memory` puts batches where a GPU can fetch them by
+# itself, and `non_blocking=True` lets it do so while the program goes on. The films travel as bytes; they are scaled
+# and augmented on the device.
+
+# %%
+# %%writefile -a train.py
+
+
+def loader(run, films, learning):
+    how = {"num_workers": run.workers, "pin_memory": torch.cuda.is_available()}
+    if learning:
+        order = np.random.default_rng([run.seed, run.epoch]).permutation(len(films))
+        how["sampler"] = order[: run.steps * run.batch_size]
+        how["generator"] = torch.Generator()  # its own: dropout's stream stays as it is
+    return DataLoader(films, run.batch_size, **how)
 
 # %%
 # %%writefile -a train.py
 
 
 def batches(run, films, learning=False):
-    order, how = np.random.default_rng([run.seed, run.epoch]).permutation(len(films)), {}
-    if learning:
-        how = {"sampler": order[: run.steps * run.batch_size], "generator": torch.Generator()}
-    for batch in DataLoader(films, run.batch_size, num_workers=run.workers,
-                            pin_memory=torch.cuda.is_available(), **how):
+    for batch in loader(run, films, learning):
         images, sex, months, keys = (t.to(run.device, non_blocking=True) for t in batch)
         images = images.float() / 255
         if learning:
@@ -377,20 +411,28 @@ def batches(run, films, learning=False):
         yield images.to(memory_format=torch.channels_last), sex, months
 
 # %% [markdown]
+# Everything random comes from a seed and can be drawn again: the order from seed and epoch, each film's augmentation
+# from its own number. The few films that would not fill an update are left out, others in each epoch.
+#
 # ### The network, the optimizer, the scaler
 #
-# Weight decay pulls a weight towards zero. That means something for matrices and kernels, and nothing for norms,
-# biases, GeM's p or the two vectors of the sex: AdamW gets two groups. The learning rate rises over the first
-# twentieth of all updates and falls along half a cosine. It is a function of the count, so it need not be saved.
+# Weight decay pulls a weight towards zero. That makes sense for matrices and kernels, and not for norms, biases, GeM's
+# p or the two vectors of the sex. So AdamW gets two groups. The learning rate rises over the first twentieth of all
+# updates and falls along half a cosine. It is a function of the count of updates, so it need not be saved.
 
 # %%
 # %%writefile -a train.py
 
 
 def groups(net, decay=0.05):
-    bare = [p for name, p in net.named_parameters() if p.ndim < 2 or "vectors" in name]
-    rest = [p for name, p in net.named_parameters() if p.ndim > 1 and "vectors" not in name]
-    return [{"params": rest, "weight_decay": decay}, {"params": bare, "weight_decay": 0.0}]
+    named = list(net.named_parameters())
+    bare = [p for name, p in named if p.ndim < 2 or "vectors" in name]
+    rest = [p for name, p in named if p.ndim > 1 and "vectors" not in name]
+    return [{"params": rest, "weight_decay": decay},
+            {"params": bare, "weight_decay": 0.0}]
+
+# %%
+# %%writefile -a train.py
 
 
 def rate(update, updates, warm_up=0.05):
@@ -422,12 +464,13 @@ build(run)
 before = torch.get_rng_state()
 images, sex, months = next(batches(run, run.train, learning=True))
 print("a batch:", images.dtype, tuple(images.shape), "- ages", tuple(months.shape))
-print("the rate at updates 0, 5 and 99 of 100:", *(f"{rate(n, 100):.4f}" for n in (0, 5, 99)))
-print("the stream of dropout has not moved:", torch.equal(before, torch.get_rng_state()))
+shares = [f"{rate(update, 100):.4f}" for update in (0, 5, 99)]
+print("share of the peak rate at updates 0, 5 and 99 of 100:", *shares)
+print("dropout's stream has not moved:", torch.equal(before, torch.get_rng_state()))
 
 # %% [markdown]
-# `channels_last` is the order in memory: all channels of one place together; the values are the same. The scaler does
-# nothing unless the format is float16: bfloat16 has the reach and needs none.
+# `channels_last` is an order in memory: all channels of one place lie together; the values are the same. The scaler
+# does nothing unless the format is float16: bfloat16 has the reach and needs none.
 #
 # ### The forward pass
 
@@ -453,8 +496,9 @@ def forward(run, net, images, sex):
 
 
 def update(run, net, optimizer, scaler):
+    updates = run.epochs * run.steps // run.grad_accum
     for group in optimizer.param_groups:
-        group["lr"] = run.lr * rate(run.update, run.epochs * run.steps // run.grad_accum)
+        group["lr"] = run.lr * rate(run.update, updates)
     scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
     scaler.step(optimizer)
@@ -464,9 +508,8 @@ def update(run, net, optimizer, scaler):
     follow(run.average, net, run.update)
 
 # %% [markdown]
-# `unscale_` divides the gradients by the scale, and looks whether one is infinite or no
-# number. `step` skips the step if so. `update` halves the scale after a skipped step, and doubles it if all has gone
-# well for so many steps. By hand:
+# `unscale_` divides the gradients by the scale, and looks whether one is infinite or no number. If so, `step` skips the
+# step. `update` halves the scale after a skipped step, and doubles it when all has gone well for many steps. By hand:
 
 # %%
 class Scale:
@@ -501,11 +544,11 @@ class MyScaler(Scale):
 # %% [markdown]
 # ### Average, and learn
 #
-# `follow` keeps an average of the weights: each update it moves a little towards the network, first much, later by a
+# `follow` keeps an average of the weights. At each update it moves towards the network: much at first, later by a
 # thousandth. The average is what is measured and used in the end; it is calmer than the last step.
 #
-# `learn` is one epoch. `grad_accum` batches make one update. Their gradients add up by themselves, so each loss is
-# divided by their number, and everything in `update`, unscaling included, is done once for all of them.
+# `learn` is one epoch. `grad_accum` batches make one update. Their gradients add up by themselves. So each loss is
+# divided by the number of batches, and everything in `update`, unscaling too, is done once for all of them.
 
 # %%
 # %%writefile -a train.py
@@ -525,8 +568,8 @@ def follow(average, net, update):
 def learn(run):
     net, scaler, total = run.net.train(), run.scaler, 0.0
     for step, (images, sex, months) in enumerate(batches(run, run.train, True), 1):
-        read = forward(run, net, images, sex)
-        loss = torch.nn.functional.smooth_l1_loss(read / 12, months / 12) / run.grad_accum
+        years = forward(run, net, images, sex) / 12
+        loss = torch.nn.functional.smooth_l1_loss(years, months / 12) / run.grad_accum
         scaler.scale(loss).backward()
         if step % run.grad_accum == 0:
             update(run, net, run.optimizer, scaler)
@@ -558,12 +601,12 @@ by_hand = sixteen_steps(mine)
 draw_scale_history(*map(list, zip(*mine.seen, strict=True)))
 
 # %% [markdown]
-# Horizontal axis: the step. Vertical axis: the scale. A cross is a step that was skipped. The scaler feels its way down
-# until the gradients hold; after four good steps it tries double. torch's own begins at 2¹⁶ and waits for 2,000. A step
+# Horizontal axis: the step. Vertical axis: the scale. A cross is a step that was skipped. The scaler goes down until
+# all gradients are finite; after four good steps it tries double. torch's own begins at 2¹⁶ and waits for 2,000. A step
 # skipped now and then is *no* error. A scale that falls to 1 and below is one: then something goes beyond 65,504
 # already on the way forward.
 #
-# And torch's, from the same start?
+# And torch's scaler, from the same start?
 
 # %% tags=["nbval-check-output"]
 torchs = torch.amp.GradScaler(course.device.type, init_scale=2.0**20, growth_interval=4)
@@ -575,8 +618,8 @@ print("and the same weights:", all(torch.allclose(*pair, atol=1e-6) for pair in 
 # %% [markdown]
 # ## Unscale, then clip
 #
-# Clipping cuts the gradient to a length of 5 where it is longer, so that one odd film cannot throw the network off. *5*
-# is meant for gradients of their true size. What if somebody clips first and unscales then?
+# Clipping cuts the gradient to a length of 5 if it is longer, so that one odd film cannot throw the network off. The
+# limit is meant for gradients of their true size. What if somebody clips first and unscales afterwards?
 
 # %%
 def length(gradient):
@@ -588,8 +631,9 @@ def clipped(gradient, limit=5.0):
 
 
 scale, true = 2.0**16, found["ResNet"]
-print(f"not clipped: {length(true):.3g}; unscale, then clip: {length(clipped(true * scale / scale)):.3g}; "
-      f"clip, then unscale: {length(clipped(true * scale) / scale):.2g}")
+lengths = {"not clipped": true, "unscale, then clip": clipped(true * scale / scale),
+           "clip, then unscale": clipped(true * scale) / scale}
+print("; ".join(f"{name}: {length(some):.2g}" for name, some in lengths.items()))
 
 # %% [markdown]
 # That is the length which reaches the optimizer. In the wrong order it is tens of thousands of times too short. Would
@@ -599,21 +643,22 @@ print(f"not clipped: {length(true):.3g}; unscale, then clip: {length(clipped(tru
 # %%
 from bonexage_utils.course.nb07.scaling import learn_in_order
 
+import pandas as pd
+
 steps = 10 if course.profile.name == "fast" else 30
-rows = {optimizer: {name: learn_in_order(nets["ConvNeXt"], batch, optimizer, first, steps)
-                    for name, first in (("unscale, then clip", True), ("clip, then unscale", False))}
-        for optimizer in ("SGD", "AdamW")}
-by_heart = pd.DataFrame.from_dict(rows, orient="index")
+orders = {"unscale, then clip": True, "clip, then unscale": False}
+by_heart = pd.DataFrame(
+    {name: {optimizer: learn_in_order(nets["ConvNeXt"], batch, optimizer, first, steps)
+            for optimizer in ("SGD", "AdamW")} for name, first in orders.items()})
 by_heart.round(1).rename_axis("MAE on the eight, months")
 
 # %% [markdown]
-# With SGD the wrong order stands still: the right column is where everybody begins. AdamW divides each gradient by its
-# usual size, and so it *hides* the mistake: it learns all the same. But every step is now cut to one length, odd film
-# or not.
+# With SGD the wrong order stands still: the right column is where both begin. AdamW divides each gradient by its usual
+# size, and so it *hides* the mistake. But now every step is cut to the same length, odd film or not.
 #
 # ### Exercise: six lines
 #
-# Six lines of a loop, in no order. The forward pass has just given the `loss`:
+# Six lines of a loop, in no order. The forward pass has just given the `loss`, one batch makes one update:
 #
 #     A   scaler.step(optimizer)
 #     B   optimizer.zero_grad()
@@ -651,16 +696,17 @@ def in_parts(net, sizes):
 for name, net in nets.items():
     net.head[3].p = 0.0  # no dropout
     whole, parts = in_parts(net, [8]), in_parts(net, [4, 4])
-    print(f"{name}: two batches of 4 are one of 8: {length(parts - whole) / length(whole) < 0.001}")
+    same = length(parts - whole) / length(whole) < 0.001
+    print(f"{name}: two batches of 4 are one of 8: {same}")
 
 # %% [markdown]
-# For the ConvNeXt, to within rounding. For the ResNet *not*, and that is no bug: its batch norms bring each channel to
-# mean 0 and spread 1 by the films *in hand*, 4 now instead of 8.
+# For the ConvNeXt they do, to within rounding. For the ResNet they do *not*, and that is no bug: its batch norms bring
+# each channel to mean 0 and spread 1 by the films *in hand*, now 4 instead of 8.
 #
 # ### Validate, save, resume
 #
-# The average reads the selection films, in the same number format. Then everything that the next update depends on
-# goes into one file: written aside, then renamed, so that there is always a whole one, the old or the new.
+# The averaged network reads the selection films. Then everything that the next update depends on goes into one file. It
+# is written aside, then renamed, so that there is always a whole file, old or new.
 
 # %%
 # %%writefile -a train.py
@@ -676,17 +722,22 @@ def validate(run):
 # %%
 # %%writefile -a train.py
 
-PARTS, COUNTS = ("net", "average", "optimizer", "scaler"), ("epoch", "update", "best", "log")
+PARTS = ("net", "average", "optimizer", "scaler")
+COUNTS = ("epoch", "update", "best", "log")
+COLUMNS = "epoch,train_loss_years,selection_mae_months,seconds"
+
+# %%
+# %%writefile -a train.py
 
 
 def save(run):
     state = {name: getattr(run, name).state_dict() for name in PARTS}
     state |= {name: getattr(run, name) for name in COUNTS}
     state["random"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-    part, head = Path(run.out, "part"), "epoch,train_loss_years,selection_mae_months,seconds"
+    part = Path(run.out, "part")
     torch.save(state, part)
     os.replace(part, Path(run.out, "state.pt"))
-    np.savetxt(part, run.log, "%.6g", ",", header=head, comments="")
+    np.savetxt(part, run.log, "%.6g", ",", header=COLUMNS, comments="")
     os.replace(part, Path(run.out, "log.csv"))
 
 # %%
@@ -703,17 +754,18 @@ def resume(run):
 
 # %% [markdown]
 # `weights_only=True` reads tensors, numbers and texts, and nothing else. Without it, torch would unpickle whatever is
-# in the file, and a pickle can run any program. `save_model` is the package's: the file to use, with all that a
-# prediction needs.
+# in the file, and a pickle can run any program. `state.pt` is for going on. The file to *use* is written by the
+# package's `save_model`, with all that a prediction needs:
 
 # %%
 # %%writefile -a train.py
 
 
 def keep(run):
+    settings = {name: getattr(run, name) for name in SETTINGS}
     about = {**run.about, "epoch": run.epoch, "selection_mae_months": run.best,
              "parameters": sum(p.numel() for p in run.net.parameters()),
-             "config": {name: getattr(run, name) for name in SETTINGS} | {"loss": "smoothl1"}}
+             "config": settings | {"loss": "smoothl1"}}
     path, best = Path(run.out, "model.safetensors"), run.average.state_dict()
     save_model(path, run.net, best, run.scale, about)
 
@@ -747,7 +799,7 @@ if __name__ == "__main__":
 
 # %% tags=["nbval-check-output"]
 lines = Path("train.py").read_text(encoding="utf-8").splitlines()
-names = [line.split("(")[0].removeprefix("def ") for line in lines if line.startswith("def ")]
+names = [line[4:].split("(")[0] for line in lines if line.startswith("def ")]
 print("each function once:", len(names) == len(set(names)), "-", ", ".join(names))
 
 # %% [markdown]
@@ -759,9 +811,9 @@ print("each function once:", len(names) == len(set(names)), "-", ", ".join(names
 from bonexage_utils.course.frozen import BACKBONE
 from bonexage_utils.course.nb07.drill import show_command, start_script, wait
 
-recipe = ["--backbone", BACKBONE, "--weights", "phantom", *SMALL]
-if course.profile.name != "fast":
-    recipe += ["--batch-size", "32"]
+films_a_step = "8" if course.profile.name == "fast" else "32"
+recipe = [*SMALL, "--backbone", BACKBONE, "--weights", "phantom",
+          "--batch-size", films_a_step]
 once = [str(DATA), str(runs / "once"), *recipe, "--epochs", "1"]
 print(show_command(["train.py", "DATA", "RUN", *once[2:]]))
 print(wait(start_script("train.py", *once)))
@@ -780,10 +832,11 @@ _ = trainer.fit()
 
 # %% tags=["nbval-check-output"]
 state = torch.load(runs / "once" / "state.pt", "cpu", weights_only=True)
-theirs = {"net": trainer.network.state_dict(), "average": trainer.ema.module.state_dict()}
 apart = max(float((state[part][name].double() - tensor.cpu().double()).abs().max())
-            for part, tensors in theirs.items() for name, tensor in tensors.items())
-allowed = 1e-3 if course.device.type == "cuda" else 0.0  # a GPU may add in another order
+            for part, net in (("net", trainer.network), ("average", trainer.ema.module))
+            for name, tensor in net.state_dict().items())
+# a GPU may add in another order
+allowed = 1e-3 if course.device.type == "cuda" else 0.0
 print("train.py and Trainer end in the same weights:", apart <= allowed)
 
 # %%
@@ -791,12 +844,12 @@ print("the largest difference of any weight:", apart)
 
 # %% [markdown]
 # On a processor not one bit differs. `Trainer` has more around it: several processes, a clean stop at Ctrl-C. But what
-# it computes is what you have written, and `bonexage predict RUN/model.safetensors FILMS` takes the file that it made.
+# it computes is what you have written, and `bonexage predict RUN/model.safetensors FILMS` takes your file, too.
 #
 # ## Kill it
 #
-# A training of hours will be stopped one day: Colab ends a session, the power fails. First a run of three epochs that
-# nobody interrupts:
+# A training of hours will be stopped one day: Colab ends a session, the power fails. First, three epochs that nobody
+# interrupts:
 
 # %%
 from bonexage_utils.course.nb07.drill import kill_within, read_log
@@ -807,8 +860,8 @@ whole = read_log(runs / "whole")
 whole.round(2)
 
 # %% [markdown]
-# And once more. When one epoch is done, and the second is about half through, we kill it: `kill` on Linux is SIGKILL,
-# which no program can catch, prepare for, or tidy up after.
+# And once more. In the middle of the second epoch we kill it. On Linux that is SIGKILL, which no program can catch or
+# prepare for.
 
 # %%
 process = start_script("train.py", str(DATA), str(runs / "killed"), *three)
@@ -843,7 +896,7 @@ resumed = read_log(runs / "killed")
 draw_drill(whole, killed, resumed)
 
 # %% [markdown]
-# The broad band is the run that was never interrupted. On it lie the killed one's points before the kill (round) and
+# The broad band is the run that was never interrupted. On it lie the other one's points before the kill (round) and
 # after it (square). The shaded half epoch was lost, and done again. Points on a line are no proof: compare every number
 # in both files.
 
@@ -858,34 +911,35 @@ print("the killed run ends in the same weights:", same)
 print("largest difference between the two runs:", between)
 
 # %% [markdown]
-# On a processor it is zero, because everything random is drawn from a seed, the epoch and the film, or from a stream
-# whose state was saved. A slip in `save` would show here, and hardly anywhere else.
+# On a processor it is zero: everything random comes from a seed, the epoch and the film, or from a stream whose state
+# was saved. A slip in `save` would show here, and hardly anywhere else.
 #
 # ## The clock, and where the time goes
 #
-# A GPU works behind the program's back: an operation only puts work into its queue. A clock that is read without
-# waiting shows how long it took to *ask*. `torch.cuda.synchronize()` waits. So does whatever needs a number: `float`,
-# `.item()`, `print`. Put none of them into the loop, and one before each reading of a clock.
+# A GPU works in the background: an operation only puts work into its queue. A clock that does not wait shows how long
+# it took to *ask*. `torch.cuda.synchronize()` waits; so does whatever needs a number: `float`, `.item()`, `print`. Put
+# none of them into the loop, and one before each reading of a clock.
 #
-# A second trap: GPUs since 2020 can shorten float32 products to 10 bits of fraction, **TF32**. torch does so in
-# convolutions unless told not to, as `build` does; in matrix products only if
-# `torch.backends.cuda.matmul.allow_tf32` is `True`. Say which before you compare with "float32".
+# A second trap: GPUs since 2020 can shorten float32 products to 10 bits of fraction, **TF32**. In convolutions torch
+# does so unless it is told not to, as in `build`; in matrix products only if `torch.backends.cuda.matmul.allow_tf32` is
+# `True`. Say which it was before you compare with "float32".
 #
 # torch's profiler watches a few training steps; on a GPU each part here waits until its work is done:
 
 # %%
 from bonexage_utils.course.nb07.speed import draw_profile, part_shares, profile_steps
 
-spans, operators = profile_steps(sets["train"], preprocessing, BACKBONE, "phantom", 16, course.device, precision="fp32")
+spans, operators = profile_steps(train, preprocessing, BACKBONE, "phantom", 16,
+                                 course.device, precision="fp32")
 draw_profile(spans, operators)
 
 # %%
 part_shares(spans).map("{:.0%}".format).to_frame("share of the time").T
 
 # %% [markdown]
-# On the left, time runs to the right, each line one part of a step; on the right, the operations that took most time of
-# their own. A quicker format can shorten *forward* and *backward*, and nothing else. If they are two thirds of a step,
-# halving them makes it half again as fast, and no more.
+# On the left, time runs to the right, and each line is one part of a step; on the right are the operations that took
+# most time. A quicker format can shorten *forward* and *backward*, and nothing else. If they are two thirds of a step
+# and take half as long, the step still takes two thirds of its time.
 #
 # ### Exercise: a decision
 #
@@ -909,39 +963,38 @@ ex.profile.check(my_run)
 # %% [markdown]
 # ## The race
 #
-# *AMP is faster and leaner*, one hears. In every round each of four takes one whole training step, in an order that is
-# drawn anew: a slow minute slows all of them, so we compare within rounds. `plain` is the other layout, channel by
-# channel.
+# *AMP is faster and leaner*, one hears. Four ways to train race, from float32 to float16. In every round each takes one
+# whole training step, in a new order: a slow minute slows all of them, so we compare within rounds. `plain` is the
+# other layout, channel by channel.
 
 # %%
 from bonexage_utils.course.nb07.speed import draw_race, race, time_table
 
 count, rounds = {"fast": (4, 3), "cpu": (8, 10), "gpu": (64, 30)}[course.profile.name]
-racing = first_batch(sets["train"], count, preprocessing, course.device)
-arms = (("fp32", "plain"), ("fp32", "channels-last"), ("bf16", "channels-last"), ("fp16", "channels-last"))
+racing = first_batch(train, count, preprocessing, course.device)
+arms = [("fp32", "plain"), ("fp32", "channels-last"), ("bf16", "channels-last"),
+        ("fp16", "channels-last")]
 times = race(BACKBONE, "phantom", racing, rounds, arms)
-draw_race(times)
-
-# %%
-measured = time_table(times)
-measured.round({"step, ms": 1, "time": 2, "low": 2, "high": 2, "MB": 1, "memory": 2})
 
 # %%
 from bonexage_utils.course.nb07.speed import quickest
 
-pd.DataFrame({"your guess": [guess_quickest], "measured": [quickest(measured)]},
-             index=["the quickest format here"]).replace({...: "no guess"})
+measured = time_table(times)
+digits = {"step, ms": 1, "time": 2, "low": 2, "high": 2, "MB": 1, "memory": 2}
+after_guess(guess_quickest, draw_race(times), measured.round(digits),
+            beside({"the quickest format here": quickest(measured)}, [guess_quickest]))
 
 # %% [markdown]
 # Left in the picture, each point is a step; the scale is logarithmic. In the table, *time* is the ratio to `fp32,
 # channels-last` within a round, with its 95 % interval from *low* to *high*; below 1 is faster. *MB* is the peak of a
-# step on a GPU; on a processor it is the *count* of what autograd keeps for the way back. (So few small films are no
-# test of memory.)
+# step on a GPU; on a processor it is the *count* of what autograd keeps for the way back. (With so few small films,
+# much of it is sixteen-bit copies of the weights: no test of memory.)
 #
-# It depends on the machine. Processors with AVX512-BF16 or AMX multiply bfloat16 natively; others convert to and fro.
-# float16 is seldom native on x86. On GPUs both are native from 2020 on. A T4 gives bfloat16 by slow emulation only.
+# The winner depends on the machine. Processors with AVX512-BF16 or AMX multiply bfloat16 natively, few multiply
+# float16; the others convert to and fro. GPUs from 2020 on do both natively. A T4 (2018) only emulates bfloat16,
+# slowly.
 #
-# And is the network as good? What was recorded, against float32:
+# And is the network as good? What was recorded with a small ResNet, against float32:
 
 # %%
 from bonexage_utils.course.nb07.precision import how_measured, precision_table
@@ -956,26 +1009,28 @@ print(how_measured())
 #
 # ## What fills the memory
 #
-# The weights, a gradient for each, AdamW's two moments, the average; and, most of all, the maps kept for the backward
-# pass. Computed, not measured, for the full recipe, ConvNeXt-Tiny at 512 px:
+# The weights, a gradient for each, AdamW's two moments, the average; and, most of all, the maps that are kept for the
+# backward pass. For the full recipe, ConvNeXt-Tiny at 512 px, this can be computed:
 
 # %%
 from bonexage_utils.course.nb07.scaling import draw_step_memory, step_megabytes
 
-recipes = {"float32, 16 films": (16, "fp32"), "16 bits, 16 films": (16, "bf16"), "16 bits, 8 films": (8, "bf16")}
-budgets = {name: step_megabytes("convnext_tiny", 512, *how) for name, how in recipes.items()}
+recipes = {"float32, 16 films": (16, "fp32"), "16 bits, 16 films": (16, "bf16"),
+           "16 bits, 8 films": (8, "bf16")}
+budgets = {name: step_megabytes("convnext_tiny", 512, *how)
+           for name, how in recipes.items()}
 draw_step_memory(budgets)
 
 # %% [markdown]
 # The dashed line is a card of 16 GB. The small stripes at the left are the same in all: weights stay in float32.
-# Sixteen bits make the blue part about half, and half the films halve it again; `--grad-accum` makes up for them. Leave
-# a margin: what operations need to work in comes on top.
+# Sixteen bits make the blue part about half as long, and half the films halve it again; `--grad-accum 2` then keeps the
+# update as large. Leave a margin: operations need memory to work in.
 #
 # ## Four more tools
 #
 # Each cell is off; set its word to `True` to try it. **Compiling** joins small operations into large ones.
-# **Checkpointing** forgets maps and computes them again on the way back: time for memory. **TensorBoard** draws a log.
-# **Two processes** share out every batch and average the gradients before each update.
+# **Checkpointing** throws maps away and computes them again on the way back: it costs time and saves memory.
+# **TensorBoard** draws a log. **Two processes** share every batch and average their gradients before each update.
 
 # %%
 COMPILE = False  # True: takes a minute, and a C++ compiler
@@ -1001,13 +1056,16 @@ if CHECKPOINTING:
     nets["ConvNeXt"].features.body.set_grad_checkpointing(False)
 
 # %%
-TENSORBOARD = False  # True: pip install tensorboard first; then tensorboard --logdir board
+TENSORBOARD = False  # True: then, in a terminal here: tensorboard --logdir board
 if TENSORBOARD:
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter("board") as board:
-        for row in whole.itertuples():
-            board.add_scalar("MAE, months", row.selection_mae_months, row.epoch)
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        print("TensorBoard is not installed: pip install tensorboard")
+    else:
+        with SummaryWriter("board") as board:
+            for row in whole.itertuples():
+                board.add_scalar("MAE, months", row.selection_mae_months, row.epoch)
 
 # %%
 TWO_PROCESSES = False  # True: torchrun starts the package twice, on this processor
@@ -1019,18 +1077,16 @@ if TWO_PROCESSES:
 # %% [markdown]
 # ## Exercise: close the notebook
 #
-# Another task: how wide is the radius, in mm? Write the loop from memory, for one epoch, in float16:
-#
-#     def my_loop(net, optimizer, scaler, batches, accumulate):
-#         for step, (images, widths) in enumerate(batches, 1):
-#             ...
-#
-# `net(images)` gives widths of the same shape; the loss is `torch.nn.functional.mse_loss`; clip at 5; `accumulate`
-# batches make one update, and their number divides evenly. All is on the processor, so autocast is for `"cpu"`. The
-# check trains a small network with your function and compares its weights.
+# Another task: how wide is the radius, in mm? Write the loop from memory, for one epoch, in float16. `batches` gives
+# pairs of images and widths. `net(images)` gives widths of the same shape; the loss is `torch.nn.functional.mse_loss`;
+# clip at 5. Every `accumulate` batches make one update, and none is left over. All is on the processor, so autocast is
+# for `"cpu"`. The check trains a small network with your function and compares its weights.
 
 # %% tags=["nbval-check-output"]
-my_loop = ...  # your function, without brackets
+def my_loop(net, optimizer, scaler, batches, accumulate):
+    ...
+
+
 ex.loop.check(my_loop)
 
 # %%
@@ -1041,7 +1097,8 @@ ex.loop.check(my_loop)
 band = {"fast": (8, 45), "cpu": (5, 25), "gpu": (3, 25)}[course.profile.name]
 mae = whole["selection_mae_months"].min()
 assert band[0] < mae < band[1], f"MAE {mae:.1f}, expected {band[0]} to {band[1]} months"
-assert by_heart.loc["SGD"].iloc[1] > by_heart.loc["SGD"].iloc[0] + 2, "the wrong order was to stand still"
+in_order, too_early = by_heart.loc["SGD"]
+assert too_early > in_order + 2, "the wrong order was to stand still"
 assert lost > 0.2, f"only {lost:.0%} of the gradients lost in float16"
 if course.device.type == "cpu":
     assert same, f"the resumed run ended elsewhere: {between}"
@@ -1055,7 +1112,7 @@ folder.cleanup()
 # <details><summary>1. A colleague's loss becomes NaN in float16, and is fine in bfloat16. Your suspicion?</summary>
 #
 # A number beyond 65,504 somewhere: a power, a sum over many pixels, a label in the wrong unit. Compute that layer in
-# float32, as GeM is computed here (notebook 04).
+# float32, as GeM is (notebook 04).
 # </details>
 #
 # <details><summary>2. "With AMP our MAE is half a month worse." What do you ask?</summary>
@@ -1065,37 +1122,51 @@ folder.cleanup()
 #
 # <details><summary>3. A run was resumed, and its curve has a bump just there. What was forgotten?</summary>
 #
-# Most likely the optimizer's moments, or the count of updates, so that warm-up began again. The learning curve
-# (notebook 03) is where one sees it.
+# Most likely the optimizer's moments, or the count of updates, so that warm-up began again.
 # </details>
 #
 # ## What you can now say
 
 # %%
 others = measured.drop(index=[("fp32", "channels-last")])
-print(f"On this {'GPU' if course.device.type == 'cuda' else 'processor'}, for {BACKBONE}, {count} films of {SIZE} px:")
+here = "GPU" if course.device.type == "cuda" else "processor"
+print(f"On this {here}, for {BACKBONE}, {count} films of {SIZE} px, times as long as")
+print("fp32, channels-last, with its 95 % interval:")
 for (kind, layout), row in others.iterrows():
-    print(f"- {kind}, {layout}: {row.verdict}; takes {row.time:.2f} [{row.low:.2f}, {row.high:.2f}] times as long as "
-          "fp32, channels-last.")
-print(f"- In float16 without a scaler, {lost:.0%} of a small ConvNeXt's gradients are lost; with one, {left:.1%}.")
-wide, half = (sum(budgets[name].values()) / 1e3 for name in ("float32, 16 films", "16 bits, 16 films"))
-print(f"- Computed, the full recipe, 16 films at once: {wide:.1f} GB in float32 and {half:.1f} GB in sixteen bits.")
-print(f"- My train.py and the package's Trainer: no weight differs by more than {apart:g} after an epoch.")
-print(f"- A training killed in epoch {killed.after + 1} went on; no number of its end differs by more than "
-      f"{max(between.values()):g}.")
+    print(f"- {kind}, {layout}: {row.time:.2f} [{row.low:.2f}, {row.high:.2f}], "
+          f"{row.verdict}.")
+
+# %%
+print(f"- Of a small ConvNeXt's gradients float16 loses {lost:.0%} without a scaler "
+      f"and {left:.1%} with one.")
+wide, half, _ = (sum(parts.values()) / 1e3 for parts in budgets.values())
+print(f"- Computed, the full recipe, 16 films at once: {wide:.1f} GB in float32, "
+      f"{half:.1f} GB in sixteen bits.")
+print("- My train.py and the package's Trainer: after an epoch no weight differs by "
+      f"more than {apart:g}.")
+print(f"- A training killed in epoch {killed.after + 1} went on; no number of its end "
+      f"differs by more than {max(between.values()):g}.")
+
+# %% [markdown]
+# ### Where you stand
+#
+# The exercises of this notebook: what is done, and what is open.
+
+# %% tags=["nbval-check-output"]
+from bonexage_utils.course.exercise import answered
+
+answered(ex)
 
 # %% [markdown]
 # ## What we left out
 #
-# - **float8.** Newer cards multiply with 8 bits; training with them needs a scale for every layer.
-# - **Several machines**: README, *Your own data*.
-# - **The real training**, on a GPU, with ConvNeXt-Tiny: notebook 10.
+# **float8**: newer cards multiply with 8 bits; that needs a scale for every layer. **The real training**, on a GPU:
+# notebook 10.
 #
 # ## Sources
 #
 # - Micikevicius et al., *Mixed precision training*, ICLR 2018: float16, weights in float32, and the scaled loss.
 # - Kalamkar et al., *A study of bfloat16 for deep learning training*, arXiv 1905.12322.
-# - Liu et al., *A ConvNet for the 2020s*, CVPR 2022; Touvron et al., *Going deeper with image transformers*, ICCV 2021:
-#   the layer scale that begins at a millionth.
+# - Liu et al., *A ConvNet for the 2020s*, CVPR 2022: ConvNeXt, and its layer scale.
 # - Loshchilov & Hutter, *Decoupled weight decay regularization*, ICLR 2019: AdamW.
 # - PyTorch's pages on `torch.amp`, `torch.profiler` and CUDA semantics (TF32, waiting).

@@ -246,7 +246,13 @@ IN_SENSE = {
     ("nb05", "unknown"): ["the mean of both", "mean"],
     ("nb06", "clinic"): ["clinic C", "toddlers", "C: toddlers"[:1]],
     ("nb06", "slope"): ["3, 11.4, 60, 11.4", np.array([2.96, 11.4, 60, 11.4])],
+    ("nb07", "gap"): ["0.0000153, 1, 0.125", (2**-16, "1", 0.125), torch.tensor([2**-16, 1, 0.125])],
+    ("nb07", "order"): ["c f e a d b", "C, F, E, A, D, B", list("CFEADB"), ("B", "C", "F", "E", "A", "D")],
+    ("nb07", "resume"): ["abcdef", "A to F", "A–F", "a, b, c, d, e and f", set("ABCDEF")],
     ("nb07", "profile"): ["run B", "b"],
+    ("nb08", "lock"): ["c", "option C", "(C)"],
+    ("nb08", "readers"): ["reader A", "a"],
+    ("nb08", "strip"): ["d", "D."],
     ("nb08", "pairs"): ["comparison 1", "1", 1],
 }
 

@@ -393,7 +393,13 @@ def test_the_score_moves_in_steps_worth_so_many_months() -> None:
             months, abs=0.005)
 
 
-@pytest.mark.parametrize("answer", ["ABCDEF", "abcdef", "A, B, C, D, E, F", list("ABCDEF"), set("ABCDEF")])
+def test_a_loop_that_takes_spoiled_steps_is_told_so() -> None:
+    assert "optimizer.step() takes it" in EXERCISES.loop.verdict(nb07.loop_without("look")).message
+    assert "You count the batches from 0" in EXERCISES.loop.verdict(nb07.loop_without("first")).message
+
+
+@pytest.mark.parametrize("answer", ["ABCDEF", "abcdef", "A, B, C, D, E, F", "A-F", "a to f", list("ABCDEF"),
+                                    set("ABCDEF")])
 def test_letters_may_be_written_in_several_ways(answer: object) -> None:
     assert EXERCISES.resume.verdict(answer).right
 

@@ -160,6 +160,14 @@ def test_hands_are_scored_where_their_centres_are(run: Path) -> None:
     assert (table["centres"] + table["shafts"] < 1).all()
 
 
+def test_recorded_claims_are_told_with_how_they_were_made(tmp_path: Path) -> None:
+    assert attribution.claim_lines(tmp_path).startswith("phantom: not yet measured\nreal films")
+    known = read_runs("claims")
+    for row in known[known["claim"] == attribution.CLAIM].to_dict("records"):
+        assert f"{row['difference']:+.2f} [{row['low']:.2f}, {row['high']:.2f}] points" in attribution.claim_lines()
+        assert f"commit {row['commit']}" in attribution.claim_lines()
+
+
 def test_recorded_looks_or_not_yet_measured(tmp_path: Path) -> None:
     assert "Not yet measured" in attribution.draw_difference_by_hand(read_runs("looks", tmp_path)).alt
     rows = [{"network": "frozen backbone", "pooling": pooling, "seed": seed,

@@ -1,6 +1,7 @@
 """The exercises of notebook 07: the gap between neighbours, six lines to put right, a profile to decide by, what a run
 needs to go on, and a loop from memory."""
 
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, letters, numbers, right, wrong
 from bonexage_utils.course.nb07.formats import FORMATS, gap
 from bonexage_utils.course.nb07.speed import PARTS, draw_timeline
 from bonexage_utils.course.start import Course
@@ -47,7 +48,7 @@ def _gap() -> Exercise:
                                 "has 10: who pays more for the exponent has the wider gap.")]
 
     def judge(answer: Any) -> Verdict:
-        found = np.asarray([float(value) for value in answer])
+        found = numbers(answer)
         if found.shape != (3,):
             return wrong("Three numbers, please: for float32, bfloat16 and float16.")
         for values, message in known:
@@ -103,7 +104,7 @@ BEFORE = {
 EMPTIED = "B empties the gradients. Between C and A they are still needed."
 
 
-def run_lines(letters: str) -> Tensor:
+def run_lines(order: str) -> Tensor:
     """The weights of a small network after ROUNDS rounds of the lines in that order. Raises what torch raises."""
     rng = torch.Generator().manual_seed(0)
     films, widths = torch.randn(ROUNDS, 8, 3, generator=rng), 9 * torch.randn(ROUNDS, 8, generator=rng)
@@ -114,41 +115,39 @@ def run_lines(letters: str) -> Tensor:
              "scaler": torch.amp.GradScaler("cpu", 2.0**8, growth_interval=1)}
     for image, width in zip(films, widths, strict=True):
         scope["loss"] = nn.functional.mse_loss(net(image)[:, 0], width)
-        for letter in letters:
+        for letter in order:
             exec(LINES[letter], scope)
     return torch.cat([weight.detach().flatten() for weight in net.parameters()])
 
 
-def trains_alike(letters: str) -> bool:
+def trains_alike(order: str) -> bool:
     """Whether the lines in that order end in the weights of ORDER."""
     try:
-        return torch.allclose(run_lines(letters), run_lines(ORDER), atol=SAME)
+        return torch.allclose(run_lines(order), run_lines(ORDER), atol=SAME)
     except (RuntimeError, AssertionError):  # the scaler's own word that something is out of turn
         return False
 
 
-def what_is_wrong(letters: str) -> str | None:
+def what_is_wrong(order: str) -> str | None:
     """The first rule that an order breaks; None if it breaks none."""
     for (first, second), message in BEFORE.items():
-        if letters.index(first) > letters.index(second):
+        if order.index(first) > order.index(second):
             return message
-    return EMPTIED if letters.index("C") < letters.index("B") < letters.index("A") else None
+    return EMPTIED if order.index("C") < order.index("B") < order.index("A") else None
 
 
 def _order() -> Exercise:
     def judge(answer: Any) -> Verdict:
-        if isinstance(answer, dict) or not isinstance(answer, str | list | tuple):
-            return wrong("Six letters, please, such as 'ABCDEF'.")
-        letters = "".join(letter for word in answer for letter in str(word).upper() if letter.isalpha())
-        if sorted(letters) != sorted(LINES):
-            missing = [letter for letter in LINES if letter not in letters]
+        order = letters(answer)
+        if sorted(order) != sorted(LINES):
+            missing = [letter for letter in LINES if letter not in order]
             return wrong("Each of the six letters once, please" + (f"; missing: {', '.join(missing)}." if missing
                                                                    else "."))
-        if trains_alike(letters):
+        if trains_alike(order):
             return right("Your lines were run, and the weights are right. Scale and go backward, bring the gradients "
                          "back to size, cut them, step, and let the scaler look at what happened. The gradients may be "
                          "emptied anywhere after the step, or before the next backward.")
-        return wrong(what_is_wrong(letters) or "Run in this order, the weights come out otherwise.")
+        return wrong(what_is_wrong(order) or "Run in this order, the weights come out otherwise.")
 
     def moved(first: str, second: str) -> str:
         rest = ORDER.replace(second, "")
@@ -173,7 +172,8 @@ def _order() -> Exercise:
 # --- the loop from memory ---
 
 GROUP = 2  # batches in an update
-LOUD = (1.0, 9.0, 0.3)  # how far off the widths of each update are: some gradients are longer than 5, some are not
+# How far off the widths of each update are: some gradients are longer than 5, some are not, the last are infinite.
+LOUD = (1.0, 9.0, 0.3, 1e6)
 
 
 class Radius(nn.Module):
@@ -206,7 +206,7 @@ def loop_without(*left_out: str) -> Callable:
 
     def loop(net: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, batches: list,
              accumulate: int) -> None:
-        for step, (images, widths) in enumerate(batches, 1):
+        for step, (images, widths) in enumerate(batches, "first" not in left_out):
             with torch.autocast("cpu", torch.float16, enabled="autocast" not in left_out):
                 read = net(images)
             loss = nn.functional.mse_loss(read, widths) / (1 if "share" in left_out else accumulate)
@@ -217,7 +217,7 @@ def loop_without(*left_out: str) -> Callable:
                 scaler.unscale_(optimizer)
             if "clip" not in left_out:
                 nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            scaler.step(optimizer)
+            optimizer.step() if "look" in left_out else scaler.step(optimizer)
             if "update" not in left_out:
                 scaler.update()
             if "zero_grad" not in left_out:
@@ -245,6 +245,7 @@ FORGOTTEN = {
     "zero_grad": "The gradients are never emptied: each update still holds those of all before it.",
     "share": "Each loss counts in full. Divide it by accumulate, or the gradients are as many times too long.",
     "group": "The network moves after every batch. Wait until step % accumulate == 0.",
+    "first": "You count the batches from 0, so the first update comes after one batch: enumerate(batches, 1).",
     "unscale": "Clip without unscale_: the limit of 5 is held against scaled gradients, and little is left.",
     "clip": "Nothing is clipped: one update here has a gradient that is longer than 5.",
 }
@@ -264,8 +265,6 @@ SOLUTION = """def my_loop(net, optimizer, scaler, batches, accumulate):
 
 def _loop() -> Exercise:
     def judge(answer: Callable) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.loop.check(my_loop).")
         try:
             found, cast = trained_by(answer)
         except (RuntimeError, AssertionError) as error:  # the scaler's own words
@@ -279,6 +278,9 @@ def _loop() -> Exercise:
         before, _ = trained_by(lambda *_: None)
         if torch.equal(found, before):
             return wrong("The network has not moved. Is there a backward, and a scaler.step(optimizer)?")
+        if found.isnan().any():
+            return wrong("One batch here has infinite gradients. scaler.step(optimizer) skips such a step; "
+                         "optimizer.step() takes it, and the weights are spoiled.")
         if not cast:
             return wrong("The forward pass does not stand under torch.autocast('cpu', torch.float16).")
         if torch.allclose(found, trained_by(loop_without())[0], atol=SAME):
@@ -301,7 +303,8 @@ def _loop() -> Exercise:
                     "once for all batches of an update.",
         code=SOLUTION,
         likely_mistakes={f"without {part}": loop_without(part) for part in
-                         ("zero_grad", "share", "group", "unscale", "clip", "update", "scale", "autocast")}
+                         ("zero_grad", "share", "group", "first", "unscale", "clip", "update", "scale", "autocast",
+                          "look")}
         | {"unscale for every batch": _eager, "forward alone": _forward_alone, "its name": "my_loop",
            "twice forgotten": loop_without("clip", "share")},
     )
@@ -383,14 +386,17 @@ NEEDLESS = {"G": "The gradients are set to zero after each update, and the state
 
 def _resume() -> Exercise:
     def judge(answer: Any) -> Verdict:
-        if isinstance(answer, dict) or not isinstance(answer, str | list | tuple | set | frozenset):
-            return wrong("Letters, please, such as 'AB'.")
-        letters = {letter for word in answer for letter in str(word).upper() if letter.isalpha()}
-        if not letters or not letters <= set(THINGS) or any(len(str(word)) > 1 for word in answer):
+        given = answer if isinstance(answer, str) else letters(answer)
+        first_to_last = re.fullmatch(r"\s*([A-I])\s*(?:-|–|to)\s*([A-I])\s*", given, re.IGNORECASE)
+        chosen = set(letters(given))
+        if first_to_last:
+            first, last = first_to_last[1].upper(), first_to_last[2].upper()
+            chosen = {letter for letter in THINGS if first <= letter <= last}
+        if not chosen or not chosen <= set(THINGS):
             return wrong(f"Letters from {''.join(THINGS)}, please, such as 'AB'.")
-        for letter in sorted(NEEDED - letters):
+        for letter in sorted(NEEDED - chosen):
             return wrong(f"{letter} is missing, {THINGS[letter]}. {MISSING[letter]}")
-        for letter in sorted(letters - NEEDED):
+        for letter in sorted(chosen - NEEDED):
             return wrong(f"{letter}, {THINGS[letter]}, can be left out. {NEEDLESS[letter]}")
         return right("Everything that the next update depends on and that cannot be computed again, and nothing else. "
                      "`save` writes them under the names net, average, optimizer, scaler, epoch, update and random.")

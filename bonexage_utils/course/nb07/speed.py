@@ -4,6 +4,7 @@ Nothing here asserts a time. Ratios are of steps taken in turn in one run, so th
 """
 
 import itertools
+import math
 import os
 import sys
 import time
@@ -35,6 +36,7 @@ PRECISIONS, LAYOUTS = ("fp32", "bf16", "fp16"), ("plain", "channels-last")
 BASE = ("fp32", "channels-last")  # what the package does without mixed precision; the others are compared with it
 PRECISION_LOOK = {"fp32": (MUTED, "o"), "bf16": (BOYS, "s"), "fp16": (ACCENT, "^")}
 PARTS = {"films": "#009E73", "augment": GIRLS, "forward": BOYS, "backward": ACCENT, "update": "#CC79A7"}
+MOST_TICKS = 8  # beside each other in the figure of the race; of more, the powers of ten
 TICKS = tuple(digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5))  # ms
 PREFIX = "part: "
 LR = 1e-4  # of the steps that are timed
@@ -171,7 +173,8 @@ def draw_race(times: pd.DataFrame) -> Picture:
         described.append(f"{arm[0]} {arm[1]} {milliseconds:.0f} ms, {megabytes:.1f} MB")
     left.set(xscale="log", xlabel="one step (ms)", yticks=range(0, -len(found), -1), title="Time")
     low, high = (1000 * edge for edge in (times["seconds"].min(), times["seconds"].max()))
-    left.set_xticks([tick for tick in TICKS if low / 2 < tick < 2 * high])
+    ticks = [tick for tick in TICKS if low / 2 < tick < 2 * high]
+    left.set_xticks(ticks if len(ticks) <= MOST_TICKS else [tick for tick in ticks if math.log10(tick).is_integer()])
     left.xaxis.set_major_formatter(lambda ms, _: f"{ms:,g}")
     left.minorticks_off()
     left.set_yticklabels([f"{precision}, {layout}" for precision, layout in found.index])

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from bonexage_utils.checks.attribution import attribute, share_inside
 from bonexage_utils.course.bones import centre_region, film_and_region, letterbox_mask
-from bonexage_utils.course.records import NOT_YET, RUNS
+from bonexage_utils.course.records import NOT_YET, RUNS, interval_text, read_runs
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.phantom import read_masks
 from bonexage_utils.phantom.dataset import MASK_FOLDER
@@ -60,6 +60,15 @@ def draw_scores(tables: dict[str, pd.DataFrame]) -> Picture:
 
 
 # --- two poolings ---
+
+def claim_lines(folder: Path | None = None) -> str:
+    """What was recorded about `CLAIM`, a line for each row of the table of claims, with how it was made."""
+    lines = [f"{row['films']}: share of attribution on centres, GeM minus average {row['difference']:+.2f} "
+             f"{interval_text(row['low'], row['high'])} points of a hundred → {row['verdict']}\n  ({row['backbone']}, "
+             f"{row['seeds']} seeds, {row['measured_on']} hands, commit {row['commit']}, {row['date']})"
+             for row in read_runs("claims", folder).query("claim == @CLAIM").to_dict("records")]
+    return "\n".join([*(lines or [f"phantom: {NOT_YET}"]), "real films: nobody has outlined the centres there"])
+
 
 def attribution_on_centres(predictor: Predictor, folder: Path, truth: pd.DataFrame) -> pd.DataFrame:
     """Per hand (rows of `truth`): the share (0–1) of attribution on all ossification centres, present or still to come,

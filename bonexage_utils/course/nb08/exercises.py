@@ -1,4 +1,5 @@
-"""The exercises of notebook 08: what the lock allows, limits of agreement, two figures to decide by, a map's score."""
+"""The exercises of notebook 08: what the lock allows, limits of agreement, two figures to decide by, a map's score, a
+hint or a proof."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -16,8 +17,10 @@ CLOSE = 0.01
 
 
 def build(course: Course) -> SimpleNamespace:
-    """`lock`, `readers` and `pairs` (decisions, the last two read off figures), `limits` and `enrich` (functions)."""
-    return SimpleNamespace(lock=_lock(), limits=_limits(), readers=_readers(course), enrich=_enrich(), pairs=_pairs())
+    """`lock`, `readers`, `strip` and `pairs` (decisions, two of them read off figures), `limits` and `enrich`
+    (functions)."""
+    return SimpleNamespace(lock=_lock(), limits=_limits(), readers=_readers(course), enrich=_enrich(), strip=_strip(),
+                           pairs=_pairs())
 
 
 # --- what the lock allows ---
@@ -74,8 +77,6 @@ def _limits() -> Exercise:
         return bool(np.allclose(found, numbers, rtol=CLOSE, atol=0.05))
 
     def judge(answer: Callable[[np.ndarray, np.ndarray], Any]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.limits.check(my_limits).")
         made = answer(predicted.copy(), labels.copy())
         if isinstance(made, Agreement):
             made = (made.bias.value, made.lower.value, made.upper.value)
@@ -192,8 +193,6 @@ def _enrich() -> Exercise:
     positive = np.clip(map, 0, None)
 
     def judge(answer: Callable[[np.ndarray, np.ndarray], Any]) -> Verdict:
-        if not callable(answer):
-            return wrong("Give the function itself, without brackets: ex.enrich.check(my_enrichment).")
         found = float(answer(map.copy(), region.copy()))
         known = [
             (map[region].sum() / map.sum() / area, "You add with the signs. What speaks for an older child and what "
@@ -260,6 +259,31 @@ def my_enrichment(map, region):
     )
 
 
+# --- a hint or a proof ---
+
+def _strip() -> Exercise:
+    options = {
+        "A": "That says that it looks there, far more than at the rest of the film. Much attribution may change the "
+             "answer little, and little may change it much: a hint.",
+        "B": "That is the control for A: brightness and edges alone draw some attribution to the letter, but less. It "
+             "makes the hint stronger. What the answers depend on, it does not say.",
+        "C": "The test films come from the same archive and bear the letter, too. A very small error may raise a "
+             "suspicion; a network that reads bones well would have it as well.",
+        "D": "Only here is the letter taken away and everything else left as it was. The other network says what the "
+             "paint itself costs: hardly anything.",
+    }
+    return Exercise(
+        question="Which finding shows that the network's answers depend on the letter: 'A', 'B', 'C' or 'D'?",
+        judge=choice(options, "D"),
+        hints=("To *look at* something and to *depend on* it are two things.",
+               "In which of the four is something changed, with a control beside it?"),
+        solution_value="D",
+        explanation="'D': change the suspect alone, see what the answers do, and do the same to a network that cannot "
+                    "know it. A and B are a map and its control: a reason to try D.",
+        likely_mistakes={"the map": "A", "the control alone": "B", "the test": "C", "map and control": "A and B"},
+    )
+
+
 # --- three comparisons ---
 
 def _pairs() -> Exercise:
@@ -284,8 +308,7 @@ def _pairs() -> Exercise:
                 "films; the question is how sure the *difference* is, on the same ones. Read the lower row."}
     return Exercise(
         question="In which comparison may you say that Y is better: '1', '2', '3' or 'none'?",
-        judge=lambda answer: choice(options, truth, {f"comparison {name}": name for name in options})(
-            str(answer) if isinstance(answer, int) else answer),
+        judge=choice(options, truth),
         hints=("Which row of panels answers a question about the difference?",
                "Where does an interval lie wholly on one side of zero?"),
         solution_value=truth,
