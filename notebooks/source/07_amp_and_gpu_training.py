@@ -19,8 +19,8 @@
 #
 # **You need** Python with functions and classes, and to have seen a training loop, as in notebook 03. No GPU.
 #
-# **Time:** 60 minutes with the exercises. On one processor core, profile `cpu`, five minutes of computing, plus one,
-# once, to draw the 2,400 films if no other notebook has.
+# **Time:** 60 minutes with the exercises. On one processor core, profile `cpu`, about five minutes of computing and
+# 3 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -1033,13 +1033,14 @@ draw_step_memory(budgets)
 # **TensorBoard** draws a log. **Two processes** share every batch and average their gradients before each update.
 
 # %%
-COMPILE = False  # True: takes a minute, and a C++ compiler
+COMPILE = False  # True: takes a minute or two, and a C++ compiler
 if COMPILE:
     run = options([str(DATA), str(runs / "compiled"), *TINY])
     load(run), build(run)
-    run.net.compile()
     run.steps = 16
-    for attempt in ("with compiling", "compiled"):
+    for attempt in ("as it was", "with compiling", "compiled"):
+        if attempt == "with compiling":
+            run.net.compile()
         start = time.perf_counter()
         learn(run)  # ends with a float, so it waits for a GPU
         print(f"{attempt}: {time.perf_counter() - start:.1f} s")

@@ -21,8 +21,8 @@
 # **You need** Python with functions and classes, and a little PyTorch. Notebooks 00 to 07 help; nothing here needs them
 # to have been run.
 #
-# **Time:** 80 minutes with the exercises. Measured on two processor cores, profile `cpu`: about 3.5 minutes of
-# computing and 2 GB of memory, plus about a minute, once, to draw the 2,400 films if no other notebook has.
+# **Time:** 80 minutes with the exercises. On one processor core, profile `cpu`, about eight minutes of computing and
+# 2 GB of memory, plus a minute, once, to draw the 2,400 films if no other notebook has.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
