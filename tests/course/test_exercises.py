@@ -242,7 +242,7 @@ IN_SENSE = {
     ("nb02", "shared"): ["off, off", "Off and off", "off/off"],
     ("nb03", "curves"): ["run C", "c", "Run c."],
     ("nb03", "noise"): ["huber", "Huber loss", "smooth L1", "smooth_l1"],
-    ("nb04", "power"): ["p=2", "p = 2", 2, 2.0, "2"],
+    ("nb04", "power"): ["p=3", "p = 3", 3, 3.0, "3"],
     ("nb05", "unknown"): ["the mean of both", "mean"],
     ("nb06", "clinic"): ["clinic C", "toddlers", "C: toddlers"[:1]],
     ("nb06", "slope"): ["3, 11.4, 60, 11.4", np.array([2.96, 11.4, 60, 11.4])],
