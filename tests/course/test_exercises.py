@@ -445,8 +445,12 @@ def test_the_slope_is_that_of_the_package() -> None:
 
 def test_the_exercise_on_p_asks_what_its_figure_shows(course: Course) -> None:
     exercise, told = nb04.build(course).power, nb04.draw_powers().alt
-    for p in nb04.POWERS_OFFERED:
-        assert f"p = {p}: one place" in told
+    held = {int(p): [float(share) for share in shares.split(", ")]
+            for p, shares in re.findall(r"p = (\d+): ([\d., ]+\d)", told)}
+    assert tuple(held) == nb04.POWERS_OFFERED
+    at_ten = {p: shares[2] for p, shares in held.items()}  # for 1, 3, 10, … places
+    assert max(p for p, share in at_ten.items() if share < 0.5) == exercise.solution_value
+    assert max(at_ten.values()) > 0.5  # a larger p on offer fails
     assert said(exercise, str(exercise.solution_value)) == said(exercise, float(exercise.solution_value))
     assert said(exercise, True).startswith("wrong: Choose one:")
 

@@ -11,7 +11,7 @@ from bonexage_utils.batches import FilmDataset
 from bonexage_utils.course.frozen import BACKBONE, BATCH, LR, Maps, fit_head
 from bonexage_utils.course.nb06 import bounds
 from bonexage_utils.course.nb06.bounds import LOOK, MAX_AGE, PARTS, STEPS
-from bonexage_utils.model import BoundedAge, LinearAge
+from bonexage_utils.model import BoundedAge, Features, LinearAge
 
 AGES = st.floats(1, 239)
 
@@ -21,7 +21,7 @@ def toy_maps() -> Maps:
     """Maps whose brightest place tells the age: three batches of them."""
     rng = np.random.default_rng(0)
     months = rng.uniform(20, 220, 3 * BATCH).astype(np.float32)
-    maps = rng.uniform(0, 0.2, (len(months), 512, 2, 2)).astype(np.float16)
+    maps = rng.uniform(0, 0.2, (len(months), Features(BACKBONE).channels, 2, 2)).astype(np.float16)
     maps[:, 0, 0, 0] += (months / 100).astype(np.float16)
     return Maps(torch.from_numpy(maps), torch.zeros(len(months)).long(), torch.from_numpy(months))
 
