@@ -20,7 +20,7 @@
 # **You need** Python with functions and classes, and to have seen a PyTorch tensor before. Notebooks 00 to 02 help;
 # nothing here needs them to have been run.
 #
-# **Time:** 65 minutes with the exercises, one or two of them computing on two processor cores. The first start draws
+# **Time:** 65 minutes with the exercises, about four of them computing on two processor cores. The first start draws
 # the 2,400 films, if no other notebook has, which takes a minute more.
 
 # %%
