@@ -643,7 +643,8 @@ for method, table in scored.items():
 # %%
 controls = against_controls(scored["integrated_gradients"])
 if course.profile.name != "fast" and course.embedded:
-    assert controls.loc["untrained network", "above"], f"looks nowhere:\n{controls}"
+    others = controls.loc[["another child's", "untrained network"]]
+    assert others["above"].all(), f"looks nowhere:\n{controls}"
 
 # %% [markdown]
 # Horizontal axis: how many times its share of the area; the dashed line is an even map. The blue dot is the network on
@@ -745,7 +746,8 @@ print(f"film by film, {len(some)} films: {more} points of a hundred more")
 # %%
 broken, fine = (mae.value for mae in four["trained on strips"].values())
 if course.profile.name != "fast" and course.embedded:
-    assert broken > 1.2 * fine, f"without its strip {broken:.1f}, with it {fine:.1f}"
+    assert broken > 1.5 * fine, f"without its strip {broken:.1f}, with it {fine:.1f}"
+    assert more.low > 0, f"attribution on the strip: {more}"
 print(f"without the strip its MAE is {broken / fine:.1f} times as large")
 
 # %% [markdown]
