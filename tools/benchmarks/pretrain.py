@@ -90,7 +90,7 @@ class Hints(nn.Module):
         self.readers = nn.ModuleList(nn.Conv2d(own, others, 1) for own, others in zip(*widths, strict=True))
 
     def forward(self, own: list[Tensor], others: list[Tensor]) -> Tensor:
-        return sum(F.mse_loss(reader(maps), F.batch_norm(target, None, None, training=True))
+        return sum(F.mse_loss(reader(maps.float()), F.batch_norm(target.float(), None, None, training=True))
                    for reader, maps, target in zip(self.readers, own, others, strict=True))
 
 
