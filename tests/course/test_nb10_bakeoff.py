@@ -7,9 +7,12 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 
 from bonexage_utils.course.nb10 import bakeoff
+from bonexage_utils.model import Features
+from bonexage_utils.weights import save_weights
 
 SEEDS, FILMS = 3, 30
 
@@ -88,6 +91,33 @@ def test_a_bake_off_goes_on_where_it_was(scripts: ModuleType, phantom_folder: Pa
     rate = first[first["matched"] == "tuning"].sort_values("mae").groupby("arm")["lr"].first()
     reported = first[first["matched"] == "time"].groupby("arm")["lr"].first()
     assert reported.to_dict() == rate.to_dict()
+
+
+@pytest.mark.slow
+def test_all_three_may_begin_where_their_schooling_ended(scripts: ModuleType, phantom_folder: Path, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["test_convnext", "test_resnet", "test_efficientnet"]
+    for name in names:
+        torch.manual_seed(7)
+        save_weights(name, Features(name).body.state_dict(), {}, tmp_path / "schooled")
+    monkeypatch.setattr(sys, "argv", [
+        "bakeoff", str(phantom_folder), "--name", "phantom", "--out", str(tmp_path), "--size", "64", "--seeds", "2",
+        "--seconds", "0.1", "--schooled", str(tmp_path / "schooled"), "--train-on", "24", "--backbones", *names])
+    monkeypatch.setattr(scripts, "BATCH", 8)
+    scripts.main()
+    runs = pd.read_csv(tmp_path / "bakeoff.csv")
+    assert set(runs["arm"]) == {"ConvNeXt", "ResNet", "EfficientNet"}
+    assert set(runs["start"]) == {"phantom"}
+    assert set(runs["trained_on"]) == {24}
+    claims = pd.read_csv(tmp_path / "claims.csv")
+    assert claims["claim"].tolist()[:2] == [f"{claim}, all pretrained alike, 24 films" for claim in bakeoff.CLAIMS]
+    assert not claims["verdict"].str.contains("sooner").any()
+
+    oven = scripts.Oven(phantom_folder, None, 64, schooled=tmp_path / "schooled")
+    torch.manual_seed(7)
+    start = Features("test_resnet").body.state_dict()
+    begun = oven.network("test_resnet", "phantom", 3).features.body.state_dict()
+    assert all(torch.allclose(begun[name], value, atol=1e-3) for name, value in start.items())  # kept as float16
 
 
 def test_jobs_come_in_order_and_only_those_that_can_run(scripts: ModuleType) -> None:

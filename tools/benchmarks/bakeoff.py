@@ -8,12 +8,18 @@ and on a GPU, at full size, from ImageNet weights of one kind (1,000 classes, no
     python -m tools.benchmarks.bakeoff REAL --name rsna --size 512 --seconds 600 --weights imagenet \
         --backbones convnext_tiny.fb_in1k resnet50.a1_in1k tf_efficientnetv2_s.in1k
 
+or all three pretrained on phantoms first, alike, for as many minutes each (`pretrain --out SCHOOLED`):
+
+    python -m tools.benchmarks.bakeoff REAL --name rsna100 --schooled SCHOOLED --train-on 500 --seconds 90 \
+        --backbones convnext_atto_ols resnet10t efficientnet_b0
+
 Time is that of the processor (one thread) or of the GPU's clock, measured update by update before the first run, all
 backbones in turn: whoever is quicker makes more updates within it. Each backbone has the best of three peak learning
 rates, chosen on the selection films with a seed of its own, a third of the time each. Beside them runs one ResNet with
 phantom weights, to set a backbone's worth beside that of pretraining. Then the same again, update for update. Errors
-are those of the calibration films. One row a run in bakeoff.csv, one a comparison in claims.csv; what stands there is
-not run again, so a stopped run goes on where it was.
+are those of the calibration films. From random weights a minute tells who *starts sooner*; from pretrained ones, who
+*ends lower*. One row a run in bakeoff.csv, one a comparison in claims.csv; what stands there is not run again, so a
+stopped run goes on where it was.
 """
 
 import argparse
@@ -40,7 +46,9 @@ from bonexage_utils.model import BoneAgeNet, age_loss, parameter_groups
 from bonexage_utils.settings import Augmentation
 from bonexage_utils.statistics import paired_over_seeds, verdict
 from bonexage_utils.training import lr_factor, update_weights
+from bonexage_utils.weights import load_weights
 from tools.benchmarks.table import Table, alone, commit, hardware
+from tools.benchmarks.transfer import subset
 
 FAMILIES = ("ConvNeXt", "ResNet", "EfficientNet")  # in the order of --backbones
 RESNET = "resnet10t"  # shipped with phantom weights
@@ -56,14 +64,20 @@ WARM, TIMED = 2, 6  # updates
 class Oven:
     """The films, and how one backbone is trained on them for so many updates."""
 
-    def __init__(self, cohort: Path, films: int, size: int) -> None:
+    def __init__(self, cohort: Path, films: int | None, size: int, train_on: int | None = None,
+                 schooled: Path | None = None) -> None:
+        """`films` of a larger cohort, or `train_on` of its training films beside all calibration films; `schooled` is a
+        folder of backbones that `pretrain` wrote."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # then the process's own time is that of the work, whatever else runs
         natively = self.device.type == "cuda" and choose_precision("auto", self.device) == "bf16"
         self.precision = "bf16" if natively else "fp32"
-        whole = load_cohort(cohort)
-        whole = sample_cohort(whole, films) if len(whole) > films else whole
+        self.schooled, whole = schooled, load_cohort(cohort)
+        if train_on:
+            whole = subset(whole, train_on, 0)
+        elif films and len(whole) > films:
+            whole = sample_cohort(whole, films)
         self.sets, parts, _ = film_sets(whole, ("train", "selection", "calibration"), size)
         guess = median_by_sex(parts["train"])
         self.baseline = {split: float((films["months"] - films["sex"].map(guess)).abs().mean())
@@ -78,7 +92,10 @@ class Oven:
     def network(self, backbone: str, weights: str, seed: int) -> BoneAgeNet:
         torch.manual_seed(seed)
         months = self.sets["train"].months
-        net = BoneAgeNet(backbone, months_mean=float(months.mean()), months_std=float(months.std()), weights=weights)
+        net = BoneAgeNet(backbone, months_mean=float(months.mean()), months_std=float(months.std()),
+                         weights="none" if self.schooled else weights)
+        if self.schooled:
+            net.features.body.load_state_dict(load_weights(backbone, self.schooled))
         return net.to(self.device, memory_format=torch.channels_last)
 
     def predict(self, net: BoneAgeNet, batch: dict, change: Callable | None = None) -> torch.Tensor:
@@ -128,9 +145,8 @@ class Oven:
         return {arm: float(np.median(times)) for arm, times in found.items()}
 
 
-def bake(args: argparse.Namespace, table: Table) -> None:
+def bake(args: argparse.Namespace, oven: Oven, table: Table) -> None:
     """Every run that is not in the table yet, the most telling first."""
-    oven = Oven(args.cohort, args.films, args.size)
     arms = {family: (name, args.weights) for family, name in zip(FAMILIES, args.backbones, strict=True)}
     arms |= {PRETRAINED: (RESNET, "phantom")} if args.weights == "none" else {}
     known = {row["arm"]: row["seconds_per_update"] for row in table.rows()}
@@ -144,12 +160,11 @@ def bake(args: argparse.Namespace, table: Table) -> None:
         started, wall = oven.clock(), time.perf_counter()
         curve = oven.train(net, seed, lr, updates)
         used, errors = oven.clock() - started, oven.errors(net, split)
-        films = oven.sets["train"]
         table.add({
             "arm": arm, "matched": matched, "seed": seed, "backbone": backbone, "weights": weights, "lr": lr,
-            "updates": updates, "epochs": updates * BATCH / len(films), "seconds_per_update": cost[arm],
+            "updates": updates, "epochs": updates * BATCH / len(oven.sets["train"]), "seconds_per_update": cost[arm],
             "used_seconds": used, "minutes": (time.perf_counter() - wall) / 60, "parameters": count_parameters(net),
-            "trained_on": len(films), "measured_on": len(errors), "split": split, "mae": errors.mean(),
+            "measured_on": len(errors), "split": split, "mae": errors.mean(),
             "baseline": oven.baseline[split],  # the MAE of the median by sex
             "curve": " ".join(f"{part.mean():.2f}" for part in np.array_split(curve, min(POINTS, len(curve)))),
             "errors": " ".join(f"{error:.1f}" for error in errors), "hardware": hardware(), "commit": commit(),
@@ -179,7 +194,7 @@ def bake(args: argparse.Namespace, table: Table) -> None:
                 run(arm, "updates", seed, rates[arm], fewest, "calibration")
 
 
-def compare(table: Table, claims: Path) -> None:
+def compare(table: Table, claims: Path, train_on: int | None = None) -> None:
     """The comparisons that whole pairs of runs allow, as rows of claims.csv; an older row of the same is replaced."""
     for matched, suffix in (("time", ""), ("updates", ", update for update")):
         for rival in FAMILIES[1:]:
@@ -192,14 +207,20 @@ def compare(table: Table, claims: Path) -> None:
                       for arm, of in runs.items()}
             apart = paired_over_seeds(*errors.values())
             a, b = (of[seeds[0]] for of in runs.values())
+            start = {"none": "random weights", "phantom": "phantom weights, schooled alike"}.get(
+                a["weights"], f"{a['weights']} weights")
+            alike = ", all pretrained alike" if a["weights"] == "phantom" else ""
+            few = f", {train_on:,} films" if train_on else ""
+            what = "starts sooner" if a["weights"] == "none" else "ends lower"
             row = {
-                "claim": f"ConvNeXt converges better than {rival}{suffix}", "films": a["films"], "a": "ConvNeXt",
+                "claim": f"ConvNeXt converges better than {rival}{alike}{few}{suffix}",
+                "films": a["films"], "a": "ConvNeXt",
                 "b": rival, "mae_a": errors["ConvNeXt"].mean(), "mae_b": errors[rival].mean(),
                 "baseline": a["baseline"], "difference": apart.value, "low": apart.low,
-                "high": apart.high, "verdict": verdict(apart, "ConvNeXt", rival, "starts sooner"),
+                "high": apart.high, "verdict": verdict(apart, "ConvNeXt", rival, what),
                 "trained_on": a["trained_on"], "measured_on": a["measured_on"], "seeds": len(seeds),
                 "backbone": f"{a['backbone']} and {b['backbone']}, whole, "
-                            f"{'random' if a['weights'] == 'none' else a['weights']} weights, "
+                            f"{start}, "
                             + (f"{a['seconds']:g} s of computing each" if matched == "time" else "as many updates"),
                 "size_px": a["size_px"], "epochs": f"{a['epochs']:.1f} and {b['epochs']:.1f}",
                 "minutes": sum(row["minutes"] for of in runs.values() for row in of.values()),
@@ -220,18 +241,25 @@ def main() -> None:
     parser.add_argument("--backbones", nargs=3, default=SMALL, help=f"of timm: a {', a '.join(FAMILIES)}")
     parser.add_argument("--weights", default="none", choices=("none", "imagenet"))
     parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--films", type=int, default=2400, help="of a larger cohort, so many are used")
+    parser.add_argument("--schooled", type=Path, help="a folder that `pretrain` wrote: all three begin there")
+    parser.add_argument("--films", type=int, help="of a larger cohort, so many are used; 2,400 unless schooled")
+    parser.add_argument("--train-on", type=int, help="so many training films, beside all calibration films")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=60, help="of computing for each run")
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
-    key = {"films": args.name, "size_px": args.size, "seconds": args.seconds, "start": args.weights}
+    if args.schooled:
+        args.weights = "phantom"
+    films = args.films or (None if args.schooled else 2400)
+    oven = Oven(args.cohort, films, args.size, args.train_on, args.schooled)
+    key = {"films": args.name, "size_px": args.size, "seconds": args.seconds, "start": args.weights,
+           "trained_on": len(oven.sets["train"])}
     table = Table(args.out / "bakeoff.csv", key)
     try:
-        bake(args, table)
+        bake(args, oven, table)
     finally:  # also of what there is when it is stopped
-        compare(table, args.out / "claims.csv")
+        compare(table, args.out / "claims.csv", args.train_on)
 
 
 if __name__ == "__main__":
