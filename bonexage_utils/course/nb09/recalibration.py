@@ -68,7 +68,7 @@ def tell_recalibrated(tables: dict[str, pd.DataFrame]) -> str:
 
 def draw_recalibrated(tables: dict[str, pd.DataFrame]) -> Picture:
     """The MAE after each way against n, a panel for each place; dashed, without a correction."""
-    figure, axes = new_figure(9, 3.8, 1, len(tables), sharey=True, squeeze=False)
+    figure, axes = new_figure(3.6 * len(tables), 3.8, 1, len(tables), sharey=True, squeeze=False)
     described = []
     for ax, (place, table) in zip(axes.flat, tables.items(), strict=True):
         untouched, sizes = table["as it is"].iloc[0], list(table.index.unique("n"))
@@ -82,7 +82,7 @@ def draw_recalibrated(tables: dict[str, pd.DataFrame]) -> Picture:
                         markeredgecolor="white", label=way)
             said += [f"{way} {row['MAE']:.1f} with {n} films (change {row['low']:+.1f} to {row['high']:+.1f}, nine "
                      f"hospitals in ten {row['from']:.1f} to {row['to']:.1f})" for (_, n), row in part.iterrows()]
-        ax.set(title=f"films and labels of {'hospital B' if place == 'B' else place}", xlabel="local films with labels",
+        ax.set(title=place if place == "home" else f"hospital {place}", xlabel="local films with labels",
                xticks=range(len(sizes)), xticklabels=sizes, xlim=(-0.5, len(sizes) - 0.5))
         described.append(f"{place}, as it is {untouched:.1f}: {'; '.join(said)}")
     axes[0, 0].set_ylabel("MAE on other films (months)")
