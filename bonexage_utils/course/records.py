@@ -23,6 +23,10 @@ RUN_COLUMNS = {
     "bakeoff": "films size_px seconds start arm matched seed backbone weights lr updates epochs seconds_per_update "
                "used_seconds minutes parameters trained_on measured_on split mae baseline curve errors hardware commit "
                "torch timm date",
+    "headline": "films backbone weights size_px epochs batch_size lr seed way mae low high more_than_plain more_low "
+                "more_high bias mae_median_by_sex trained_on measured_on minutes hardware commit torch date",
+    "headline_log": "films backbone weights size_px epochs batch_size lr seed epoch train_loss_years train_mae_months "
+                    "selection_mae_months seconds",
     "looks": "network pooling seed hands off centres decide shafts area_centres area_decide area_shafts shares minutes",
     "notebooks": "notebook seconds peak_mb size_kb hardware commit date",
 }

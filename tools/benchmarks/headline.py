@@ -6,7 +6,7 @@
 
 A *grade* is the same film as another display or another clinic might hand it out: brighter, paler, by another curve,
 with a black border. Nothing was chosen by the calibration films. One row of headline.csv for each way; ways of a run
-that stand there already are not done again.
+that stand there already are not done again. Its log goes into headline_log.csv, a row for each epoch.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from bonexage_utils.prediction import Predictor, batched
 from bonexage_utils.statistics import bootstrap_mean, paired_difference
 from tools.benchmarks.table import Table, commit, hardware
 
+LOGGED = ["epoch", "train_loss_years", "train_mae_months", "selection_mae_months", "seconds"]
 BORDER = 0.15  # of the longer side, at each edge
 
 
@@ -79,7 +80,9 @@ def main() -> None:
     key = {"films": args.name, "backbone": settings["backbone"], "weights": settings["weights"],
            "size_px": settings["image_size"], "epochs": int(log["epoch"].max()), "batch_size": settings["batch_size"],
            "lr": settings["lr"], "seed": settings["seed"]}
-    table = Table(args.out / "headline.csv", key)
+    table, epochs = (Table(args.out / f"{name}.csv", key) for name in ("headline", "headline_log"))
+    for row in [] if epochs.rows() else log[LOGGED].to_dict("records"):
+        epochs.add(row)
     guess = np.abs(films["sex"].map(median_by_sex(train)) - films["months"]).mean()
     plain = read(predictor, films, None, "plain") - truth
     ways = {"plain": lambda: plain, "nine views": lambda: read(views, films, None, "nine views") - truth}
