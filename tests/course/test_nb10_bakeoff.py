@@ -47,11 +47,28 @@ def test_what_is_recorded_is_told(recorded: Path) -> None:
     assert "real films, 100 px: not yet measured" in told
 
 
+def test_backbones_pretrained_alike_are_told_apart_by_films_and_by_what_was_equal(recorded: Path) -> None:
+    path = recorded / "data" / "reference_runs" / "bakeoff.csv"
+    old = pd.read_csv(path)
+    alike = old[(old["matched"] == "time") & (old["arm"] != bakeoff.PRETRAINED)]
+    real = alike.assign(start="phantom", films="rsna100", trained_on=500)
+    pd.concat([old, real, real.assign(matched="updates")]).to_csv(path, index=False)
+    told = bakeoff.pretrained_sentences(recorded).splitlines()
+    assert told[0] == ("real films, 100 px, 500, for equal time: ConvNeXt minus ResNet 8.00 [8.00, 8.00] months; "
+                       "ResNet ends lower")
+    assert len(told) == 4  # two rivals, equal time and equal updates
+    alt = bakeoff.draw_pretrained(recorded).alt
+    assert "real films, 100 px, 500, for equal updates: ConvNeXt 21.0, ResNet 13.0, EfficientNet 16.0" in alt
+    assert bakeoff.gain_sentences(recorded).startswith("the phantom: -4.00")  # of random weights, as before
+
+
 def test_what_is_not_recorded_says_so(tmp_path: Path) -> None:
     assert bakeoff.how_baked(tmp_path).count("not yet measured") == 2
     assert bakeoff.gain_sentences(tmp_path).count("not yet measured") == 2
     assert bakeoff.draw_bakeoff(tmp_path).alt.count("not yet measured") == 2
     assert bakeoff.claim_sentences(tmp_path).count("not yet measured") == 4
+    assert "not yet measured" in bakeoff.pretrained_sentences(tmp_path)
+    assert "not yet measured" in bakeoff.draw_pretrained(tmp_path).alt
 
 
 def test_a_claim_is_told_with_its_interval_and_says_who_starts_sooner(recorded: Path) -> None:

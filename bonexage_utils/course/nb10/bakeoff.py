@@ -17,11 +17,11 @@ LOOK = {"ConvNeXt": (BOYS, "o", "-"), "ResNet": (ACCENT, "s", "--"), "EfficientN
 FILMS = {"phantom": "the phantom", "rsna100": "real films, 100 px"}
 
 
-def recorded_runs(folder: Path | None = None) -> pd.DataFrame:
-    """The reported runs of data/reference_runs/bakeoff.csv, without those that only chose a learning rate; empty where
-    there are none."""
+def recorded_runs(folder: Path | None = None, start: str = "none") -> pd.DataFrame:
+    """The reported runs of data/reference_runs/bakeoff.csv from weights of the kind `start`, without those that only
+    chose a learning rate; empty where there are none."""
     runs = read_runs("bakeoff", folder)
-    return runs[(runs["matched"] != "tuning") & (runs["start"] == "none")]
+    return runs[(runs["matched"] != "tuning") & (runs["start"] == start)]
 
 
 def claim_sentences(folder: Path | None = None) -> str:
@@ -55,13 +55,12 @@ def pretraining_gain(films: str, folder: Path | None = None) -> Interval | None:
     """MAE of the ResNet with phantom weights minus that of the same from random ones, for the same time, months; None
     where it is not measured."""
     runs = recorded_runs(folder)
-    group = runs[(runs["films"] == films) & (runs["matched"] == "time")]
-    errors = {arm: {row.seed: np.fromstring(row.errors, sep=" ") for row in group[group["arm"] == arm].itertuples()}
-              for arm in (PRETRAINED, "ResNet")}
-    seeds = sorted(errors[PRETRAINED].keys() & errors["ResNet"].keys())
+    errors = _errors(runs[(runs["films"] == films) & (runs["matched"] == "time")])
+    pretrained, random = (errors.get(arm, {}) for arm in (PRETRAINED, "ResNet"))
+    seeds = sorted(pretrained.keys() & random.keys())
     if len(seeds) < 2:
         return None
-    return paired_over_seeds(*(np.stack([of[seed] for seed in seeds]) for of in errors.values()))
+    return paired_over_seeds(*(np.stack([of[seed] for seed in seeds]) for of in (pretrained, random)))
 
 
 def gain_sentences(folder: Path | None = None) -> str:
@@ -112,3 +111,67 @@ def draw_bakeoff(folder: Path | None = None) -> Picture:
     return Picture(figure, f"""Error of the films in training, in months, against seconds of computing, a line for each
         backbone (mean of the seeds), and right of the end each seed's error on the calibration films. After the same
         time: {'; '.join(parts)}.""")
+
+
+# --- all three pretrained alike ---
+
+MATCHED = {"time": "for equal time", "updates": "for equal updates"}
+
+
+def pretrained_runs(folder: Path | None = None) -> dict[str, pd.DataFrame]:
+    """The runs of backbones that were all pretrained alike, by what they learned from, such as "the phantom, 1,789"."""
+    runs = recorded_runs(folder, "phantom").sort_values(["films", "trained_on"])
+    return {f"{FILMS.get(films, films)}, {trained_on:,}": group
+            for (films, trained_on), group in runs.groupby(["films", "trained_on"])}
+
+
+def pretrained_sentences(folder: Path | None = None) -> str:
+    """ConvNeXt minus each rival, paired over films and seeds, a line for each kind and number of training films."""
+    lines = []
+    for name, group in pretrained_runs(folder).items():
+        for matched, words in MATCHED.items():
+            errors = _errors(group[group["matched"] == matched])
+            for rival in [arm for arm in errors if arm != "ConvNeXt"]:
+                seeds = sorted(errors["ConvNeXt"].keys() & errors[rival].keys())
+                apart = paired_over_seeds(*(np.stack([errors[arm][seed] for seed in seeds])
+                                            for arm in ("ConvNeXt", rival)))
+                lines.append(f"{name}, {words}: ConvNeXt minus {rival} {apart} months; "
+                             f"{verdict(apart, 'ConvNeXt', rival, 'ends lower')}")
+    return "\n".join(lines) or f"All pretrained alike: {NOT_YET}."
+
+
+def _errors(runs: pd.DataFrame) -> dict[str, dict[int, np.ndarray]]:
+    return {arm: {row.seed: np.fromstring(row.errors, sep=" ") for row in group.itertuples()}
+            for arm, group in runs.groupby("arm", sort=False)}
+
+
+def draw_pretrained(folder: Path | None = None) -> Picture:
+    """The MAE of films that had no part against the films learned from, a panel for equal time and one for equal
+    updates: a small mark for each seed, a large one for their mean."""
+    figure, axes = new_figure(9.5, 4, 1, 2, sharey=True)
+    by_films, parts = pretrained_runs(folder), []
+    for ax, (matched, words) in zip(axes, MATCHED.items(), strict=True):
+        ax.set(title=words, xlabel="films learned from", ylim=(0, None))
+        said = []
+        for place, (name, group) in enumerate(by_films.items()):
+            part = group[group["matched"] == matched]
+            for shift, (arm, (colour, marker, _)) in zip((-0.2, 0, 0.2), list(LOOK.items())[:3], strict=True):
+                mae = part.loc[part["arm"] == arm, "mae"]
+                ax.plot(np.full(len(mae), place + shift), mae, marker, color=colour, markersize=4, alpha=0.5)
+                ax.plot(place + shift, mae.mean(), marker, color=colour, markersize=9,
+                        label=None if place else arm)
+                said.append(f"{arm} {mae.mean():.1f}")
+            guess = group["baseline"].iloc[0]
+            ax.hlines(guess, place - 0.4, place + 0.4, color="black", linestyle=(0, (1, 3)),
+                      label=None if place else "median by sex")
+            parts.append(f"{name}, {words}: {', '.join(said)}, the median by sex {guess:.1f}")
+            said = []
+        ax.set_xticks(range(len(by_films)), [name.replace(", 100 px", "").replace(", ", "\n") for name in by_films])
+    if not by_films:
+        axes[0].text(0.5, 0.5, NOT_YET, ha="center", transform=axes[0].transAxes, color=MUTED)
+    axes[0].set_ylabel("MAE (months)")
+    handles = axes[0].get_legend_handles_labels()
+    if handles[0]:
+        figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=9)
+    return Picture(figure, f"""Mean absolute error in months on films that had no part, by the films learned from, for
+        three backbones that were all pretrained alike. {'; '.join(parts) or NOT_YET}.""")
