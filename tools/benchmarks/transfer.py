@@ -197,6 +197,7 @@ def main() -> None:
     five.add_argument("cohort", type=Path)
     five.add_argument("--backbones", nargs="+", default=shipped())
     five.add_argument("--films", type=int, nargs="+", help="of the training films; all if left out")
+    five.add_argument("--how", nargs="+", default=["frozen", "fine-tuned"], choices=["frozen", "fine-tuned"])
     five.add_argument("--updates", type=int, default=400)
     four = modes.add_parser("figure")
     for mode in (one, two, three, four, five):
@@ -247,7 +248,7 @@ def main() -> None:
         elif args.mode == "backbones":
             whole = load_cohort(args.cohort)
             everything = len(whole.split("train"))
-            for films, backbone, how in product(args.films or [everything], args.backbones, ("frozen", "fine-tuned")):
+            for films, backbone, how in product(args.films or [everything], args.backbones, args.how):
                 key = {"cohort": args.cohort.name, "films": films, "how": how, "backbone": backbone, "seed": seed,
                        "updates": args.updates if how == "fine-tuned" else 0}
                 if not finished(**key):
