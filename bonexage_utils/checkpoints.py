@@ -82,12 +82,13 @@ def save_model(path: Path | str, model: BoneAgeNet, state: dict[str, Tensor], pr
                training: dict, learned_from: np.ndarray | None = None) -> str:
     """Write weights `state` of `model` with everything prediction needs; returns their `network_sha256`.
 
-    `training` is a summary: labels, settings, score. `learned_from` are the `batches.pixel_keys` of the films that
-    trained or selected the network, int64 (n,), by which calibrating knows them again.
+    `training` is a summary: labels, settings, score; the number of parameters is added. `learned_from` are the
+    `batches.pixel_keys` of the films that trained or selected the network, int64 (n,), by which calibrating knows them
+    again.
     """
     description = {
         "format": FORMAT, "model": model.settings, "preprocessing": asdict(preprocessing),
-        "sex_coding": SEX_CODE, "training": training, "calibration": None,
+        "sex_coding": SEX_CODE, "training": {**training, "parameters": count_parameters(model)}, "calibration": None,
     }
     state = _plain(state if learned_from is None else {**state, LEARNED_FROM: torch.from_numpy(learned_from)})
     _write(Path(path), state, description)

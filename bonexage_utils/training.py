@@ -26,7 +26,6 @@ from tqdm import tqdm
 from bonexage_utils.augment import augment
 from bonexage_utils.batches import eval_loader, film_changes, film_sets, film_table, pixel_keys, train_loader
 from bonexage_utils.checkpoints import (
-    count_parameters,
     load_state,
     network_digest,
     optimizer_tensors,
@@ -61,6 +60,13 @@ def lr_factor(update: int, updates: int, warmup: float) -> float:
     if update < first:
         return (update + 1) / first
     return 0.5 * (1.0 + math.cos(math.pi * (update - first) / max(1, updates - first)))
+
+
+def training_summary(cohort: Cohort, films: pd.DataFrame, settings: dict) -> dict:
+    """What a checkpoint tells of its training, but for its end: the labels, how many `films` it learned from and their
+    median age by sex (months), and the `settings`."""
+    return {"cohort": cohort.name, "label_hashes": cohort.label_hashes, "films": len(films),
+            "median_months_by_sex": films.groupby("sex")["months"].median().to_dict(), "config": settings}
 
 
 def update_weights(network: nn.Module, optimizer: torch.optim.Optimizer, lr: float,
@@ -172,9 +178,7 @@ class Trainer:
         self.stop = StopRequest()
         # An explicit disable=False would override the user's TQDM_DISABLE.
         self.hidden = {} if self.accelerator.is_main_process else {"disable": True}
-        medians = parts["train"].groupby("sex")["months"].median().to_dict()
-        self.labels = {"cohort": cohort.name, "label_hashes": cohort.label_hashes, "films": len(parts["train"]),
-                       "median_months_by_sex": medians}
+        self.about = {**training_summary(cohort, parts["train"], asdict(config)), "precision": self.precision}
 
     @property
     def network(self) -> BoneAgeNet:
@@ -225,9 +229,7 @@ class Trainer:
         self.log.append(row)
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, self._sums()
         if mae < self.best and self.accelerator.is_main_process:
-            summary = {**self.labels, "epoch": self.epoch, "selection_mae_months": mae,
-                       "config": asdict(self.config), "precision": self.precision,
-                       "parameters": count_parameters(self.network)}
+            summary = {**self.about, "epoch": self.epoch, "selection_mae_months": mae}
             best = self.ema.module.state_dict()
             self.best_network = save_model(best_path, self.network, best, self.preprocessing, summary,
                                            self.learned_from)

@@ -52,12 +52,17 @@ def frozen_backbone(profile: Profile) -> tuple[str, str, int]:
     return BACKBONE, "phantom", 96 if profile.name == "fast" else 160
 
 
-@torch.inference_mode()
 def frozen_maps(backbone: str, weights: str, films: FilmDataset, preprocessing: Preprocessing,
                 device: torch.device | str = "cpu") -> Maps:
     """The last map of each film by a backbone that is trained no further, in the films' order, on the processor."""
-    features = Features(backbone, weights).eval().to(device, memory_format=torch.channels_last)
-    maps = []
+    return maps_of(Features(backbone, weights), films, preprocessing, device)
+
+
+@torch.inference_mode()
+def maps_of(features: Features, films: FilmDataset, preprocessing: Preprocessing,
+            device: torch.device | str = "cpu") -> Maps:
+    """`frozen_maps` by a backbone that is there already."""
+    features, maps = features.eval().to(device, memory_format=torch.channels_last), []
     for batch in tqdm(eval_loader(films, 64), desc="reading maps", leave=False, mininterval=0.5):
         maps.append(features(to_network(batch["image"], preprocessing, device)).to("cpu", torch.float16))
     return Maps(torch.cat(maps), torch.tensor(films.sex), torch.tensor(films.months))

@@ -130,6 +130,15 @@ def test_all_three_may_begin_where_their_schooling_ended(scripts: ModuleType, ph
     assert claims["claim"].tolist()[:2] == [f"{claim}, all pretrained alike, 24 films" for claim in bakeoff.CLAIMS]
     assert not claims["verdict"].str.contains("sooner").any()
 
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--frozen"])
+    scripts.main()
+    runs = pd.read_csv(tmp_path / "bakeoff.csv")
+    heads = runs[runs["matched"] == "frozen"]
+    assert heads.groupby("arm").size().to_dict() == {"ConvNeXt": 2, "EfficientNet": 2, "ResNet": 2}
+    claims = pd.read_csv(tmp_path / "claims.csv")
+    assert claims["claim"].tolist()[-2:] == [
+        f"{claim}, all pretrained alike, 24 films, frozen" for claim in bakeoff.CLAIMS]
+
     oven = scripts.Oven(phantom_folder, None, 64, schooled=tmp_path / "schooled")
     torch.manual_seed(7)
     start = Features("test_resnet").body.state_dict()

@@ -13,6 +13,9 @@ or all three pretrained on phantoms first, alike, for as many minutes each (`pre
     python -m tools.benchmarks.bakeoff REAL --name rsna100 --schooled SCHOOLED --train-on 500 --seconds 90 \
         --backbones convnext_atto_ols resnet10t efficientnet_b0
 
+With `--frozen` the schooled backbones stay as they are, and a head alone learns, to its end: who has learned more of
+hands?
+
 Time is that of the processor (one thread) or of the GPU's clock, measured update by update before the first run, all
 backbones in turn: whoever is quicker makes more updates within it. Each backbone has the best of three peak learning
 rates, chosen on the selection films with a seed of its own, a third of the time each. Beside them runs one ResNet with
@@ -38,6 +41,9 @@ from bonexage_utils.augment import augment
 from bonexage_utils.batches import eval_loader, film_sets, train_loader
 from bonexage_utils.checkpoints import count_parameters
 from bonexage_utils.cohort import load_cohort
+from bonexage_utils.course.frozen import BATCH as HEAD_BATCH
+from bonexage_utils.course.frozen import LR as HEAD_LR
+from bonexage_utils.course.frozen import fit_head, head_errors, maps_of
 from bonexage_utils.course.start import sample_cohort
 from bonexage_utils.devices import autocast, choose_precision, to_network
 from bonexage_utils.evaluation import median_by_sex
@@ -59,6 +65,7 @@ TUNING_SEED, TUNING_SHARE = 1000, 1 / 3  # of the time
 BATCH, WEIGHT_DECAY, WARM_UP = 32, 0.05, 0.05
 POINTS = 10  # of a training curve
 WARM, TIMED = 2, 6  # updates
+HEAD_EPOCHS = 20
 
 
 class Oven:
@@ -134,6 +141,13 @@ class Oven:
         predicted = [self.predict(net, batch).cpu() for batch in eval_loader(self.sets[split], 4 * BATCH)]
         return np.abs(torch.cat(predicted).double().numpy() - self.sets[split].months)
 
+    def report(self, split: str, errors: np.ndarray) -> dict:
+        """What every row says of its errors, and of where it was made."""
+        return {"measured_on": len(errors), "split": split, "mae": errors.mean(),
+                "baseline": self.baseline[split],  # the MAE of the median by sex
+                "errors": " ".join(f"{error:.1f}" for error in errors), "hardware": hardware(), "commit": commit(),
+                "torch": torch.__version__.split("+")[0], "timm": timm.__version__, "date": time.strftime("%Y-%m-%d")}
+
     def seconds_per_update(self, arms: dict[str, tuple[str, str]]) -> dict[str, float]:
         """The median over two rounds in which all take turns, so that a busy minute hits them alike."""
         found: dict[str, list[float]] = {arm: [] for arm in arms}
@@ -164,12 +178,8 @@ def bake(args: argparse.Namespace, oven: Oven, table: Table) -> None:
             "arm": arm, "matched": matched, "seed": seed, "backbone": backbone, "weights": weights, "lr": lr,
             "updates": updates, "epochs": updates * BATCH / len(oven.sets["train"]), "seconds_per_update": cost[arm],
             "used_seconds": used, "minutes": (time.perf_counter() - wall) / 60, "parameters": count_parameters(net),
-            "measured_on": len(errors), "split": split, "mae": errors.mean(),
-            "baseline": oven.baseline[split],  # the MAE of the median by sex
             "curve": " ".join(f"{part.mean():.2f}" for part in np.array_split(curve, min(POINTS, len(curve)))),
-            "errors": " ".join(f"{error:.1f}" for error in errors), "hardware": hardware(), "commit": commit(),
-            "torch": torch.__version__.split("+")[0], "timm": timm.__version__, "date": time.strftime("%Y-%m-%d"),
-        })
+            **oven.report(split, errors)})
         print(f"{args.name}, {arm}, {matched}, seed {seed}, lr {lr:g}, {updates} updates: {errors.mean():.2f} months, "
               f"{used:.0f} s", flush=True)
 
@@ -194,9 +204,29 @@ def bake(args: argparse.Namespace, oven: Oven, table: Table) -> None:
                 run(arm, "updates", seed, rates[arm], fewest, "calibration")
 
 
+def bake_frozen(args: argparse.Namespace, oven: Oven, table: Table) -> None:
+    """Heads on the maps of each backbone as it is, a row for each seed that is not in the table yet."""
+    for family, backbone in zip(FAMILIES, args.backbones, strict=True):
+        if all(table.rows(arm=family, matched="frozen", seed=seed) for seed in range(args.seeds)):
+            continue
+        features = oven.network(backbone, "phantom", 0).features.eval()
+        maps = {split: maps_of(features, oven.sets[split], oven.preprocessing, oven.device)
+                for split in ("train", "calibration")}
+        for seed in range(args.seeds):
+            started, wall = oven.clock(), time.perf_counter()
+            head = fit_head(backbone, maps["train"], seed, HEAD_EPOCHS)
+            errors = np.abs(head_errors(head, maps["calibration"]))
+            table.add({
+                "arm": family, "matched": "frozen", "seed": seed, "backbone": backbone, "weights": "phantom",
+                "lr": HEAD_LR, "updates": HEAD_EPOCHS * (len(maps["train"]) // HEAD_BATCH), "epochs": HEAD_EPOCHS,
+                "used_seconds": oven.clock() - started, "minutes": (time.perf_counter() - wall) / 60,
+                "parameters": count_parameters(head), **oven.report("calibration", errors)})
+            print(f"{args.name}, {family}, frozen, seed {seed}: {errors.mean():.2f} months", flush=True)
+
+
 def compare(table: Table, claims: Path, train_on: int | None = None) -> None:
     """The comparisons that whole pairs of runs allow, as rows of claims.csv; an older row of the same is replaced."""
-    for matched, suffix in (("time", ""), ("updates", ", update for update")):
+    for matched, suffix in (("time", ""), ("updates", ", update for update"), ("frozen", ", frozen")):
         for rival in FAMILIES[1:]:
             runs = {arm: {row["seed"]: row for row in table.rows(arm=arm, matched=matched)}
                     for arm in ("ConvNeXt", rival)}
@@ -219,9 +249,9 @@ def compare(table: Table, claims: Path, train_on: int | None = None) -> None:
                 "baseline": a["baseline"], "difference": apart.value, "low": apart.low,
                 "high": apart.high, "verdict": verdict(apart, "ConvNeXt", rival, what),
                 "trained_on": a["trained_on"], "measured_on": a["measured_on"], "seeds": len(seeds),
-                "backbone": f"{a['backbone']} and {b['backbone']}, whole, "
-                            f"{start}, "
-                            + (f"{a['seconds']:g} s of computing each" if matched == "time" else "as many updates"),
+                "backbone": f"{a['backbone']} and {b['backbone']}, {'frozen' if matched == 'frozen' else 'whole'}, "
+                            f"{start}, " + {"time": f"{a['seconds']:g} s of computing each",
+                                            "updates": "as many updates", "frozen": "a head alone"}[matched],
                 "size_px": a["size_px"], "epochs": f"{a['epochs']:.1f} and {b['epochs']:.1f}",
                 "minutes": sum(row["minutes"] for of in runs.values() for row in of.values()),
                 **{name: a[name] for name in ("hardware", "commit", "torch", "date")},
@@ -242,6 +272,7 @@ def main() -> None:
     parser.add_argument("--weights", default="none", choices=("none", "imagenet"))
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--schooled", type=Path, help="a folder that `pretrain` wrote: all three begin there")
+    parser.add_argument("--frozen", action="store_true", help="heads on the schooled backbones as they are")
     parser.add_argument("--films", type=int, help="of a larger cohort, so many are used; 2,400 unless schooled")
     parser.add_argument("--train-on", type=int, help="so many training films, beside all calibration films")
     parser.add_argument("--seeds", type=int, default=3)
@@ -249,15 +280,17 @@ def main() -> None:
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.frozen and not args.schooled:
+        parser.error("--frozen needs --schooled")
     if args.schooled:
         args.weights = "phantom"
     films = args.films or (None if args.schooled else 2400)
     oven = Oven(args.cohort, films, args.size, args.train_on, args.schooled)
-    key = {"films": args.name, "size_px": args.size, "seconds": args.seconds, "start": args.weights,
-           "trained_on": len(oven.sets["train"])}
+    key = {"films": args.name, "size_px": args.size, "seconds": 0 if args.frozen else args.seconds,
+           "start": args.weights, "trained_on": len(oven.sets["train"])}
     table = Table(args.out / "bakeoff.csv", key)
     try:
-        bake(args, oven, table)
+        (bake_frozen if args.frozen else bake)(args, oven, table)
     finally:  # also of what there is when it is stopped
         compare(table, args.out / "claims.csv", args.train_on)
 

@@ -64,9 +64,15 @@ def _printed(out: Path) -> Path:
 
 
 def read_log(out: Path) -> pd.DataFrame:
-    """The run's log.csv; before its first epoch is over, an empty table."""
-    path = out / "log.csv"
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame({"epoch": [], "seconds": []})
+    """The epochs in the run's state; before the first is saved, an empty table."""
+    path = out / STATE
+    log = torch.load(path, "cpu", weights_only=True)["log"] if path.is_file() else []
+    return pd.DataFrame(log, columns=list(log[0]) if log else ["epoch", "seconds"])
+
+
+def _epochs_told(out: Path) -> int:
+    """How many epochs the run has printed; each is saved before."""
+    return sum(line.startswith("epoch ") for line in _printed(out).read_text("utf-8", "replace").splitlines())
 
 
 def _last_line(out: Path) -> str:
@@ -87,9 +93,9 @@ def kill_within(process: subprocess.Popen, out: Path, after: int, within: float 
     On Linux and macOS that is SIGKILL, which no program can catch; on Windows the process is terminated.
     Raises BoneXageError if it ended before that.
     """
-    while len(log := read_log(out)) < after and process.poll() is None:
+    while _epochs_told(out) < after and process.poll() is None:
         time.sleep(POLL)
-    if len(log):
+    if len(log := read_log(out)):
         time.sleep(within * log["seconds"].iloc[-1])
     if process.poll() is not None:
         raise BoneXageError(f"the training ended before it could be killed: {_last_line(out)}")
