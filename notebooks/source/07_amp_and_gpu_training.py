@@ -558,12 +558,12 @@ def learn(run):
     net, scaler, total = run.net.train(), run.scaler, 0.0
     for step, (images, sex, months) in enumerate(batches(run, run.train, True), 1):
         years = forward(run, net, images, sex) / 12
-        loss = torch.nn.functional.smooth_l1_loss(years, months / 12)
-        scaler.scale(loss / run.grad_accum).backward()
+        loss = torch.nn.functional.smooth_l1_loss(years, months / 12) / run.grad_accum
+        scaler.scale(loss).backward()
         if step % run.grad_accum == 0:
             update(run, net, run.optimizer, scaler)
-        total += loss.detach() / run.steps  # detached, or every step's graph would stay
-    return float(total)  # years, per film
+        total += loss.detach()  # detached, or every step's graph would stay
+    return float(total) * run.grad_accum / run.steps  # years, per film
 
 # %% [markdown]
 # `float(total)` waits until a GPU is done; so it stands behind the loop, not in it.
