@@ -90,7 +90,7 @@ print(f"kept: epoch {chosen['epoch']}, {mae:.1f} months on the selection films")
 #
 # ## The price of looking
 #
-# How much too good? Try twenty equally good models, each off by seven months on average, on 190 films, keep the one
+# How much too good? Try twenty equal models, each off by seven months on average, on 190 films, keep the one
 # that looks best, and repeat that 2,000 times:
 #
 # <!-- from elsewhere: seven (setting) -->
@@ -225,10 +225,10 @@ after_guess(guess_band, error_by_group(opened), group_table(opened),
 
 # %% [markdown]
 # Horizontal axis: the labelled age. Vertical axis: the MAE, with its interval and the number of films. (A dash in the
-# table: fewer than twenty films.) A rule for groups of *different* children (two models on the same films: see the end):
+# table: fewer than twenty films.) A rule for groups of *different* children (two models on the same films: at the end):
 #
-# *Intervals that overlap widely: say nothing. Intervals that hardly touch: a suspicion.* Eight groups make 28 pairs, and
-# the widest gap among so many is large by chance alone. Test it on other films.
+# *Intervals that overlap widely: say nothing. Intervals that hardly touch: a suspicion.* Eight groups make 28 pairs,
+# and the widest gap among so many is large by chance alone. Test it on other films.
 #
 # Look down the column *bias*, too. The difference between girls and boys of the same ages has an interval:
 
@@ -936,7 +936,7 @@ for method, table in scored.items():
 keep.cleanup()
 
 # %% [markdown]
-# Is it good enough? It has not read films from another scanner yet (notebook 09).
+# Good enough? It has not read films from another scanner yet (notebook 09).
 #
 # ### Where you stand
 #
