@@ -107,11 +107,12 @@ def draw_difference_by_hand(looks: pd.DataFrame) -> Picture:
         apart = np.sort(100 * (gem - average).mean(0))
         ax.plot(np.arange(1, len(apart) + 1), apart, "o", color=BOYS, markersize=4)
         ax.axhline(0, color="black", linewidth=0.8, linestyle="--")
-        ax.axhline(apart.mean(), color=ACCENT, label=f"mean {apart.mean():+.2f}".replace("-", "−"))
+        means = f"mean {apart.mean():+.2f}: GeM {100 * gem.mean():.1f}, average {100 * average.mean():.1f}"
+        ax.axhline(apart.mean(), color=ACCENT, label=means.replace("-", "−"))
         ax.set(xlabel="hands, in order", title=kind)
         ax.legend()
         parts.append(f"{kind}, {len(group)} seeds: {int((apart > 0).sum())} of {len(apart)} hands lie above zero, from "
-                     f"{apart[0]:+.1f} to {apart[-1]:+.1f}, mean {apart.mean():+.2f}")
+                     f"{apart[0]:+.1f} to {apart[-1]:+.1f}, {means}")
     axes[0, 0].set(ylabel="GeM − average (points of 100)")
     return Picture(figure, f"""The share of attribution that falls on the ossification centres, GeM minus average
         pooling, hand by hand. {'; '.join(parts) or NOT_YET.capitalize()}.""")

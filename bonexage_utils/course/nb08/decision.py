@@ -59,7 +59,8 @@ def draw_sides(label: np.ndarray, network: np.ndarray) -> Picture:
             line(limit, color=MUTED, linewidth=0.8, linestyle="--")
     ax.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xlabel="label − age (SD)", ylabel="network − age (SD)",
            aspect="equal", xticks=range(-4, 5, 2), yticks=range(-4, 5, 2))
-    ax.legend(loc="upper left", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return Picture(figure, f"""Bone age minus age in standard deviations of healthy children, by the network against by
-        the label, {len(label)} children; dashed lines at {LIMIT:g} to either side, the axes end at {REACH:g}.
+        the label, {len(label)} children; dashed lines at {LIMIT:g} to either side; children beyond {REACH:g} are
+        drawn at the edge.
         {changed.sum()} children are squares: label and network put them on different sides.""")

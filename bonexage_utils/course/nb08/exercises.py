@@ -206,8 +206,8 @@ def _enrich() -> Exercise:
             (weight[region].sum() / weight[~region].sum(), "Inside over *outside*, and no area. Inside over all, then "
                                                            "over the region's share of the area."),
             (weight[region].mean() / weight[~region].mean(), "Mean inside over mean *outside*: a good measure, and "
-                                                             "another one. Over the mean of the whole map it is "
-                                                             "asked."),
+                                                             "another one. Asked is: over the mean of the whole "
+                                                             "map."),
             (1 / truth, "Upside down: the attribution's share over the area's, not the other way round."),
             (share / region.sum(), "You divide by the number of pixels. Then a map twice as fine gets a quarter of the "
                                    "score: divide by the region's *share* of the area."),
@@ -231,8 +231,8 @@ def _enrich() -> Exercise:
         return np.abs(map)[region].sum() / np.abs(map).sum()
 
     return Exercise(
-        question="Write my_enrichment(map, region): how many times its share of the area the region gets of the "
-                 "attribution, whatever its sign. Both are (S, S), region is bool.",
+        question="Write my_enrichment(map, region). Take the map without its signs. What share of its sum lies in the "
+                 "region? Divide that by the region's share of the area. Both are (S, S), region is bool.",
         judge=judge,
         hints=("Two shares: of the attribution, and of the area. Which is divided by which?",
                "The share of the area of a bool array is its mean.",

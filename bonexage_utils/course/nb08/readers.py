@@ -39,9 +39,10 @@ def draw_readers(course: Course) -> Picture:
         ax.set_title(f"reader {name}: bias {signed(found.bias.value)}, limits {signed(found.lower.value)} to "
                      f"{signed(found.upper.value)}", fontsize=9)
         by_mean, third = error[np.argsort(labels + error / 2)], len(error) // 3
-        parts.append(f"{name}: bias {found.bias.value:+.0f} months, limits {found.lower.value:+.0f} to "
-                     f"{found.upper.value:+.0f}; the third of lowest mean is off by {by_mean[:third].mean():+.0f} on "
-                     f"average, that of highest by {by_mean[-third:].mean():+.0f}; the largest error is "
+        parts.append(f"{name}: bias {signed(found.bias.value)} months, limits {signed(found.lower.value)} to "
+                     f"{signed(found.upper.value)}; the third of lowest mean is off by "
+                     f"{signed(by_mean[:third].mean())} on average, that of highest by "
+                     f"{signed(by_mean[-third:].mean())}; the largest error is "
                      f"{np.abs(error).max():.0f}")
     for ax in axes[-1]:
         ax.set_xlabel("mean of reading and label (months)")

@@ -112,15 +112,15 @@ def strip_shares(network: Predictor, films: pd.DataFrame) -> pd.DataFrame:
 
 def draw_strip(networks: dict[str, Predictor], films: pd.DataFrame) -> Picture:
     """The first of `films` with its strip, then its attribution in each network, the strip outlined."""
-    figure, axes = new_figure(1.9 * (1 + len(networks)), 2.5, 1, 1 + len(networks))
+    figure, axes = new_figure(2.1 * (1 + len(networks)), 2.6, 1, 1 + len(networks))
     case, parts = films.iloc[0], []
     for ax, (name, network) in zip(axes[1:], networks.items(), strict=True):
         marked = marked_films(films.head(1), network.preprocessing.image_size)
         found = attribute(network, marked.films[0], case["sex"])
         overlay(ax, marked.films[0], found.map, marked.strips[0])
-        ax.set_title(f"{name}:\nsays {found.prediction:.0f}", loc="center", fontsize=9)
-        parts.append(f"{name} says {found.prediction:.0f} and puts {share_inside(found.map, marked.strips[0]):.0%} of "
-                     "its attribution on the strip")
+        on_it = f"{100 * share_inside(found.map, marked.strips[0]):.1f} %"
+        ax.set_title(f"{name}:\nsays {found.prediction:.0f}, {on_it} on the strip", loc="center", fontsize=9)
+        parts.append(f"{name} says {found.prediction:.0f} and puts {on_it} of its attribution on the strip")
     axes[0].imshow(mark(read_gray(case["image"]), case["months"])[0], cmap="gray", vmin=0, vmax=255)
     axes[0].set_title(f"label {case['months']:.0f}", loc="center", fontsize=9)
     for ax in axes:
