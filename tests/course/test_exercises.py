@@ -39,6 +39,7 @@ from bonexage_utils.course.start import PROFILES, Course
 from bonexage_utils.labels import parse_sex
 from bonexage_utils.model import GeM
 from tools.sources import convert
+from tools.workshop import replace_stub
 
 ROOMS = sorted(found.name for found in pkgutil.iter_modules(package.__path__) if found.ispkg)
 NONSENSE = ["", "nonsense", -1, 0.5, [], {}, (), object(), len, lambda *_: 1 / 0, (None, None), float("nan")]
@@ -152,15 +153,15 @@ def paste(room: str, course: Course, ex: SimpleNamespace, name: str, code: str |
     cells = cells_of(room)
     place = next(i for i, cell in enumerate(cells) if f"ex.{name}.check(" in cell)
     answer = re.search(rf"ex\.{name}\.check\((\w+)\)", cells[place])[1]
-    stub = re.compile(rf"^(def {answer}\(.*\):\n    \.\.\..*|{answer} = \.\.\..*)$", re.MULTILINE)
-    home = max(i for i, cell in enumerate(cells[:place + 1]) if stub.search(cell))  # a guess may stand further up
+    # A guess may stand further up.
+    home = max(i for i, cell in enumerate(cells[:place + 1]) if replace_stub(cell, answer, "") != cell)
     cell = cells[home] if home == place else f"{cells[home]}\nex.{name}.check({answer})"
     if code is None and value is not ...:
         code = f"{answer} = pasted"
     elif code and not callable(getattr(ex, name).solution_value):
         code = f"{answer} = {code}"
     if code:
-        cell = stub.sub(lambda _: code, cell)
+        cell = replace_stub(cell, answer, code)
     lines = [line for line in cell.splitlines() if not line.startswith("ex = ")]
     run_with_what_it_needs("\n".join(lines), cells[:home], {"course": course, "ex": ex, "pasted": value})
 
