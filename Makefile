@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(PY) -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help course test check lab notebooks lint browser audit oldest newest colab colab-python wheel badges wheels clean
+.PHONY: help course test check lab workshop notebooks lint browser audit oldest newest colab colab-python wheel badges wheels clean
 # For the throw-away environments: which tests, which notebooks (as "00 03"; all without), and Colab's list of packages.
 TESTS      ?=
 NOTEBOOKS  ?=
@@ -53,6 +53,10 @@ check: lint  ## lint and the fast tests, about three minutes
 
 lab: $(STAMP)  ## open JupyterLab in notebooks/
 	@$(PY) -m jupyterlab --ServerApp.root_dir=notebooks
+
+workshop: $(STAMP)  ## copies of the core notebooks for a workshop, in build/workshop: code filled in, decisions open
+	@$(CHAIN) workshop --out build/workshop
+	@echo "open them: $(PY) -m jupyterlab --ServerApp.root_dir=build/workshop"
 
 notebooks: $(STAMP)  ## execute the sources and save the notebooks with their outputs, and the cover
 	@$(CHAIN) execute --profile cpu --save --ledger build/notebooks

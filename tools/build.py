@@ -5,6 +5,7 @@
     python -m tools.build check
     python -m tools.build pages --ledger build/notebooks
     python -m tools.build site --out build/course
+    python -m tools.build workshop --out build/workshop
     python -m tools.build browser --site build/course --out build/browser
 """
 
@@ -89,6 +90,15 @@ def site(options: argparse.Namespace) -> int:
     return 0
 
 
+def workshop(options: argparse.Namespace) -> int:
+    """Write copies of the core notebooks for a workshop."""
+    from tools.workshop import make_copies, small_course
+
+    for path in make_copies(options.notebooks, options.out, small_course()):
+        print(path)
+    return 0
+
+
 def browser(options: argparse.Namespace) -> int:
     """Look at the pages as a reader's browser does."""
     from tools.browser import visit_site
@@ -127,7 +137,9 @@ def parser() -> argparse.ArgumentParser:
     building = add(site, "build the browsable site")
     building.add_argument("--out", type=Path, default=Path("build/course"))
     building.add_argument("--executed", type=Path, help="OUT/notebooks, else the saved ones")
-    for each in (command, checking, tables, building):
+    copying = add(workshop, "copies of the core notebooks to learn from: no outputs, code filled in, decisions open")
+    copying.add_argument("--out", type=Path, default=Path("build/workshop"))
+    for each in (command, checking, tables, building, copying):
         each.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="the notebooks folder")
     looking = add(browser, "open the site in Chromium, take screenshots, fail on errors")
     looking.add_argument("--site", type=Path, default=Path("build/course"))

@@ -46,6 +46,10 @@ DEVICE_DECIDES = "depends on the device, not on the films"
 MASKS_NEEDED = "GeM looks more at ossification centres than average pooling"
 
 # What, and how many minutes; of a notebook None means those of its own first cell.
+# A number followed by READ: its stored outputs are read, and nothing is computed.
+READ = ", read and not run"
+NINETY_MINUTES = (("The game, then: would you let it read a child's hand?", 10), ("00", 25), ("01", 20),
+                  (f"08{READ}", 25), ("Would you let it read a child's hand?", 10))
 HALF_DAY = (("Welcome; does it run on every machine?", 10), ("00", 25), ("01", 35), ("03", 35), ("Break", 15),
             ("04", 40), ("05", 30), ("08", 40), ("Would you let it read a child's hand?", 10))
 DAY_ONE = (("Welcome; does it run on every machine?", 15), ("00", None), ("01", None), ("Break", 15), ("02", None),
@@ -219,11 +223,13 @@ def schedule(plan: tuple[tuple[str, int | None], ...], folder: Path) -> str:
     """The clock of a day: what, how many minutes, and how many of them the machine computes."""
     known, times, clock, rows = heads(folder / "notebooks"), recorded_times(folder), STARTS_AT, []
     for what, minutes in plan:
+        what, read = what.removesuffix(READ), READ if what.endswith(READ) else ""
         head = known.get(what)
-        name = f"**{what} {head.title}**" if head else f"**{what}** (not there)" if what.isdigit() else what
+        name = f"**{what} {head.title}**{read}" if head else f"**{what}** (not there)" if what.isdigit() else what
         if minutes is None:
             minutes = head.minutes if head and head.minutes else UNWRITTEN
-        rows.append([f"{clock // 60}:{clock % 60:02}", name, str(minutes), computing(times, what) if head else ""])
+        computed = "none" if read else computing(times, what) if head else ""
+        rows.append([f"{clock // 60}:{clock % 60:02}", name, str(minutes), computed])
         clock += minutes
     table = markdown_lines(["from", "what", "minutes (estimate)", "of them computing (measured)"], rows)
     return f"{table}\n\nEnds at {clock // 60}:{clock % 60:02}."
@@ -231,6 +237,7 @@ def schedule(plan: tuple[tuple[str, int | None], ...], folder: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "notebooks": notebooks_table, "times": times_table, "claims": claims_table,
+    "ninety minutes": lambda folder: schedule(NINETY_MINUTES, folder),
     "half day": lambda folder: schedule(HALF_DAY, folder),
     "day one": lambda folder: schedule(DAY_ONE, folder), "day two": lambda folder: schedule(DAY_TWO, folder),
 }

@@ -19,7 +19,6 @@ right. `tests/course/test_exercises.py` pastes every solution and every likely m
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from pprint import pformat
 from types import SimpleNamespace
 from typing import Any
@@ -27,9 +26,15 @@ from typing import Any
 import numpy as np
 
 NOT_ATTEMPTED = ...  # what a stub holds until the learner replaces it
-# Words around an answer that do not change it: "run C", "6 to 8 years", "p=3".
-FILLER = frozenset({"answer", "clinic", "comparison", "group", "is", "it", "loss", "month", "months", "number", "old",
-                    "option", "p", "panel", "policy", "reader", "run", "table", "the", "year", "years"})
+# Words around an answer that do not change it: "run C", "from 6 to 8 years", "p=3".
+FILLER = frozenset({
+    "age", "ages", "and", "answer", "are", "at", "between", "bit", "bits", "bug", "choose", "clinic", "comparison",
+    "curve", "for", "from", "group", "has", "i", "in", "is", "it", "loss", "month", "months", "number", "old",
+    "one", "option", "output", "p", "panel", "part", "policy", "reader", "run", "s", "table", "take", "that", "the",
+    "to", "torch", "with", "year", "years"})
+# The same around letters.
+BESIDE_LETTERS = FILLER | {"but", "film", "films", "girl", "girls", "letter", "letters", "oldest", "only", "or", "then",
+                           "youngest"}
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,18 @@ def wrong(message: str) -> Verdict:
 # --- what learners write ---
 
 def number(answer: Any) -> float:
-    """A number in whatever kind: 24, "24", "24 months", "2 years" (24 months), an array or tensor of one value.
+    """A number in whatever kind: 24, "24", "about 24 months", "2 years" (24 months), an array or tensor of one value.
 
     Raises TypeError or ValueError for what is no number.
     """
     if isinstance(answer, bool):
         raise TypeError("True and False are not numbers")
+    if isinstance(answer, list | tuple) and len(answer) == 1:
+        (answer,) = answer
     if not isinstance(answer, str):
-        return float(answer)
-    found = re.fullmatch(r"\s*([-+−]?\d*[.,]?\d+)\s*(months?|mo|years?|y)?\.?\s*", answer.lower())
+        return float(answer.item() if hasattr(answer, "item") else answer)
+    text = re.sub(r"about|around|≈|~", "", answer.lower()).strip()
+    found = re.fullmatch(r"([-+−]?\d*[.,]?\d+)\s*(months?|mo|years?|y)?\.?", text)
     if not found:
         raise ValueError(f"{answer!r} is not a number")
     value = float(found[1].replace("−", "-").replace(",", "."))
@@ -67,16 +75,22 @@ def number(answer: Any) -> float:
 
 
 def numbers(answer: Any) -> np.ndarray:
-    """Several numbers (n,): a list, tuple, array, tensor, or a text such as "0.4, 0.2". Raises as `number` does."""
+    """Several numbers (n,): a list, tuple, array, tensor, dictionary, or a text such as "0.4, 0.2" or "0,4; 0,2".
+
+    Raises as `number` does.
+    """
+    if isinstance(answer, Mapping):
+        answer = answer.values()
     if isinstance(answer, str):
-        answer = [part for part in re.split(r"[,;\s]+", answer.strip(" ()[]")) if part]
+        text = re.sub(r"\b(and|mean|std|sd)\b|[()\[\]:=]", " ", answer.lower())
+        answer = [part for part in re.split(r";\s*" if ";" in text else r"[,\s]+", text) if part.strip()]
     return np.array([number(value) for value in answer])
 
 
 def letters(answer: Any) -> str:
-    """Letters in the order given, as capitals: of "CF", "c and f", ["c", "F"] or {"C"}. Empty if there are none."""
-    parts = [answer] if isinstance(answer, str) else [str(part) for part in answer]
-    return "".join(re.findall("[A-Z]", re.sub(r"\bAND\b", " ", " ".join(parts).upper())))
+    """Letters in the order given, as capitals: of "CF", "C, then F", ["c", "F"] or {"C"}. Empty if there are none."""
+    words = re.findall("[a-z]+", (answer if isinstance(answer, str) else " ".join(map(str, answer))).lower())
+    return "".join(word for word in words if len(word) == 1 or word not in BESIDE_LETTERS).upper()
 
 
 def listed(options: Iterable[str], last: str = "or") -> str:
@@ -91,9 +105,13 @@ def _by_number(text: str) -> tuple[float, str]:
     return (float(found[0]) if found else np.inf, text.lower())
 
 
-def _words(text: str) -> tuple[str, ...]:
-    text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " to ", text.lower())
-    return tuple(re.findall(r"(?<!\S)-\d+|[^\W_]+", text))
+def _words(answer: Any) -> tuple[str, ...]:
+    """What an answer says, in small letters and without filler: ("6", "8") of "from 6 to 8 years", "6-8" or (6, 8)."""
+    if isinstance(answer, list | tuple):
+        answer = " and ".join("" if part is None else str(part) for part in answer)
+    text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " to ", str(answer).lower())
+    words = tuple(re.findall(r"(?<!\S)-\d+|[^\W_]+", re.sub(r"(?<=\d)\.0+\b", "", text)))
+    return tuple(word for word in words if word not in FILLER) or words
 
 
 def choice(options: Mapping[str, str], truth: str, synonyms: Mapping[str, str] | None = None
@@ -106,16 +124,18 @@ def choice(options: Mapping[str, str], truth: str, synonyms: Mapping[str, str] |
              [*((option, option) for option in options), *(synonyms or {}).items()]}
 
     def meant(words: tuple[str, ...]) -> set[str]:
-        """The options whose words stand in the answer, with nothing else in it but filler."""
-        return {option for name, option in known.items() for start in range(len(words) - len(name) + 1)
-                if words[start:start + len(name)] == name
-                and FILLER.issuperset(words[:start] + words[start + len(name):])}
+        """The options that the words name, one name after the other; none if a word belongs to no name."""
+        chosen = set()
+        while words:
+            length = next((n for n in range(len(words), 0, -1) if words[:n] in known), 0)
+            if not length:
+                return set()
+            chosen.add(known[words[:length]])
+            words = words[length:]
+        return chosen
 
     def judge(answer: Any) -> Verdict:
-        if isinstance(answer, Real) and not isinstance(answer, bool):
-            answer = f"{answer:g}"
-        words = _words(answer) if isinstance(answer, str) else ()
-        chosen = {known[words]} if words in known else meant(words)
+        chosen = meant(_words(answer))
         if len(chosen) != 1:
             return wrong(f"Choose one: {listed(options)}.")
         (option,) = chosen

@@ -15,11 +15,12 @@
 #
 # **You need** a little Python: lists, functions, a `for` loop. No medicine, no deep learning.
 #
-# **Time:** 40 minutes with the exercises, half a minute of it computing on two processor cores. The first start draws
+# **Time:** 40 minutes with the exercises, about a minute of it computing on two processor cores. The first start draws
 # the 2,400 films, once, which takes a minute more. (Memory: see the table in the course's README.)
 #
 # **How it works:** click into a grey cell and press **Shift + Enter**. The cell runs, its output appears below it, and
 # the next cell is chosen. Run the cells from top to bottom. A `[*]` at the left means that a cell is still running.
+# What already stands below a cell is from our run. Yours takes its place.
 #
 # Every hand here is *simulated*, by a program that draws bones from published growth tables. We call it the
 # **phantom**. Nothing in this course is a medical device.

@@ -184,6 +184,8 @@ print("by hand", by_hand, "| course", share_of_multiples(ten, 6))
 # %%
 import pandas as pd
 
+from bonexage_utils.course.nb01.exploration import RSNA_SHARES
+
 pd.options.display.max_colwidth = 100  # whole sentences in tables
 steps = (6, 12)
 groups = {"these labels": table, "girls": table[table["sex"] == "F"],
@@ -192,7 +194,7 @@ shares = pd.DataFrame({"if readers said the month": [1 / step for step in steps]
                        **{name: [share_of_multiples(films["months"], step)
                                  for step in steps]
                           for name, films in groups.items()},
-                       "RSNA's training labels": [0.81, 0.58]},
+                       "RSNA's training labels": RSNA_SHARES},
                       index=[f"multiples of {step}" for step in steps])
 
 # %%

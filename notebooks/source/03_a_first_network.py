@@ -493,6 +493,7 @@ assert learned, f"a batch was not learned by heart: {under}"
 # first steps and sink to zero at the end, as the package does.
 
 # %% tags=["nbval-check-output"]
+from bonexage_utils.model import age_loss
 from bonexage_utils.training import lr_factor
 
 epochs = course.profile.epochs
@@ -564,6 +565,8 @@ resnets = []
 resnet, resnet_log = fit("ResNet", resnets)
 
 # %%
+import pandas as pd
+
 from bonexage_utils.report.figures import learning_curve
 
 after_guess(guess_mae, learning_curve(pd.DataFrame(resnet_log), baseline.mae.value))

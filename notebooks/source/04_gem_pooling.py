@@ -420,6 +420,7 @@ ex.bits.check(my_bits)
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb04.pooling import shares
 
+x = torch.tensor(quiet_but_one)
 louder = x * torch.tensor([1.0, 1.0, 1.01, 1.0])  # the third place, by one per cent
 for p in (1.0, 3.0):
     rise = ((louder**p).mean() / (x**p).mean()) ** (1 / p) - 1
@@ -526,7 +527,7 @@ print(f"each {tuple(train.maps.shape[1:])}")
 
 # %%
 from bonexage_utils.course.frozen import BATCH, LR, head_only
-from bonexage_utils.model import age_loss
+from bonexage_utils.model import age_loss, parameter_groups
 from bonexage_utils.training import lr_factor, update_weights
 
 

@@ -118,9 +118,13 @@ after_guess(guesses, draw_same_hand(), beside(measured, guesses),
 # %% [markdown]
 # Left, maturity (vertical) against bone age (horizontal); an arrow joins the girl and the boy whose hands are equally
 # mature. Hers is never the lower curve. Right, by how much the middle is too high: above zero girls, below zero boys.
-# The teeth of the saw are single centres; do not read them. The shape is simple: it opens quickly in the first years,
-# and then it stays. Many expect a peak at puberty. There is none to speak of: the distance that comes about in the
-# early years is carried along.
+# The teeth of the saw are single centres; do not read them.
+#
+# <details><summary>Read it with us, when you have guessed</summary>
+#
+# The shape is simple: it opens quickly in the first years, and then it stays. Many expect a peak at puberty. There is
+# none to speak of: the distance that comes about in the early years is carried along.
+# </details>
 #
 # ### Exercise: a decision
 #

@@ -39,6 +39,7 @@ from bonexage_utils.course.start import PROFILES, Course
 from bonexage_utils.labels import parse_sex
 from bonexage_utils.model import GeM
 from tools.sources import convert
+from tools.workshop import replace_stub
 
 ROOMS = sorted(found.name for found in pkgutil.iter_modules(package.__path__) if found.ispkg)
 NONSENSE = ["", "nonsense", -1, 0.5, [], {}, (), object(), len, lambda *_: 1 / 0, (None, None), float("nan")]
@@ -152,15 +153,15 @@ def paste(room: str, course: Course, ex: SimpleNamespace, name: str, code: str |
     cells = cells_of(room)
     place = next(i for i, cell in enumerate(cells) if f"ex.{name}.check(" in cell)
     answer = re.search(rf"ex\.{name}\.check\((\w+)\)", cells[place])[1]
-    stub = re.compile(rf"^(def {answer}\(.*\):\n    \.\.\..*|{answer} = \.\.\..*)$", re.MULTILINE)
-    home = max(i for i, cell in enumerate(cells[:place + 1]) if stub.search(cell))  # a guess may stand further up
+    # A guess may stand further up.
+    home = max(i for i, cell in enumerate(cells[:place + 1]) if replace_stub(cell, answer, "") != cell)
     cell = cells[home] if home == place else f"{cells[home]}\nex.{name}.check({answer})"
     if code is None and value is not ...:
         code = f"{answer} = pasted"
     elif code and not callable(getattr(ex, name).solution_value):
         code = f"{answer} = {code}"
     if code:
-        cell = stub.sub(lambda _: code, cell)
+        cell = replace_stub(cell, answer, code)
     lines = [line for line in cell.splitlines() if not line.startswith("ex = ")]
     run_with_what_it_needs("\n".join(lines), cells[:home], {"course": course, "ex": ex, "pasted": value})
 
@@ -221,11 +222,11 @@ def test_answered_tells_done_from_open(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_what_learners_write() -> None:
-    assert [number(a) for a in (24, "24", " 24 months", "2 years", "2.5y", np.float32(24), torch.tensor([24.0]))] == [
-        24, 24, 24, 24, 30, 24, 24]
+    assert [number(a) for a in (24, "24", " 24 months", "2 years", "2.5y", np.float32(24), torch.tensor([24.0]),
+                                 "about 24 months", "~24", (24,))] == [24, 24, 24, 24, 30, 24, 24, 24, 24, 24]
     for numbers_as in ("0.4, 0.2", "(0.4 0.2)", [0.4, "0.2"], np.array([0.4, 0.2])):
         assert numbers(numbers_as).tolist() == [0.4, 0.2]
-    assert {letters(a) for a in ("CF", "c, f", "C and F", ["c", "F"], ("C", "f"))} == {"CF"}
+    assert {letters(a) for a in ("CF", "c, f", "C and F", "only C, then F", ["c", "F"], ("C", "f"))} == {"CF"}
     for nonsense in (True, "x", "1 2", "", None):
         with pytest.raises((TypeError, ValueError)):
             number(nonsense)
@@ -233,27 +234,37 @@ def test_what_learners_write() -> None:
 
 # Exercise, and answers that are right in sense; each was refused once.
 IN_SENSE = {
+    ("nb00", "ahead"): ["that is usual", "normal", "not unusual", "usual (within 2 SD)"],
     ("nb00", "first"): [("girls", 24), ("F", 24), ("Girl", "24 months"), ["girl", np.int64(24)], "girl, 24",
-                        ("girl", "2 years"), (24, "girl")],
-    ("nb00", "order"): ["C A B", "c, a, b", ["C", "A", "B"], ("c", "a", "b")],
-    ("nb00", "plateau"): ["6-8 years", "6 to 8 years", "from 6 to 8"[5:]],
-    ("nb01", "table"): ["table B", "b", "Table B", "(B)"],
-    ("nb02", "keeps"): ["C and F", ("c", "f")],
-    ("nb02", "shared"): ["off, off", "Off and off", "off/off"],
-    ("nb03", "curves"): ["run C", "c", "Run c."],
-    ("nb03", "noise"): ["huber", "Huber loss", "smooth L1", "smooth_l1"],
-    ("nb04", "power"): ["p=3", "p = 3", 3, 3.0, "3"],
-    ("nb05", "unknown"): ["the mean of both", "mean"],
-    ("nb06", "clinic"): ["clinic C", "toddlers", "C: toddlers"[:1]],
-    ("nb06", "slope"): ["3, 11.4, 60, 11.4", np.array([2.96, 11.4, 60, 11.4])],
+                        ("girl", "2 years"), (24, "girl"), ("the girl", 24), "the girl by 24 months",
+                        ("girl", "24 months before the boy"), {"girl": 24}],
+    ("nb00", "order"): ["C A B", "c, a, b", ["C", "A", "B"], ("c", "a", "b"), "C, then A, then B",
+                        "girl C, girl A, girl B"],
+    ("nb00", "plateau"): ["6-8 years", "6 to 8 years", "between 6 and 8", (6, 8), "72 to 96 months",
+                          "from 6 to 8 years"],
+    ("nb01", "table"): ["table B", "b", "Table B", "(B)", "I choose B", ["B"]],
+    ("nb02", "keeps"): ["C and F", ("c", "f"), "C, then F", "only C and F", "C or F"],
+    ("nb02", "shared"): ["off, off", "Off and off", "off/off", ("off", "off"), "both are off", "off for both",
+                         "training off, selection off"],
+    ("nb03", "curves"): ["run C", "c", "Run c.", "C has the bug", "curve C"],
+    ("nb03", "noise"): ["huber", "Huber loss", "smooth L1", "smooth_l1", "HuberLoss", "SmoothL1Loss",
+                        "I choose Huber"],
+    ("nb04", "bits"): ["32 bits", "float 32", torch.float32, "single precision"],
+    ("nb04", "power"): ["p=3", "p = 3", 3, 3.0, "3", "p=3.0", torch.tensor(3)],
+    ("nb05", "spread"): ["at no age", "never", "none"],
+    ("nb05", "unknown"): ["the mean of both", "mean", "the average", "mean of the two", "take the mean of both"],
+    ("nb06", "clamp"): ["the clamped one", "hard clamp"],
+    ("nb06", "clinic"): ["clinic C", "toddlers", "C: toddlers", "C (toddlers)", "Clinic C, the toddlers"],
+    ("nb06", "slope"): ["3, 11.4, 60, 11.4", np.array([2.96, 11.4, 60, 11.4]), "2,96; 11,4; 60; 11,4",
+                        {3: 2.96, 12: 11.4, 120: 60, 228: 11.4}],
     ("nb07", "gap"): ["0.0000153, 1, 0.125", (2**-16, "1", 0.125), torch.tensor([2**-16, 1, 0.125])],
     ("nb07", "order"): ["c f e a d b", "C, F, E, A, D, B", list("CFEADB"), ("B", "C", "F", "E", "A", "D")],
-    ("nb07", "resume"): ["abcdef", "A to F", "A–F", "a, b, c, d, e and f", set("ABCDEF")],
     ("nb07", "profile"): ["run B", "b"],
+    ("nb07", "resume"): ["abcdef", "A to F", "A–F", "a, b, c, d, e and f", set("ABCDEF")],
     ("nb08", "lock"): ["c", "option C", "(C)"],
+    ("nb08", "pairs"): ["comparison 1", "1", 1],
     ("nb08", "readers"): ["reader A", "a"],
     ("nb08", "strip"): ["d", "D."],
-    ("nb08", "pairs"): ["comparison 1", "1", 1],
 }
 
 
@@ -302,6 +313,13 @@ def test_a_choice_may_be_written_in_several_ways(answer: str) -> None:
     judge = choice({"2 to 4": "no", "6 to 8": "yes"}, "6 to 8", {"late": "6 to 8"})
     assert judge(answer) == judge("late") == right("yes")
     assert not judge("68").right
+
+
+@pytest.mark.parametrize("answer", ["not A", "A and B", "A, B", "C?", "maybe", ("A", "B"), "", (), True])
+def test_a_choice_is_one_and_meant(answer: object) -> None:
+    judge = choice({"A": "yes", "B": "no", "either": "no"}, "A", {"the first": "A"})
+    assert judge("A, the first") == right("yes")
+    assert judge(answer) == wrong("Choose one: 'A', 'B' or 'either'.")
 
 
 def test_a_baseline_may_be_given_in_fewer_decimals(course: Course) -> None:

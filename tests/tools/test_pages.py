@@ -134,6 +134,24 @@ def test_the_clock_of_a_day(course: Path) -> None:
     assert table.endswith("Ends at 11:15.")
 
 
+def test_a_notebook_that_is_read_computes_nothing(course: Path) -> None:
+    pages.record_times([Row("00_start", "cpu", "ok", 130.0, 2048, 20)], course)
+    table = pages.schedule((("00", 20), (f"00{pages.READ}", 25)), course)
+    assert "| 9:00 | **00 Start** | 20 | 2.2 min |" in table
+    assert "| 9:20 | **00 Start**, read and not run | 25 | none |" in table
+
+
+@pytest.mark.parametrize("plan", ["NINETY_MINUTES", "HALF_DAY", "DAY_ONE", "DAY_TWO"])
+def test_no_plan_gives_a_notebook_less_than_it_computes(plan: str) -> None:
+    measured = pages.recorded_times(ROOT)["seconds"]
+    run = {what: minutes for what, minutes in getattr(pages, plan) if what in measured.index and minutes}
+    assert all(measured[number] < 60 * minutes for number, minutes in run.items())
+
+
+def test_ninety_minutes_are_ninety() -> None:
+    assert sum(minutes for _, minutes in pages.NINETY_MINUTES) == 90
+
+
 def test_pages_are_rewritten_between_the_marks_alone(course: Path) -> None:
     page = course / "notebooks" / "README.md"
     page.write_text("Before.\n\n<!-- claims: x -->\nold\n<!-- end of claims -->\n\nAfter.\n", encoding="utf-8")

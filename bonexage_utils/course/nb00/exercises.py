@@ -120,7 +120,7 @@ def _plateau() -> Exercise:
     return Exercise(
         question="Between which ages, in years, does counting centres say nothing about how mature a girl's hand is? "
                  f"{listed(spans)}?",
-        judge=choice(options, truth),
+        judge=choice(options, truth, {f"{start} to {end}": text for text, (start, end) in spans.items()}),
         hints=("Follow the girls' line. Where does a year change the height of the line, and where not?",
                "The axis counts months: 24 is two years, 96 is eight."),
         solution_value=truth,
@@ -148,7 +148,9 @@ def _ahead() -> Exercise:
     return Exercise(
         question=f"A girl of {format_age(age)} has a bone age of {format_age(reading)}. Is that "
                  f"{listed(options)}?",
-        judge=choice(options, truth),
+        judge=choice(options, truth, {**dict.fromkeys(("normal", "not unusual", "within 2 SD"), "usual"),
+                                      "not usual": "unusual",
+                                      **dict.fromkeys(("wrong reading", "wrong"), "a wrong reading")}),
         hints=("How far are healthy children of the same age apart? The text above names the standard deviation.",
                "Count in standard deviations: up to two is usual."),
         solution_value=truth,

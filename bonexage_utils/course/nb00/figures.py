@@ -1,6 +1,8 @@
 """What notebook 00 draws: a growing hand, when its ossification centres appear, the guessing game. Ages are months."""
 
+import re
 from functools import lru_cache
+from itertools import chain
 from numbers import Real
 from typing import Any
 
@@ -83,16 +85,18 @@ def grow_a_hand() -> Any:
 
 
 def read_lead(guess: object) -> tuple[str, float] | None:
-    """Who is first ("girl" or "boy") and by how many months, of a pair such as ("girl", 6), ("F", "2 years") or
-    "girls, 6"; None if it is no such pair."""
-    parts = guess.replace(",", " ").split(maxsplit=1) if isinstance(guess, str) else guess
+    """Who is first ("girl" or "boy") and by how many months, of ("girl", 6), ("F", "2 years") or "the girl by 6".
+
+    None if it names nobody, or not one number. Of two sexes the one named first is meant.
+    """
     try:
-        who, months = parts
-        if not _sex(who):
-            who, months = months, who
-        sex, lead = _sex(who), number(months)
-    except (TypeError, ValueError):
+        parts = [guess] if isinstance(guess, str) else chain(*guess.items()) if isinstance(guess, dict) else list(guess)
+    except TypeError:
         return None
+    text = " ".join(map(str, parts)).lower()
+    sexes = filter(None, map(_sex, re.findall(r"[^\W\d_]+", text)))
+    sex, found = next(sexes, None), re.findall(r"[-+−]?\d+(?:[.,]\d+)?(?:\s*(?:months?|years?)\b)?", text)
+    lead = number(found[0]) if len(found) == 1 else -1
     return (ONE[sex], lead) if sex and 0 <= lead <= OLDEST else None
 
 

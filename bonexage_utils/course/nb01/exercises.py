@@ -38,9 +38,9 @@ def _comb() -> Exercise:
         except AttributeError:
             return wrong("months is a NumPy array, without the methods of pandas such as dropna. "
                          "months[~np.isnan(months)] are the labels that are there.")
-        if np.ndim(first):
+        if np.size(first) != 1:
             return wrong("One number is asked, the share of all labels; yours still has one value per film.")
-        share, other = float(first), float(answer(months, 12))
+        share, other = number(first), number(answer(months, 12))
         if np.isnan(share):
             return wrong("Two of the labels here are missing (NaN), and one NaN makes a whole mean NaN. Leave them out "
                          "before you count.")
@@ -126,7 +126,8 @@ def _twelve() -> Exercise:
     excused = sources | right_hands
 
     def judge(answer: Any) -> Verdict:
-        answer = re.split(r"[,;\s]+", answer.strip()) if isinstance(answer, str) and "," in answer else answer
+        several = re.findall(r"\w+", answer) if isinstance(answer, str) else []
+        answer = several if len(several) > 1 else answer
         if isinstance(answer, str | bytes) or not hasattr(answer, "__iter__"):
             return wrong('Give a list of ids, such as ["1004", "1017"].')
         given = {str(film).strip() for film in answer}

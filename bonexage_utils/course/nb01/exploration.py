@@ -19,6 +19,7 @@ from bonexage_utils.phantom.dataset import IMAGE_FOLDER, TRUTH_FILE
 from bonexage_utils.phantom.faults import PLANTED_FILE, plant_faults
 
 WIDEST_BIN, TWIN_BINS = 24, (1, 6, 24)  # months
+RSNA_SHARES = (0.81, 0.58)  # multiples of 6 and of 12 months among RSNA's 12,611 training labels
 # The first seed with a right hand and no other unusual film, a letter on that hand and one on the mirrored film:
 # a flipped, turned or inverted film would be as bad as a planted one, and a mirrored hand shows by its letter alone.
 HOSPITAL_FILMS, HOSPITAL_FAULTS, HOSPITAL_SEED = 80, 12, 44

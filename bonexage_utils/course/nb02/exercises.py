@@ -239,7 +239,10 @@ def _shared() -> Exercise:
     return Exercise(
         question="Is the augmentation on or off, for the training part and for the selection part? "
                  f"{listed(options)}?",
-        judge=choice(options, "off and off", {option.replace(" and", ""): option for option in options}),
+        judge=choice(options, "off and off", {
+            **{name: f"{a} and {b}" for a in ("on", "off") for b in ("on", "off")
+               for name in (f"training {a}, selection {b}", f"{a} training, {b} selection")},
+            **{name: f"{a} and {a}" for a in ("on", "off") for name in (f"both {a}", f"{a} both")}}),
         hints=("Draw training_part[0] twice and compare. Then selection_part[0].",
                "training_part.dataset is selection_part.dataset: what does Python say?"),
         solution_value="off and off",

@@ -52,7 +52,7 @@ def _shapes() -> Exercise:
         except IndexError:
             return wrong("It takes a column (B, 1), but stops at a flat (B,), which has no second axis to take the "
                          "first of. reshape(-1) makes either one flat.")
-        if flat.ndim:
+        if flat.numel() != 1:
             return wrong("A loss is one number; yours still has an axis for the children. Take the mean.")
         all_pairs = float((predicted[:, None] - months).abs().mean())
         if _near(column, float((predicted.sort()[0] - months.sort()[0]).abs().mean())):
@@ -161,7 +161,8 @@ def _noise() -> Exercise:
                  "L1, and lets no slip pull harder than the rest. The package's default loss, smooth L1 turning at "
                  "one year, is this one.",
     }
-    synonyms = {"mse": "L2", "mae": "L1", "smooth l1": "Huber", "smoothl1": "Huber", "huber loss": "Huber"}
+    synonyms = {"mse": "L2", "squared": "L2", "mseloss": "L2", "mae": "L1", "absolute": "L1", "l1loss": "L1",
+                **dict.fromkeys(("smooth l1", "smoothl1", "smoothl1loss", "huberloss"), "Huber")}
 
     return Exercise(
         question="Between none and one in twenty of your labels slipped; you do not know. "

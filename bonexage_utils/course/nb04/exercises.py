@@ -240,7 +240,9 @@ def _bits() -> Exercise:
     return Exercise(
         question=f"p may wander from 3 up to {LARGEST_P:g}. The cheapest way that is right for all of it: "
                  f"{listed(options)}?",
-        judge=choice(options, truth, {"half": "float16", "fp16": "float16", "fp32": "float32", "single": "float32"}),
+        judge=choice(options, truth, {
+            **dict.fromkeys(("half", "fp16", "16", "float 16", "half precision"), "float16"),
+            **dict.fromkeys(("single", "fp32", "32", "float 32", "single precision"), "float32")}),
         hints=(f"Find p = {LARGEST_P:g} on the horizontal axis. A dot marks where a line leaves zero.",
                f"Which lines have no dot left of {LARGEST_P:g}? Of those, the one that computes least."),
         solution_value=truth,

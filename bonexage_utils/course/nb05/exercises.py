@@ -23,6 +23,7 @@ SMALL = 0.5  # SD
 MOST_FILMS = 400  # in the exercise on the gain
 READING_SD = 16.0  # months: of a reader's random error on a film, with or without the sex
 CLOSE = 0.2  # the largest error of an end of the interval, in widths of the interval
+NARROW = 0.9  # of the width; an interval of 90 % has 0.84
 
 
 def build(course: Course) -> SimpleNamespace:
@@ -188,7 +189,7 @@ def _gain(course: Course) -> Exercise:
             return wrong(f"Your interval is {high - low:.1f} months wide, the paired one {width:.1f}. Two separate "
                          "intervals, or two separate resamplings, forget that both readers saw the *same* films and "
                          "slipped on the same ones: take the difference film by film, then resample.")
-        if max(abs(low - truth.low), abs(high - truth.high)) > CLOSE * width:
+        if max(abs(low - truth.low), abs(high - truth.high)) > CLOSE * width or high - low < NARROW * width:
             return wrong(f"The gain is right, its interval is not: [{low:.2f}, {high:.2f}] against [{truth.low:.2f}, "
                          f"{truth.high:.2f}]. 95 % means from the 2.5th to the 97.5th percentile of the resampled "
                          "means.")
@@ -228,6 +229,7 @@ def my_gain(told, not_told):
             "with their signs": lambda a, b: spread_of(b - a, 1.96 / np.sqrt(len(a))),
             "two separate resamplings": separately,
             "one film": lambda a, b: spread_of(np.abs(b) - np.abs(a), 1.96),
+            "90 %": lambda a, b: spread_of(np.abs(b) - np.abs(a), 1.645 / np.sqrt(len(a))),
             "a standard error": lambda a, b: spread_of(np.abs(b) - np.abs(a), 1 / np.sqrt(len(a))),
             "low first": lambda a, b: tuple(sorted(spread_of(np.abs(b) - np.abs(a), 1.96 / np.sqrt(len(a))))),
             "squares": lambda a, b: spread_of(b**2 - a**2, 1.96 / np.sqrt(len(a))),
@@ -264,7 +266,9 @@ def _spread() -> Exercise:
     return Exercise(
         question="A ward wants to save itself a question. Where may the sex be left out, if on average that must cost "
                  f"less than half an SD? {listed([*SPANS, 'nowhere'])} (years)?",
-        judge=choice({name: reply(name) for name in [*SPANS, "nowhere"]}, truth, {"no": "nowhere", "none": "nowhere"}),
+        judge=choice({name: reply(name) for name in [*SPANS, "nowhere"]}, truth, {
+            **dict.fromkeys(("no", "none", "never", "not at all", "no where"), "nowhere"),
+            "under 5": "below 5", "over 10": "above 10"}),
         hints=("The vertical axis counts standard deviations of healthy children. Where is half of one?",
                "The horizontal axis is in months: 60 is five years, 120 is ten."),
         solution_value=truth,
@@ -293,8 +297,10 @@ def _unknown(course: Course) -> Exercise:
     options = {name: reply(name) for name in errors.index} | {
         "refuse": "Where somebody can be asked, yes: that is what the package does unless it is told otherwise. Here "
                   "nobody can, and without an answer all these films fall out. Choose among those that answer."}
-    synonyms = {"mean": "mean of both", "girl": "always girl", "boy": "always boy", "girls": "always girl",
-                "boys": "always boy", "refuse them": "refuse"}
+    synonyms = {**dict.fromkeys(("mean", "average", "both", "average of both", "mean of two", "mean of both answers"),
+                                "mean of both"),
+                "girl": "always girl", "boy": "always boy", "girls": "always girl", "boys": "always boy",
+                "refuse them": "refuse"}
     return Exercise(
         question=f"Nobody can be asked, and neither sex should pay for it. {listed(options)}?",
         judge=choice(options, truth, synonyms),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, numbers, right, wrong
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, number, numbers, right, wrong
 from bonexage_utils.course.nb06.bounds import MAX_AGE, TWIN_AGES, bounded, months_per_step, score_of
 from bonexage_utils.course.start import Course
 from bonexage_utils.figures import BOYS, MUTED, Picture, new_figure
@@ -116,7 +116,7 @@ def _ask(answer: Callable[[float], Any], months: float) -> float:
     """The learner's function of an age; NaN where it raises an error, or returns a complex number or none."""
     try:
         with np.errstate(all="ignore"):
-            return float(answer(months))
+            return number(answer(months))
     except (ArithmeticError, ValueError):
         return float("nan")
 
@@ -213,7 +213,8 @@ def _clamp() -> Exercise:
     }
     return Exercise(
         question=f"Which output cannot learn from this film: {listed(options)}?",
-        judge=choice(options, "clamped", {"clamp": "clamped", "sigmoid": "bounded", "line": "linear"}),
+        judge=choice(options, "clamped", {
+            **dict.fromkeys(("clamp", "hard clamp", "clipped"), "clamped"), "sigmoid": "bounded", "line": "linear"}),
         hints=("How long is the black arrow, that is, by how much does a step of the score move the answer?",
                "No arrow at all means a slope of zero, and a slope of zero means a gradient of zero."),
         solution_value="clamped",
