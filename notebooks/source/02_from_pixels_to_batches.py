@@ -189,9 +189,9 @@ choose_width()
 draw_squares()
 
 # %% [markdown]
-# The number over each picture is the length of the outlined bone over its width. Right, letterboxed (thin white lines
-# mark the film's edges): the bone stays about 5.3 times as long as wide. Middle, squashed: 3.2 on the narrow film,
-# 6.7 on the wide one. The same bone has become twice as slender because of some air.
+# The number over each picture is the length of the outlined bone over its width. Right, letterboxed: the bone stays
+# about 5.3 times as long as wide. Middle, squashed: 3.2 on the narrow film, 6.7 on the wide one. The same bone has
+# become twice as slender because of some air.
 #
 # ### How much do proportions tell?
 #
@@ -424,8 +424,8 @@ stretched and brightened a little differently.""",
 
 # %% [markdown]
 # Top row: the films in the cache. Go down a column: one film, one label, four looks. Each change is small and drawn
-# evenly from a range, such as up to 10 degrees or 5 % of the side. But on a faint film, noise can drown the hand. So
-# a change that keeps the label of one film may destroy that of another.
+# evenly from a range, such as up to 10 degrees or 5 % of the side. But on a faint film, noise can drown the hand: a
+# change that keeps one film's label may destroy another's.
 #
 # If the films of a batch shared one dice, no run could be repeated in another order. So each film has its own dice: a
 # hash of (seed, epoch, key). Here it is by hand, for brightness alone. (You need not follow `mixed`: it turns a

@@ -304,8 +304,9 @@ ex.shapes.check(my_loss)
 # %% [markdown]
 # ## Which loss? That depends on the labels
 #
-# A label is what one reader said. Most are honest and a few months off. Now and then one is a *slip*: another child's
-# film, years typed as months. Below, seven labels of one hand; move the cross away and watch which guess follows it.
+# A label is what one reader said. Most are honest and a few months off. Now and then one is a *slip*: another
+# child's film, years typed as months. Below, seven labels of one hand; move the cross away and watch which guess
+# follows it.
 
 # %%
 from bonexage_utils.course.nb03.losses import best_guess, draw_slips, slip_a_label
