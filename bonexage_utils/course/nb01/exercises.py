@@ -242,8 +242,8 @@ def _baseline(cohort: Cohort) -> Exercise:
                     "That is the root mean square error. Asked is the mean *absolute* error."),
         "on the training films": (float((train["months"] - train["sex"].map(by_sex.median())).abs().mean()),
                                   "You judged on the training films: {value:.2f} there, {truth:.2f} on selection. "
-                                  "The children differ, the guess is not worse. A network remembers the films it learned from, and "
-                                  "there this would flatter it. Judge on selection."),
+                                  "The children differ, the guess is not worse. A network remembers the films it "
+                                  "learned from, and there this would flatter it. Judge on selection."),
     }
     others["the sign turned"] = (-others["with its sign"][0], others["with its sign"][1] + " (And label minus guess is "
                                  "the other way round; without signs that does not matter.)")
