@@ -18,6 +18,7 @@ from bonexage_utils.errors import BoneXageError
 from tools.execution import WIDGET_TWIN, WIDGET_VIEW, name_cell
 from tools.portable import machine_traces, output_texts
 from tools.quotes import drifted
+from tools.readability import hard_to_read
 from tools.sources import NOTEBOOK_METADATA, convert
 
 CHECKED = "nbval-check-output"
@@ -201,11 +202,17 @@ def quoted(case: Case) -> Iterator[tuple[str, str]]:
         yield f"{name_cell(case.saved.cells[place - 1], place)} {problem}", fix
 
 
+def readable(case: Case) -> Iterator[tuple[str, str]]:
+    """Advice only."""
+    yield from hard_to_read(case.saved.cells)
+
+
 RULES: tuple[Rule, ...] = (
     agrees, titled, bootstrapped, in_order, without_errors, without_stderr, checked, described, without_state,
     portable, small, short_cells, narrow_cells, longish_cells, quoted,
+    readable,
 )  # fmt: skip
-ADVICE = frozenset({longish_cells})
+ADVICE = frozenset({longish_cells, readable})
 
 
 def lint(source: Path, saved: Path) -> list[Finding]:

@@ -4,8 +4,8 @@
 # **The question:** does my machine work, and what is bone age?
 #
 # A hospital offers you a program that reads bone age from a radiograph of the hand. Would you let it read a child's
-# hand? That question takes the whole course. Today you meet the hand, guess a few ages yourself, and see what a
-# small network makes of the same films.
+# hand? That is the question of the course. Today you guess a few ages yourself, and see what a small network says
+# about the same films.
 #
 # **After this notebook you can**
 #
@@ -18,9 +18,9 @@
 # **Time:** 40 minutes with the exercises, about a minute of it computing on two processor cores. The first start draws
 # the 2,400 films, once, which takes a minute more. (Memory: see the table in the course's README.)
 #
-# **How it works:** click into a grey cell and press **Shift + Enter**. The cell runs, its output appears below it, and
-# the next cell is chosen. Run the cells from top to bottom. A `[*]` at the left means that a cell is still running.
-# What already stands below a cell is from our run. Yours takes its place.
+# **How it works:** click into a grey cell and press **Shift + Enter**. The cell runs, its output appears below it,
+# and the next cell is chosen. Run the cells from top to bottom. A `[*]` at the left means that a cell is still
+# running. What already stands below a cell is from our run. Yours takes its place.
 #
 # Every hand here is *simulated*, by a program that draws bones from published growth tables. We call it the
 # **phantom**. Nothing in this course is a medical device.
@@ -28,8 +28,7 @@
 # %% [markdown]
 # ## Does it work?
 #
-# The first cell of every notebook is the same: it looks whether the course is there, and fetches it where it is
-# not.
+# The first cell of every notebook is the same: it fetches the course if it is not there.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -46,8 +45,7 @@ if importlib.util.find_spec("bonexage_utils") is None:
 import bonexage_utils
 
 # %% [markdown]
-# The second cell is the same, too. The first time it draws the 2,400 films, which takes about a minute; after
-# that it finds them.
+# The second cell is the same, too. The first time, it draws the 2,400 films.
 
 # %%
 from bonexage_utils.course import start
@@ -55,27 +53,26 @@ from bonexage_utils.course import start
 course = start()
 
 # %% [markdown]
-# A table came out: it works. The left column says *what*, the right one *which*. `profile` is how much a notebook
-# does: `fast` for a quick check, `cpu` for a laptop, `gpu` for a machine with a graphics card. `cohort` is how many
-# films there are. The rest are versions. When something breaks, copy the whole table into your question.
+# A table came out: it works. `profile` is how much a notebook does: `fast` for a quick check, `cpu` for a laptop,
+# `gpu` for a machine with a graphics card. `cohort` is how many films there are. The rest are versions. If something
+# breaks, copy the whole table into your question.
 
 # %% [markdown]
 # ## What is bone age?
 #
-# A girl of ten comes to the clinic. She is the smallest of her class. Will she still grow, or is she nearly done?
-# Her birthday does not say. Her bones say more.
+# A girl of ten comes to the clinic. She is the smallest of her class. Will she still grow, or is she nearly done? Her
+# birthday does not tell. Her bones tell more.
 #
 # Much of a small child's hand is cartilage, which on a film looks like flesh. In the cartilage, islands of bone
-# appear: **ossification centres**. They come in a known order, they widen, and they take their shape. Those of the
-# wrist stay bones of their own. Those at the ends of the long bones, the **epiphyses**, at last fuse with the shaft,
-# and then that bone grows no longer. When the last of them has fused, the child has grown nearly all it will.
+# appear: **ossification centres**. They come in a known order and grow. In the wrist they stay bones of their own. At
+# the ends of the long bones they are called **epiphyses**. At last they fuse with the shaft, and then that bone stops
+# growing. When the last one has fused, the child is nearly fully grown.
 #
-# So a film of the hand shows how far a child has come on that way. A reader compares it with an atlas of typical
-# hands, and the age of the hand that fits best is the **bone age**. The age since birth is the **chronological
-# age**. The distance between the two is what the doctor wants to know.
+# So a film of the hand shows how far a child has come. A reader compares it with an atlas of typical hands. The age
+# of the hand that fits best is the **bone age**. The age since birth is the **chronological age**. The doctor wants
+# to know the difference between the two.
 #
-# Bone age is kept in months. How do we say 126.5 months aloud? The plain way is to divide by twelve and cut off the
-# rest:
+# Bone age is kept in months. How do we say 126.5 months in years? We could divide by twelve and cut off the rest:
 #
 # <!-- from elsewhere: 126.5 (an example) -->
 
@@ -93,11 +90,11 @@ for months in (126.5, 119.99):
           f"{format_age(months)}")
 
 # %% [markdown]
-# The first line agrees. The second does not: 119.99 months are ten years to anybody but `int`, which turned them
-# into nine years and eleven months. Public bone-age programs have done just that. The course's `format_age` rounds
-# first, and is what we use from here on.
+# The first line agrees. The second does not: `int` turned 119.99 months, ten years to anybody else, into nine years
+# and eleven months. Public bone-age programs have done that. The course's `format_age` rounds first, and we use it
+# from here on.
 #
-# Now to the films. Twelve of them, a girl and a boy side by side, the label over each:
+# Here are twelve films, a girl and a boy side by side, with the label over each:
 
 # %%
 from bonexage_utils.decoding import read_gray
@@ -120,15 +117,14 @@ top to bottom, first at the fingertips.""", columns=4, side=2.2)
 
 # %% [markdown]
 # Go down the page with your finger. At the top the fingers look like loose sticks, and the wrist holds a few small
-# balls. In the middle each stick has got a cap, with a thin dark gap between: there the bone grows. At the bottom the
-# gaps close, first at the fingertips, last at the wrist, and in girls years before boys. No two films are alike in
-# how large the hand lies on them, in turn or in brightness: that is the camera, not the child, and a model has to
-# learn so. So are the letters of lead (L for the left hand, the others for who took the film), the pale frames, where
-# shutters kept the rays away, and the white strips beyond the edge of a plate.
+# balls. In the middle each stick has a cap, with a thin dark gap between: there the bone grows. At the bottom the
+# gaps close, first at the fingertips, last at the wrist, and in girls years before boys. The films also differ in
+# size, turn and brightness, in letters (L for the left hand) and in pale frames. All that comes from the camera, not
+# the child. A model has to learn to ignore it.
 #
 # ### Exercise: three girls
 #
-# Now you. Each of these hands fills its film. Who is the youngest?
+# Each of these hands fills its film. Who is the youngest?
 
 # %%
 from bonexage_utils.course.nb00 import exercises
@@ -145,8 +141,8 @@ my_order = ...  # such as "ABC"
 ex.order.check(my_order)
 
 # %% [markdown]
-# Every exercise of the course works like that. Leave the `...` as long as you like: nothing further down depends on
-# it. Stuck? Take the `#` away, one line at a time. `solution()` prints code that you can paste.
+# Every exercise works like that. You may leave the `...`: nothing further down depends on it. Stuck? Take the `#`
+# away, one line at a time. `solution()` prints code that you can paste.
 
 # %%
 # ex.order.hint()
@@ -171,14 +167,13 @@ grow_a_hand()
 draw_growth()
 
 # %% [markdown]
-# At one year the girl has 7 and the boy 2. At five she has 27 and he 24. The two are equally old and healthy: *same
-# birthday, different hand*. That is why a reader, and later our network, is told the child's sex.
+# At one year the girl has 7 and the boy 2. At five she has 27 and he 24. Both are healthy: *same birthday, different
+# hand*. That is why a reader, and later our network, has to know the child's sex.
 #
 # ## Predict first
 #
-# The last of the 30 centres is a small bone beside the thumb, which comes when puberty begins. **Who has all 30
-# first, the average girl or the average boy, and how many months before the other?** Commit to a guess before you
-# read on; up to six months off counts as right.
+# The last of the 30 centres comes when puberty begins. **Who has all 30 first, the average girl or the average boy,
+# and how many months before the other?** Commit to a guess before you read on; up to six months off counts as right.
 #
 # <!-- from elsewhere: six (the rule of the game) -->
 
@@ -187,8 +182,8 @@ my_first = ...  # such as ("boy", 3)
 # ex.first.hint()
 
 # %% [markdown]
-# How would one find out? Grow a child at every age and count. `tempo=0` asks for the average child, `jitter=False`
-# leaves out the small differences between one child and the next.
+# To find out, grow a child at every age and count. `tempo=0` asks for the average child. `jitter=False` leaves out
+# the small differences between children.
 
 # %% tags=["nbval-check-output"]
 import numpy as np
@@ -206,8 +201,7 @@ print("same as the package:", all(count(s, m) == centres_present(s, m) for s in 
                                   for m in (12, 60, 150)))
 
 # %% [markdown]
-# Now for every month from one to eighteen years, your guess beside the answer. What answers a guess stays folded until
-# you have made one:
+# Now we count for every month from one to eighteen years. An answer stays folded until you have made a guess:
 
 # %%
 from bonexage_utils.course.nb00.figures import draw_centres
@@ -223,12 +217,12 @@ ex.first.check(my_first)
 # ex.first.solution()
 
 # %% [markdown]
-# Horizontal axis: the age in months. Vertical axis: the number of centres. Her line is never below his. And look at the
-# middle: both lines have long flat stretches.
+# Horizontal axis: the age in months. Vertical axis: the number of centres. Her line is never below his. In the
+# middle, both lines have long flat stretches.
 #
 # ### Exercise: a decision
 #
-# A colleague wants to save the network and *count centres* instead. For which girls would her count say nothing?
+# A colleague wants to save the network and *count centres* instead. For which girls would her count tell nothing?
 # Answer `"1 to 2"`, `"2 to 4"`, `"6 to 8"` or `"8 to 11"`, in years.
 
 # %% tags=["nbval-check-output"]
@@ -242,8 +236,8 @@ ex.plateau.check(flat_between)
 # %% [markdown]
 # ## How far apart are healthy children?
 #
-# Nobody is average. In the phantom, each child has a **tempo**: how many standard deviations (SD) the bones run
-# ahead of the average. Here are girls on their tenth birthday, from late to early:
+# In the phantom, each child has a **tempo**: how many standard deviations (SD) the bones are ahead of the average.
+# Here are girls on their tenth birthday:
 
 # %% tags=["nbval-check-output"]
 for tempo in (-2, -1, 0, 1, 2):
@@ -253,8 +247,7 @@ for tempo in (-2, -1, 0, 1, 2):
 
 # %% [markdown]
 # Five girls, one birthday, and nearly four years between the first line and the last. One step is one SD: 11.7
-# months. The average, 125.7, is itself not 120: the children of this table, measured in Cleveland long ago, ran a
-# little ahead of the atlas.
+# months. The average is 125.7 and not 120, because the children of this table were a little ahead of the atlas.
 #
 # ### Exercise: one girl
 #
@@ -273,8 +266,8 @@ ex.ahead.check(my_view)
 # %% [markdown]
 # ## The game: six films
 #
-# You against the median against a network. But which films may we use? If the network trained on them, it would
-# have an easy game. So every film has its place, decided by its id alone, through a hash that behaves like dice:
+# You play against the median and a network. Which films may we use? If the network trained on them, it would have an
+# easy game. So each film has its place, decided by a hash of its id, which behaves like dice:
 
 # %% tags=["nbval-check-output"]
 from collections import Counter
@@ -286,12 +279,12 @@ for name in ("train", "selection", "calibration", "test"):
     print(f"{name:12} {places[name]:5}  {places[name] / 10_000:.0%}")
 
 # %% [markdown]
-# Of ten thousand invented ids about three quarters train. *Selection* picks the best epoch. *Test* stays shut until
-# notebook 08, and it stays shut today. We play with **calibration** films: nobody trains on them, and the
-# toy network of today is thrown away at the end, so looking at them spoils nothing.
+# About three quarters train. *Selection* picks the best epoch. *Test* stays shut until notebook 08. We play with
+# **calibration** films: nobody trains on them, and we throw today's toy network away, so looking at them spoils
+# nothing.
 #
-# Six of them, spread over the ages and shuffled. Plaster round a wrist, a film that is nearly black: such films come,
-# and have to be read, too.
+# Here are six of them, shuffled. Some films come with plaster round a wrist, or nearly black. They have to be read,
+# too.
 
 # %%
 others = course.cohort.split("calibration")
@@ -307,8 +300,8 @@ montage([read_gray(path) for path in game["image"]], names,
 how old each child's bones are.""", columns=3, side=2.2)
 
 # %% [markdown]
-# Your guesses in **years**, in the order A to F. Scroll up and use the twelve labelled films as your atlas: that is
-# how readers work.
+# Write your guesses in **years**, in the order A to F. Use the twelve labelled films above as your atlas, as readers
+# do.
 
 # %%
 # such as [4, 12.5, 7, ..., 15, 3]; a film may stay ...
@@ -317,8 +310,8 @@ my_guesses = [..., ..., ..., ..., ..., ...]
 # %% [markdown]
 # ### What counts as good?
 #
-# For each film take the distance between guess and label, without its sign; then the mean. That is the **mean
-# absolute error**, MAE, and the course uses it throughout. By hand, then with the tested function:
+# For each film take the distance between guess and label, without its sign. Then take the mean. That is the **mean
+# absolute error**, MAE. By hand, then with the package's function:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.evaluation import score
@@ -329,12 +322,12 @@ print("distances", distances, "→ by hand", distances.mean(), "months; package"
       score(guesses, labels).mae.value)
 
 # %% [markdown]
-# 6, 12 and 3 months off: 7 months on average. The two agree, so from here on the package counts.
+# The two agree, so from here on the package counts.
 #
 # ### The guess that needs no film
 #
-# Whoever never looks says the same for every girl, and the same for every boy. The best such guess is the **median**,
-# the training label in the middle. A model that cannot beat it has not shown that it learned anything.
+# If you never look, you say the same for every girl, and the same for every boy. The best such guess is the
+# **median**, the training label in the middle. A model that cannot beat it has not shown that it learned anything.
 
 # %%
 from bonexage_utils.evaluation import median_by_sex
@@ -343,14 +336,13 @@ medians = median_by_sex(train_films)
 print({sex: format_age(months) for sex, months in medians.items()})
 
 # %% [markdown]
-# What lies in the middle depends on which children came to be filmed. The phantom asks for girls and boys of the same
-# ages, so the two are close; in RSNA's table the boys are older, by 17 months on average.
+# The median depends on which children were filmed. In the phantom, girls and boys have like ages, so the two are
+# close. In RSNA's table the boys are older, by 17 months on average.
 #
 # ### The network
 #
-# Here it learns, before your eyes: a very small ResNet, from random numbers, on films of only 96 × 96 pixels. It is a
-# **toy**: no pretraining, no augmentation, well under a minute on a laptop. How each part works is for
-# later notebooks.
+# Now a very small ResNet learns, from random numbers, on films of only 96 × 96 pixels. It is a **toy**: no
+# pretraining, no augmentation, well under a minute on a laptop. Later notebooks explain each part.
 #
 # <!-- from elsewhere: 17 (RSNA's label table) -->
 
@@ -380,13 +372,13 @@ learning_curve(log, score(selection["sex"].map(medians), selection["months"]).ma
 
 # %% [markdown]
 # Horizontal axis: the epoch, one pass over the training films. Vertical axis: the error in months; lower is better.
-# The dashed line is the median, which learns nothing. Both curves fall, not at every step. The grey one is measured
-# on the films the network trains on; the blue one, on selection films, is the more honest of the two. Why does the
-# grey one begin *above* it? It is counted during the epoch, while the network is still learning; the blue one after it.
-# Below the dashed line the network has got something out of the films.
+# The dashed line is the median. Both curves fall, but not at every step. The grey one is measured on the films the
+# network trains on, so the blue one, on selection films, is the more honest. Why does grey begin *above* it? It is
+# counted during the epoch, while the network still learns, and the blue one after it. Below the dashed line the
+# network has learned something from the films.
 #
-# We keep the epoch where the blue curve is lowest. Now that network reads *all* calibration films, and the median
-# stands beside it:
+# We keep the epoch where the blue curve is lowest. Now that network reads *all* calibration films, and so does the
+# median:
 
 # %%
 answers = model.predict(others.assign(error="")).set_index("id")["bone_age_months"]
@@ -403,15 +395,14 @@ print(f"On the selection films, the network of epoch {kept['epoch']:.0f} had "
       f"{kept['selection_mae_months']:.1f}.")
 
 # %% [markdown]
-# First the error; in brackets the 95 % interval: the range in which the error over all films of this kind plausibly
-# lies, judged from these. Whether one is better is asked film by film, at the end of this notebook.
+# In brackets is the 95 % interval: the error over all films of this kind plausibly lies there, judged from these.
+# Whether one is better, we ask film by film at the end of this notebook.
 #
-# One network, and its two errors differ by a month or two. Why? These are other children, and their ages are spread
-# differently: compare the median's error here with the dashed line above. And the epoch was *chosen* by the selection
-# films, which flatters its number there a little. One number from one set of films is never the whole truth. That is
-# what the bracket is for, and why nobody should choose by the films they report on.
+# Why has one network two different errors? These are other children, and their ages are spread differently: compare
+# the median's error here with the dashed line above. And we *chose* the epoch by the selection films, so its number
+# there looks a little too good. Nobody should choose by the films they report on.
 #
-# The course checks itself, too. If a new version of some library made the network much worse, this line would stop:
+# The course checks itself, too. If a new library made the network much worse, this cell would stop:
 
 # %%
 highest = {"fast": 40, "cpu": 24, "gpu": 24}[course.profile.name]
@@ -434,11 +425,10 @@ off.describe().loc[["count", "mean", "max"]].set_axis(["films guessed", "MAE (mo
                                                        "worst (months)"]).round(1)
 
 # %% [markdown]
-# Vertical axis: the age in years. Each black bar is a label; the nearer a marker, the better. The grey squares stand
-# at the same height for all girls, and for all boys: the median does not look. The triangles are the network, the
-# circles are you, if you played. In the table, compare the MAE, but do not boast yet: six films are few, and one slip
-# moves the mean by months. And the label is not the truth either. It is what *one* reader said, rounded to what the
-# atlas offers.
+# Vertical axis: the age in years. Each black bar is a label; the nearer a marker, the better. The grey squares are
+# the median, the triangles are the network, and the circles are you, if you played. In the table, compare the MAE.
+# But six films are few: one slip moves the mean by months. And the label is not the truth. It is what *one* reader
+# said, rounded to a plate of the atlas.
 #
 # ## Self-check
 #
@@ -451,7 +441,7 @@ off.describe().loc[["count", "mean", "max"]].set_axis(["films guessed", "MAE (mo
 #
 # <details><summary>2. A model is 30 months off on average. Good or bad?</summary>
 #
-# You cannot say without the median's error on the same films. On one cohort it beats the median, on another it may
+# You cannot tell without the median's error on the same films. On one cohort it beats the median, on another it may
 # not.
 # </details>
 #
@@ -462,8 +452,8 @@ off.describe().loc[["count", "mean", "max"]].set_axis(["films guessed", "MAE (mo
 #
 # ## What you can now say
 #
-# Is the network better than the median? For each film: the network's error minus the median's. The mean of these
-# differences has an interval, too; if all of it lies below zero, the network is better.
+# Is the network better than the median? For each film, take the network's error minus the median's. The mean of these
+# differences has an interval. If all of it lies below zero, the network is better.
 #
 # <!-- from elsewhere: 30 (an example) -->
 
@@ -492,11 +482,9 @@ answered(ex)
 # %% [markdown]
 # ## What we left out
 #
-# - **Real films.** The phantom is cleaner than any clinic. How far its numbers carry is asked again and again, from
-#   01 on.
+# - **Real films.** The phantom is cleaner than any clinic.
 # - **Whether 96 pixels are enough**, how the films got square, and what else the network sees: 02.
-# - **Why this network and this loss**: 03. **What the sex is worth**: 05. **Where it fails, and the test
-#   films**: 08.
+# - **Why this network and this loss**: 03. **What the sex is worth**: 05. **Where it fails, and the test films**: 08.
 # - **Health.** A bone age is one finding among many. What follows from it is for doctors, who see the child.
 #
 # ## Sources

@@ -3,24 +3,22 @@
 #
 # **The question:** can I trust the labels and the pictures?
 #
-# The hospital has sent its films on a disk, with a table of ages. Somebody typed that table. Somebody copied those
-# files, perhaps twice. Before a network learns from them, you look at them; what is wrong now will be learned, or will
-# flatter you later.
+# A hospital has sent its films and a table of ages. Somebody typed that table, and somebody copied the films. You
+# look at both before a network learns their mistakes.
 #
 # **After this notebook you can**
 #
 # - say what the comb in a histogram tells about labels, and what it hides;
-# - find bad films, by eye and with an audit, and state what each of the two missed;
-# - explain how a random split can make a poor reader look good, and build one that does not;
-# - compute the error every model has to beat, for the cohort in hand.
+# - find bad films, by eye and with an audit, and say what each of the two missed;
+# - explain how a split can make a poor reader look good, and build one that does not;
+# - compute the error that every model has to beat.
 #
 # **Run a cell** with Shift + Enter, from top to bottom.
 #
-# **You need** Python with lists and functions, and to have met a pandas table. Notebook 00 helps; it need not have
-# been run.
+# **You need** Python with lists and functions, and a first look at pandas tables. Notebook 00 helps.
 #
-# **Time:** 70 minutes with the exercises, half a minute of it computing on two processor cores. The first notebook you
-# ever start draws the course's films, once, which takes a minute more.
+# **Time:** 70 minutes with the exercises, half a minute of it computing on two processor cores. The first start draws
+# the course's films, which takes a minute more.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -44,9 +42,8 @@ course = start()
 # %% [markdown]
 # ## The label table
 #
-# A label table looks dull, and decides everything. One row per film: which image, how old the bones are said to be
-# (months), girl or boy, and which part of the work the film is for, its *split*. One split, the test, we lay aside
-# unseen before anything else; why, you will see further down.
+# The table has one row per film: its id, the bone age in months, the sex, and the *split*, what the film is for. We
+# lay the test films aside before anything else. You will see why.
 
 # %%
 labelled = course.cohort.table.dropna(subset=["months"])
@@ -56,9 +53,9 @@ print(f"{len(labelled):,} films have a label. We look at {len(table):,}; "
 table[["id", "months", "sex", "split"]].head()
 
 # %% [markdown]
-# Before you believe a table, ask *which* table it is. Two versions of the labels of RSNA's test films are in
-# circulation; they differ by 2.8 months on average, and nobody would see it by looking. A *hash* tells them apart: a
-# number computed from all characters of a file. Change one of them, and it is another number.
+# First ask *which* table it is. RSNA's test labels exist in two versions. They differ by 2.8 months on average, and
+# nobody would see it. A *hash* tells them apart: a number computed from all characters of a file. Change one
+# character, and the number changes.
 #
 # <!-- from elsewhere: 2.8 (RSNA's label table) -->
 
@@ -71,7 +68,7 @@ for name, digest in course.cohort.label_hashes.items():
 #
 # ### What a program can refuse
 #
-# Five small tables, as they come in the mail. Which of them would you load?
+# Here are five small tables. Which would you load?
 
 # %%
 import tempfile
@@ -104,9 +101,8 @@ for name, text in mails.items():
     print(f"{name:16} {answer_to(text)}")
 
 # %% [markdown]
-# Four are refused, each with its reason, the line, and what to do. Nothing is guessed: a `?` does not quietly become a
-# girl. The last one loads, and should: there are infants of 11 months. But what if somebody meant 11 *years*? No rule
-# can know. For that you need to look at all labels together.
+# Four are refused, each with the reason, the line, and what to do. Nothing is guessed. The last one loads: there are
+# infants of 11 months. But what if somebody meant 11 *years*? No rule can know. Look at all labels together.
 #
 # ## The comb
 #
@@ -124,19 +120,16 @@ choose_bins(table)
 draw_bins(table)
 
 # %% [markdown]
-# Age runs to the right, in months, and the number of films away from the middle line. Read from the top. With bins of
-# one month it is a **comb**: high teeth, and between them months that no child ever seems to have. Girls and boys need
-# not share their teeth: each sex has an atlas of its own. With bins of half a year it is ragged. With bins of two years
-# the boys make one calm hill. The girls have a hole at 96 to 119 months, where no children are missing: the bin before
-# holds two teeth (82, 94), this one only one (106). Even wide bins show the comb, to those who know it is there.
-#
-# It is one set of labels. The bin width decides what you see of it.
+# Horizontal axis: the age in months. Each bar counts films. Bins of one month make a **comb**: high teeth, and
+# between them months that no child seems to have. Each sex has its own atlas, and so its own teeth. In bins of two
+# years the girls have a hole at 96 to 119 months, but no children are missing there. That bin holds one tooth (106),
+# and the bin before it holds two (82, 94). So the bin width decides what you see.
 #
 # ## Predict first
 #
-# Where does a comb come from? Readers compare with the plates of an atlas, and plates are half a year or a year apart.
-# If readers said the month, one label in six would be a multiple of six: 17 %. **What share of these labels is a
-# multiple of six?** Commit to a number.
+# Where does a comb come from? Readers compare a film with the plates of an atlas, which are half a year or a year
+# apart. If readers said the month, one label in six would be a multiple of six: 17 %. **What share of these labels is
+# a multiple of six?** Commit to a number.
 #
 # <!-- from elsewhere: 119, 17 (the hole in the figure; one in six) -->
 
@@ -147,7 +140,7 @@ my_guess = ...  # per cent, such as 30
 # ### Exercise: count the teeth
 #
 # Write `my_share(months, step)`: the share, from 0 to 1, of the labels that are multiples of `step`. `months` is a
-# NumPy array. A film without a label has NaN there, as in a test set whose ages are kept back; `np.isnan` finds them.
+# NumPy array. A film without a label has NaN there; `np.isnan` finds it.
 
 # %%
 import numpy as np
@@ -169,7 +162,7 @@ ex.comb.check(my_share)
 # ex.comb.solution()
 
 # %% [markdown]
-# By hand, and with the course's function, on ten labels you can count on your fingers:
+# By hand, and with the course's function, on ten labels:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb01.exploration import share_of_multiples
@@ -179,7 +172,7 @@ by_hand = sum(label % 6 == 0 for label in ten) / len(ten)
 print("by hand", by_hand, "| course", share_of_multiples(ten, 6))
 
 # %% [markdown]
-# The same, so from here on the course counts. Now the guess beside the answer, and beside RSNA:
+# Both agree, so from here on the course counts. Now your guess beside the answer, and beside RSNA:
 
 # %%
 import pandas as pd
@@ -205,12 +198,11 @@ after_guess(my_guess, f"Your guess for six: {mine}.", shares.map("{:.0%}".format
             "The first column is chance, the last was counted on RSNA's 12,611 labels.")
 
 # %% [markdown]
-# This table and RSNA's (Halabi et al. 2019) are far from chance, and close together: the readers of this cohort were
-# made to heap as RSNA's did.
+# Both tables, this one and RSNA's, are far from chance. They are alike because we made our simulated readers round as
+# RSNA's did.
 #
-# Why do the boys heap on six so much more than the girls? Because "multiples of six" is our question, and not the
-# readers' rule. Theirs are the plates of an atlas (Greulich & Pyle), and four of the girls' plates that are named most,
-# 69, 82, 94 and 106 months, are no multiples of six:
+# Why do the boys have so many more multiples of six? Readers do not think in sixes. They name plates. Four of the
+# girls' plates that are named most, 69, 82, 94 and 106 months, are no multiples of six. So count plates:
 #
 # <!-- from elsewhere: 94, 106 (the figure above) -->
 
@@ -221,8 +213,8 @@ on_plate = [film.months in GP_STANDARDS[film.sex] for film in table.itertuples()
 print(f"on a plate of the atlas for their sex: {np.mean(on_plate):.0%} of all labels")
 
 # %% [markdown]
-# So a reader names a plate. What does the naming cost? The simulator knows the true bone age of each of its children,
-# so here, and only here, one can count it (with real films the next output is empty):
+# What does naming a plate cost? The simulator knows the true bone age, so here we can count. (With real films the
+# next output is empty.)
 
 # %%
 from bonexage_utils.course.nb01.exploration import label_costs
@@ -230,15 +222,14 @@ from bonexage_utils.course.nb01.exploration import label_costs
 label_costs(course.cohort).round(1).to_frame("here")
 
 # %% [markdown]
-# A label, then, is one reader's impression, named by a plate of the atlas. The naming alone would cost 2.6 months on
-# average. The whole label is off by twice as much, 5.1 months: the larger part is how far one reader is from the next,
-# and no histogram shows that. Only every second label is the plate nearest to the truth. A network that says 127 where
-# the label says 120 may be the more exact of the two, and no model can be right to the month on such labels: some of
-# what will be called its error is the label's.
+# Rounding to a plate alone would cost 2.6 months on average. The whole label is off by 5.1 months. The larger part is
+# that readers differ, and no histogram shows that. Only about half of the labels name the plate nearest to the truth.
+# So no model can be right to the month on such labels. If a network says 127 and the label says 120, the network may
+# be nearer to the truth.
 #
 # ### Exercise: a decision
 #
-# Four clinics send tables. Two of the four differ from yours without being wrong, one is yours, and one you send back.
+# Four clinics send tables. One is yours. Two differ from it without being wrong. One you send back.
 
 # %%
 from bonexage_utils.course.nb01.exploration import draw_four_tables
@@ -246,8 +237,8 @@ from bonexage_utils.course.nb01.exploration import draw_four_tables
 draw_four_tables(table["months"])
 
 # %% [markdown]
-# Mind the vertical axes, they do not end at the same number: A's bars are the lowest by far. Which table goes back?
-# Answer `"A"`, `"B"`, `"C"` or `"D"`.
+# Look at the vertical axes: they do not end at the same number. A's bars are the lowest by far. Which table do you
+# send back? Answer `"A"`, `"B"`, `"C"` or `"D"`.
 
 # %% tags=["nbval-check-output"]
 my_table = ...
@@ -260,7 +251,7 @@ ex.table.check(my_table)
 # %% [markdown]
 # ## The pictures
 #
-# Labels alone are numbers. Here are two girls (rows 1 and 2) and two boys (rows 3 and 4) for each of five labels:
+# Two girls (rows 1 and 2) and two boys (rows 3 and 4) for each of five labels:
 
 # %%
 from bonexage_utils.decoding import read_gray
@@ -286,19 +277,17 @@ label differ in size, turn, brightness and pose more than in their bones. Nearly
 black: {dark} of the twenty.""", columns=5, side=1.6)
 
 # %% [markdown]
-# Go down a column first: one label, four children. How they lie, how bright the film is, how much forearm is on it:
-# all of that differs, and none of it is bone age. Then go along a row: the gaps in the fingers close, the wrist fills.
-# That is what a network has to find under all the rest. Some are dark and flat: so they came, and bone age is in them
-# all the same.
+# Go down a column: one label, four children. Pose, brightness and forearm differ, and none of that is bone age. Go
+# along a row: the gaps in the fingers close, and the wrist fills. A network has to find that among all the rest.
 #
-# Compare girls and boys in one column, too: at the same label *her* hand is further on. At 36 months she shows more
-# centres; at 180 most of her growth plates are closed and most of his are open. A label says: like the typical girl,
-# or the typical boy, of that age. So without the sex a film has no label.
+# Now compare girls and boys in one column. At the same label *her* hand is further on. At 36 months she shows more
+# centres. At 180 most of her growth plates are closed and most of his are open. A label means: like the typical girl,
+# or the typical boy, of that age. Without the sex it means little.
 #
 # ### How large are they?
 #
-# Width and height of some of the films, coloured by age. If young were all on one side, a network could read the age
-# off the size of the file, and never look at a bone.
+# Here are the width and height of some films, coloured by age. If all small films were of young children, a network
+# could read the age off the size of the file. It would never have to look at a bone.
 
 # %%
 sample = table.sample(min(len(table), 400), random_state=course.seed)
@@ -318,22 +307,26 @@ for side in ("width", "height"):
     print(f"{side}: rank correlation with the label {tied:+.2f}")
 
 # %% [markdown]
-# Each point is a film: its width on the horizontal axis, its height on the vertical one. (The rows of points at exactly
-# 240 and 820 pixels are the simulator's own limits.) *Are the colours mixed?* A rank correlation is 1 where the larger
-# film always has the older label, 0 where the order of one says nothing about the order of the other. Here it is about
-# 0.6, and dark points crowd at the lower left: these films were cut to the hand, and larger hands make larger films, so
-# the size of the file knows something of the age. That is no bone age, and a network that lives on it fails where films
-# are cut otherwise. Once all films are brought to one size, the size is gone; how sharp they are may still hint at it.
+# Horizontal axis: the width of a film. Vertical axis: its height. *Are the colours mixed?* Not quite: dark points
+# crowd at the lower left. A rank correlation is 1 where the larger film always has the older label, and 0 where size
+# says nothing about age. Here it is about 0.6, because these films were cut to the hand, and larger hands make larger
+# films. The size of the file is no bone age. A network that relies on it fails where films are cut in another way.
 #
-# *Do the points follow one of the thin lines?* Only then would all films have the same proportions. They do not: so a
-# program that squashes each film to a square bends each hand differently. What to do about it is the subject of
-# notebook 02. RSNA's films are larger and vary more: about 520 to 3,000 pixels a side, with a median of 1,277 × 1,624.
+# *Do the points follow one of the thin lines?* Then all films would have the same proportions. They do not. So
+# squashing each film to a square bends each hand differently (notebook 02).
+#
+# <details><summary>For the curious: limits, sharpness, and RSNA's films</summary>
+#
+# The rows of points at exactly 240 and 820 pixels are limits of the simulator. Films that are brought to one size may
+# still differ in sharpness, which hints at the size they had. RSNA's films are larger and vary more: about 520 to
+# 3,000 pixels a side, with a median of 1,277 × 1,624.
+# </details>
 #
 # ## Twelve bad films
 #
-# Now a folder as it might come from a hospital: 80 films, and twelve of them are bad. We know, because we made it,
-# as `bonexage phantom … --faults 12` does. Here are the films its table names, 79 of the 80 (keep that in mind), white
-# where nothing can be opened. As in any hospital, a right hand may be among them; it does not count among the twelve.
+# Now a folder of 80 films, as a hospital might send it. We spoiled twelve of them. You see the films that the table
+# names: 79 of the 80 (keep that in mind). White means that nothing can be opened. There may be a right hand, too; it
+# is not one of the twelve.
 
 # %%
 from bonexage_utils.cohort import load_cohort
@@ -347,9 +340,8 @@ bad = load_cohort(folder)
 draw_sheet(bad.table)
 
 # %% [markdown]
-# Give yourself two minutes, and write down the ids that look wrong to you. The eye is good at this, and quick. If a
-# film is too small to judge, or has a letter that you want to read, look closer: `draw_closer(["1004", "1017"])` in a
-# new cell.
+# Take two minutes, and write down the ids that look wrong to you. To see a film larger, or to read its letter, use
+# `draw_closer(["1004", "1017"])` in a new cell.
 
 # %%
 my_eye = ...  # such as ["1004", "1017"]
@@ -357,8 +349,7 @@ my_eye = ...  # such as ["1004", "1017"]
 # %% [markdown]
 # ### And a program?
 #
-# Some things no eye finds: which two of eighty files are the *same* one. For that a program takes a hash of each file
-# and looks which hash comes twice:
+# No eye finds two *equal* files among eighty. A program looks which hash comes twice:
 
 # %%
 import hashlib
@@ -373,7 +364,7 @@ twice_by_hand = sorted(film for films in films_with.values() if len(films) > 1
                        for film in films)
 
 # %% [markdown]
-# The package's `audit` does that and much more, reading each film once. The same two come out:
+# The package's `audit` does that and much more. It finds the same two:
 
 # %%
 from bonexage_utils.checks.audit import audit, summary
@@ -389,11 +380,10 @@ print("the same two films:", twice_by_audit == twice_by_hand, "| how many:",
 summary(findings)
 
 # %% [markdown]
-# Each row is a kind of finding. Of two equal films both are counted, because nobody knows which one is in its place.
+# Each row is a kind of finding. A **fault** stops a run or spoils its result. A **note** is worth a look, and the
+# film may be right as it is.
 #
-# A **fault** stops a run or spoils its result. A **note** is worth a look and may be right as it is.
-#
-# The details, first three of each kind. Read a few and ask yourself each time: *could I have seen that?*
+# Here are the first three of each kind. Ask yourself: *could I have seen that?*
 
 # %%
 from bonexage_utils.checks.audit import first_findings
@@ -401,16 +391,18 @@ from bonexage_utils.checks.audit import first_findings
 first_findings(findings)
 
 # %% [markdown]
-# How can a program know what is upside down? It has seen the other films. It learns what a film of *this* folder looks
-# like, compared with the same film turned, mirrored or inverted, and reports a film that fits better once it is
-# turned. Nobody told it what a hand is; and in a folder where every film hangs upside down, it would find nothing at
-# all.
+# <details><summary>For the curious: how can a program know what is upside down?</summary>
+#
+# It learns what the other films of *this* folder look like. It reports a film that fits better once it is turned,
+# mirrored or inverted. Nobody told it what a hand is. In a folder where every film is upside down, it would find
+# nothing.
+# </details>
 #
 # ### Thumb on the left
 #
-# Two kinds of film look mirrored: a right hand, and a left hand turned over. The first stays, its label fits it as
-# well; the second is turned back. Look at the letter. An R that can be read is a right hand. A mirrored L is a film
-# turned over. Without a letter, nobody can tell.
+# Two kinds of film look mirrored. A right hand stays, because its label fits it as well. A left hand turned over is
+# turned back. Look at the letter. An R that you can read means a right hand. A mirrored L means a film turned over.
+# Without a letter, nobody can tell.
 
 # %%
 mirrored = findings.loc[findings["finding"] == "mirrored", "id"].tolist()
@@ -418,13 +410,13 @@ look_at = [*mirrored, "1058"]  # or ids of your own
 draw_closer(look_at)
 
 # %% [markdown]
-# 1075 is a left hand turned over: its L stands the wrong way round. 1058 is a right hand and stays: its R can be read.
-# The audit has no remark on 1058, it takes an eye. Did yours note another thumb on the left? Put its id above.
+# 1075 is a left hand turned over. 1058 is a right hand and stays. The audit says nothing about 1058; only an eye
+# finds it. Did you note another thumb on the left? Put its id above.
 #
 # ### Exercise: the twelve
 #
-# Which films are bad? Your eye and the audit together; a list of ids, as text. A note or two is not a bad film. Of two
-# films that are equal, or nearly, give both: nothing tells which of them is in its place.
+# Which films are bad? Use your eye and the audit, and give a list of ids, as text. A film with a note may be a good
+# one. If two films are equal, or nearly, give both: nothing tells which of them is in its place.
 
 # %% tags=["nbval-check-output"]
 my_twelve = ...
@@ -435,7 +427,7 @@ ex.twelve.check(my_twelve)
 # ex.twelve.solution()
 
 # %% [markdown]
-# What was planted, against what was found:
+# What was planted, and what was found:
 
 # %%
 planted = pd.read_csv(folder / "planted_faults.csv", dtype=str, keep_default_na=False)
@@ -454,31 +446,27 @@ print(f"films to look at: {len(told)}; of them bad: "
 assert sum(found) >= 9, "the audit misses more of the planted faults than it should"
 
 # %% [markdown]
-# The first line is how much of the bad was found, the **recall**. The second is what the finding cost: the share of
-# bad ones among the films to look at is the **precision**. The two looked at in vain are the originals
-# of copies. A check with no false alarms is easily made, it never says anything; a check that misses nothing, too, it
-# always does. Between the two you choose, and write down what you chose.
+# The first line is how many of the bad films were found: the **recall**. The second line is what that cost. The share
+# of bad films among those to look at is the **precision**. Here two good films are among them: the originals of
+# copies. A check that never speaks gives no false alarm. A check that always speaks misses nothing. You choose
+# between the two, and write it down.
 #
-# Twelve are few: 12 of 12 is compatible with anything from 74 to 100 %, and most of these faults are easy. In sixty
-# tries on other folders of 80 the audit found 88 % of the inverted films, 81 % of the turned, and only 58 % of the
-# mirrored. Among so few films it is often not sure which side is the usual one.
+# Twelve are few: 12 of 12 is compatible with anything from 74 to 100 %. And these faults are easy. On sixty other
+# folders the audit found only 58 % of the mirrored films.
 #
-# One film may be on your list and in nobody's: dark, bent, an arm across. Trust that. An audit finds what it was
-# written to find.
+# You may have listed a dark or bent film that nobody spoiled. Trust your eye. An audit finds only what it was written
+# to find.
 #
 # ## Two films, one child
 #
-# Look again at the *near-duplicate*: one film, exported twice at different sizes, under two ids. Why is that worse
-# than untidy? Because films are dealt out to training and test, and the two may land on different sides. Here they did:
-# read the audit's line. (And look at both on the sheet: they wear the same ring.) It finds a film exported twice; it
-# does not find the same child a year later. Such pairs may well be in RSNA's table: nobody outside can tell. Let us see
-# what a twin does.
+# Look again at the *near-duplicate*: one film, exported twice, under two ids. The audit's line says that the two are
+# in different splits. RSNA's table may hold such pairs, or the same child a year later. Nobody outside can tell.
 #
-# Our reader is the laziest there is. It keeps all training films, and for a new film it says the label of the one that
-# looks most alike. *Alike* is the correlation of the pixels. One film in ten gets a second export, and we judge the
-# reader after two kinds of split: drawn film by film, or child by child, so that both exports stay together.
+# What does such a twin do? Our reader is the laziest there is. For a new film it says the label of the training film
+# that looks most alike: the one whose pixels correlate most. One film in ten gets a second export. We draw the split
+# in two ways: film by film, or child by child. Child by child, both exports stay together.
 #
-# <!-- from elsewhere: 74, 88, 81, 58 (the exact interval of twelve of twelve; data/reference_runs) -->
+# <!-- from elsewhere: 74, 58 (the exact interval of twelve of twelve; data/reference_runs) -->
 
 # %%
 from bonexage_utils.course.nb01.exploration import exported_again, looks, small_films
@@ -500,8 +488,8 @@ for split, lot in lots.items():
           "test films have a twin among the training films")
 
 # %% [markdown]
-# One line differs between the two: who draws the lot, the film or the child. That is one draw of one tenth. Now 20
-# draws each, of more and more films with a second export:
+# Only one thing differs: the lot is drawn for each film, or for each child. Now 20 draws each, with more and more
+# films exported twice:
 
 # %%
 from bonexage_utils.course.nb01.exploration import draw_leak, leak
@@ -510,22 +498,24 @@ leaked = leak(course.cohort)
 draw_leak(leaked)
 
 # %% [markdown]
-# Horizontal axis: the share of films with a second export. Vertical axis: the mean absolute error, that is how far off
-# the reader is on average, whichever way, in months; lower is better. At 0 % nothing is exported twice, and both splits
-# are the same thing: what lies between its two marks is the luck of 20 draws. Split by child, the line hardly moves: a
-# second export of a known film teaches nothing new. Split by film, the error falls and falls. The reader has not become
-# any better; more and more often it *recognises* the film.
+# Horizontal axis: the share of films exported twice. Vertical axis: the mean absolute error, how far off the reader
+# is on average, in months; lower is better. At 0 % both splits are the same, so the two marks differ by luck alone.
+# Split by child, the line hardly moves: a second export of a known film teaches nothing new. Split by film, the error
+# falls and falls. The reader has not become better. It *recognises* more and more films.
 #
-# Mind the dotted line. It is the **median** of these 500 labels, the one in the middle, with as many below as above: a
-# guess that looks at no film at all. The solid line lies above it: our lazy reader is *worse* than that guess. How can
-# looking be worse? The film most alike is alike in pose and brightness, and its label is little better than any
-# child's; and two children picked at random are further apart than one child and the middle. And yet enough twins carry
-# the dashed line far below.
+# The dotted line is the **median** of these 500 labels: as many lie below it as above. It is a guess that looks at no
+# film. Our lazy reader, the solid line, is *worse*. Yet with enough twins the dashed line falls far below the median.
+#
+# <details><summary>For the curious: how can looking be worse than not looking?</summary>
+#
+# The film most alike is alike in pose and brightness, so its label is hardly better than any child's. And two random
+# children are further apart than one child and the middle.
+# </details>
 #
 # ### Exercise: a decision
 #
 # A vendor shows you such a reader. 40 % of the films had been exported twice, and the split was drawn film by film.
-# What error, in months, do you expect on children the reader has never met? Read it off the figure.
+# What error, in months, do you expect on new children? Read it off the figure.
 
 # %% tags=["nbval-check-output"]
 my_error = ...  # months
@@ -544,8 +534,8 @@ after_guess(my_error, leaked.set_index("twice").round(1))
 # %% [markdown]
 # ## A split that stays
 #
-# There is a second way to lose a test set, and it needs no twins. You shuffle the ids, and take the first twelfth for
-# the test. Next month one more film arrives, and you run the same line again, with the same seed:
+# You can lose a test set without twins, too. You shuffle the ids and take the first twelfth for the test. Next month
+# one more film arrives, and you run the same line again:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.cohort import split_of
@@ -561,12 +551,11 @@ print(f"still in the test set after one more film: "
       f"{len(before & after) / len(before):.0%}")
 
 # %% [markdown]
-# If chance alone dealt again, 8 % would stay; but 29 % is little better. Seven in ten of the former test films are
-# training films now. Every model trained before has seen some of the new test, and no old number can be compared with
-# a new one. The seed did not help: it fixes the shuffle of *this* list.
+# Chance alone would keep 8 %. Most of the old test films are training films now, so you cannot compare old numbers
+# with new ones. The seed did not help: it fixes the shuffle of *this* list.
 #
-# So let each film's place depend on its own id and on nothing else. The hash of an id behaves like chance and never
-# changes. Its first eight bytes are a whole number below 2 to the 64th; divided by that, it lies between 0 and 1:
+# So let the place of a film depend on its own id alone. The hash of an id behaves like chance and never changes. Its
+# first eight bytes are a whole number below 2 to the 64th. Divided by that, it lies between 0 and 1:
 #
 # <!-- from elsewhere: 8 (one in twelve) -->
 
@@ -584,10 +573,14 @@ print(f"still in the test set after one more film: "
       f"{len(hashed & later) / len(hashed):.0%}")
 
 # %% [markdown]
-# Eight per cent each for test, calibration and selection, the rest trains; and all stay where they are, whatever comes
-# or goes. What the hash does *not* know is which films belong to one child. Where the data name the patient, hash the
-# patient instead of the film. RSNA's do not; there, looking for near-duplicates is all one can do. (The audit reports
-# none among RSNA's 12,611 training films, seen at 100 × 100 pixels.)
+# Every film stays in its place, whatever comes or goes. But the hash does *not* know which films belong to one child.
+# Where the data name the patient, hash the patient instead. RSNA's data do not, so one can only look for
+# near-duplicates.
+#
+# <details><summary>For the curious: near-duplicates in RSNA</summary>
+#
+# The audit reports none among RSNA's 12,611 training films, seen at 100 × 100 pixels.
+# </details>
 #
 # Did chance deal fairly?
 
@@ -597,23 +590,22 @@ from bonexage_utils.checks.audit import balance
 balance(course.cohort).round(2)
 
 # %% [markdown]
-# Compare the rows: share of boys, and the ages below which a quarter, half and three quarters of the films lie (the
-# quartiles). Small splits differ more, that is chance at work; and on heaped labels a quartile jumps from tooth to
-# tooth. We report it and do not force it: who moves films until the table looks nice has chosen the test.
+# Compare the rows: the share of boys, and the ages below which a quarter, half and three quarters of the films lie.
+# Small splits differ more: that is chance. We do not force it. If you move films until the table looks nice, you
+# choose your own test.
 #
-# **A promise.** Of the test films we have seen how many there are, and in the table above how their ages spread. No
-# picture of them, and no model's error, is shown before notebook 08. There they are opened once, and what comes out
-# then stands.
+# **A promise.** You have seen how many test films there are and how their ages spread. Until notebook 08 you see no
+# picture of them, and no model's error on them. There they are opened once, and what comes out then stands.
 #
 # ## The guess that needs no film
 #
-# Last, the bar. What does the **median by sex** reach, that looks at no film? Its error depends on how the ages are
-# spread, so each cohort has its own.
+# Which error does a model have to beat? That of the **median by sex**, which looks at no film. It depends on how the
+# ages are spread, so each cohort has its own.
 #
 # ### Exercise: the baseline
 #
-# Median of the training labels for each sex, then the mean absolute error of that guess on the selection films. Give
-# the number, in months, with two decimals.
+# Take the median of the training labels for each sex. What is the mean absolute error of that guess on the selection
+# films? Give the number in months, with two decimals.
 
 # %% tags=["nbval-check-output"]
 train_films, selection = course.cohort.split("train"), course.cohort.split("selection")
@@ -636,15 +628,12 @@ assert not course.embedded or 30 < mae.value < 75, f"baseline {mae}, not 30 to 7
 after_guess(my_baseline, f"By hand {by_hand:.1f}; by the package {bar}.")
 
 # %% [markdown]
-# By hand and by the package alike; in brackets the 95 % interval: the range in which the error over all films of this
-# kind plausibly lies, judged from these 201. (The dotted line above was another guess, one median for girls and boys,
-# on other films: another number.)
+# By hand and by the package alike. In brackets stands the 95 % interval: the error over all films of this kind
+# plausibly lies in it, judged from these 201.
 #
-# On RSNA the same guess is off by 31.9 months on the validation films and by 32.8 on the test films. Where it is
-# larger here, the reason is the histogram: RSNA's children crowd near the middle ages, while these are spread more
-# evenly from one year to eighteen.
-#
-# So never carry an error from one cohort to another. "12 months" is fine work in one and poor in the next.
+# On RSNA the same guess is off by 31.9 months on the validation films and by 32.8 on the test films. If it is larger
+# here, the ages are the reason: RSNA's children crowd near the middle ages. So never carry an error from one cohort
+# to another. "12 months" is fine work in one and poor in the next.
 #
 # ## Self-check
 #
@@ -652,8 +641,8 @@ after_guess(my_baseline, f"By hand {by_hand:.1f}; by the package {bar}.")
 #
 # <details><summary>1. A vendor's model has an MAE of 4 months. What do you ask?</summary>
 #
-# How the labels came about, and what the median by sex has on the same films (notebook 00). And whether a child, or a
-# second export of its film, was on both sides of the split. Readers themselves are some months apart.
+# How were the labels made? What is the error of the median by sex on the same films (notebook 00)? Was a child, or a
+# second export of its film, on both sides of the split? Remember that readers themselves are some months apart.
 # </details>
 #
 # <details><summary>2. The same film shows 28 ossification centres. Does it matter who it is?</summary>
@@ -664,9 +653,9 @@ after_guess(my_baseline, f"By hand {by_hand:.1f}; by the package {bar}.")
 #
 # <details><summary>3. An audit reports 125 mirrored hands among 12,611. Drop them?</summary>
 #
-# They are notes. (The number is of RSNA's training films.) About 105 do have the thumb on the left: right hands, or
-# left films turned over; the letter on the film tells which. Look, decide, and write the decision down; what you drop
-# silently, nobody can check.
+# They are notes. (The number is of RSNA's training films.) About 105 do have the thumb on the left. They are right
+# hands, or left films turned over; the letter on the film tells which. Look, decide, and write the decision down. If
+# you drop films in silence, nobody can check it.
 # </details>
 #
 # ## What you can now say
@@ -697,18 +686,15 @@ answered(ex)
 # %% [markdown]
 # ## What we left out
 #
-# - **Wrong labels that look right.** A 9-year-old typed as 8 passes every check of today. Notebook 08 looks for labels
-#   that a good model disagrees with.
-# - **What the films become** before a network sees them: notebook 02.
-# - **Who is missing.** RSNA's table has no birthday, no ethnicity, no patient. What depends on them cannot be checked
-#   there, by anybody.
-# - **Real hospital films** come as DICOM, with more to check: `bonexage check` reads them, this notebook did not.
+# - **Wrong labels that look right.** A 9-year-old typed as 8 passes every check of today. Notebook 08 looks for them.
+# - **Who is missing.** RSNA's table has no birthday, no ethnicity, no patient.
+# - **Real hospital films** come as DICOM, with more to check: `bonexage check` reads them.
 #
 # ## Sources
 #
-# - Halabi et al., *Radiology* 2019;290:498: the RSNA challenge. The shares of 81 % and 58 %, and the medians' errors,
-#   were counted on its published label tables.
-# - Greulich & Pyle, *Radiographic Atlas of Skeletal Development of the Hand and Wrist*, 1959: the plates between which
-#   labels heap.
-# - Rahimi & Recht, *Random Features for Large-Scale Kernel Machines*, NIPS 2007: how the audit learns what is upright.
-# - Kapoor & Narayanan, *Patterns* 2023;4:100804: leakage in published machine learning, many fields, same mistakes.
+# - Halabi et al., *Radiology* 2019;290:498: the RSNA challenge. We counted its shares and medians on the published
+#   label tables.
+# - Greulich & Pyle, *Radiographic Atlas of Skeletal Development of the Hand and Wrist*, 1959: the plates.
+# - Rahimi & Recht, *Random Features for Large-Scale Kernel Machines*, NIPS 2007: how the audit learns what is
+#   upright.
+# - Kapoor & Narayanan, *Patterns* 2023;4:100804: leakage in published machine learning.

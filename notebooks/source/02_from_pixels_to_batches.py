@@ -3,25 +3,23 @@
 #
 # **The question:** what does the network see?
 #
-# Not the film. Between the file on the disk and the first layer, the film is made square, made small, changed by
-# chance and rescaled. Each step takes something away, most of them without a word. Whoever does not look at what is
-# left will blame the network for what it was never shown.
+# Not the film. Before the first layer, the film is made square, made small, changed by chance and rescaled. Each step
+# takes something away, and most raise no error. So look at what is left.
 #
 # **After this notebook you can**
 #
 # - say in numbers what squashing does to a bone, and letterbox a film instead;
-# - choose an image size by what is still to be seen at it;
+# - choose an image size by what you can still see at it;
 # - tell why films are decoded once, and measure what that saves;
-# - choose changes that keep the label, and make each film's chance its own;
-# - find a transform that two splits share, although nothing complains.
+# - choose changes that keep the label, and give each film its own chance;
+# - find a transform that two splits share, although no error is raised.
 #
 # **Run a cell** with Shift + Enter, from top to bottom.
 #
-# **You need** Python with functions and classes, and a first idea of arrays. Notebooks 00 and 01 help; nothing here
-# needs them to have been run.
+# **You need** Python with functions and classes, and a first idea of arrays. Notebooks 00 and 01 help.
 #
 # **Time:** 70 minutes with the exercises, one or two of them computing on two processor cores. The first start draws
-# the 2,400 films, if no other notebook has, which takes a minute more.
+# the course's films, which takes a minute more.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -58,8 +56,8 @@ for film in three:
           f"{film.min()} to {film.max()}")
 
 # %% [markdown]
-# Each film is a table with a number for each pixel: 0 is black, 255 white, one byte each. No two need have the same
-# shape. A network, however, works through a *batch* of films at once, one block of numbers. Can these three be stacked?
+# Each film is a table with one number for each pixel: 0 is black, 255 is white. A network works on a *batch* of
+# films, one block of numbers. Can these three be stacked?
 
 # %% tags=["nbval-check-output"]
 import numpy as np
@@ -70,12 +68,12 @@ except ValueError as error:
     print("ValueError:", error)
 
 # %% [markdown]
-# No. Before anything else, every film has to get the same shape. How that is done decides what the network can know.
+# No. First every film has to get the same shape. How that is done decides what the network can know.
 #
 # ### An aside: when bright is too bright
 #
-# Hospitals store films with 12 bits, 4,096 shades, in files made for 16. Many a program expects 8. Here is one film
-# with 12 bits, brought to 8 in three ways:
+# Hospitals store films with 12 bits, which are 4,096 shades. Many programs expect 8. Here is one such film, brought
+# to 8 bits in three ways:
 
 # %%
 import tempfile
@@ -104,26 +102,28 @@ see, by the upper byte all is nearly black; stretched it looks as a film should.
         columns=3, side=1.9)
 
 # %% [markdown]
-# On the left, what an 8-bit conversion does that cuts: all but the darkest sixteenth of the scale is white, bone, flesh
-# and often the air as well. In the middle, one that keeps the upper byte: sixteen shades at most, all of them nearly
-# black. Neither raises an error, and a network trains on both. On the right, the package's `read_gray`: from the film's
-# own darkest to its own brightest pixel. A small mark that is much brighter than all else does not count, because it
-# would leave fewer shades for the hand.
-# Some files say of themselves that 0 is white, as many a DICOM does; `read_gray` turns those round. A negative that
-# says nothing is read as it is; the audit of notebook 01 finds such films by comparing them with the others.
+# Left: all but the darkest sixteenth of the scale is white. Middle: at most sixteen shades are left, nearly black.
+# Neither raises an error, and a network trains on both. Right: the package's `read_gray` stretches from the film's
+# darkest to its brightest pixel.
+#
+# <details><summary>For the curious: bright marks and negatives</summary>
+#
+# `read_gray` leaves out a small mark that is much brighter than all else, because it would leave fewer shades for the
+# hand. If a file says that its 0 is white, as many DICOM files do, `read_gray` turns it round. A negative that does
+# not say so stays a negative. The audit of notebook 01 finds such films by comparing them with the others.
+# </details>
 #
 # ## Into a square
 #
-# Networks like squares. There are two ways. **Squash**: stretch the film to a square, whatever its shape; one line of
-# code. **Letterbox**: shrink it until it fits, and fill the rest with black, as a cinema film on an old television.
-# The second one wastes pixels. Is it worth it?
+# There are two ways to make a film square. **Squash**: stretch it to a square, whatever its shape. **Letterbox**:
+# shrink it until it fits, and fill the rest with black. Letterboxing wastes pixels. Is it worth it?
 #
 # ## Predict first
 #
-# A girl of ten has a film 65 % as wide as high. Squashed, her bones become wider, and no shorter. Somebody then judges
-# her age by nothing but the *proportions* of one bone, the middle metacarpal (in the palm, behind the middle finger):
-# how many times it is as long as wide. In a small child it is stubby, and with the years it gets slender.
-# **How old, in years, would she look?** Commit to a number.
+# A girl of ten has a film 65 % as wide as high. Squashed, her bones become wider, but no shorter. Somebody then
+# judges her age by one number: how many times the middle metacarpal (the bone in the palm behind the middle finger)
+# is as long as wide. In a small child this bone is stubby. With the years it gets slender. **How old, in years, would
+# she look?** Commit to a number.
 #
 # <!-- from elsewhere: 65 (an example) -->
 
@@ -131,7 +131,7 @@ see, by the upper byte all is nearly black; stretched it looks as a film should.
 my_guess = ...  # years, such as 9
 
 # %% [markdown]
-# First the letterbox, by hand. One scale for both directions; then black around it:
+# First the letterbox, by hand: one scale for both directions, then black around it.
 
 # %% tags=["nbval-check-output"]
 def by_hand(film, size):
@@ -148,13 +148,12 @@ print("same as the package:",
       all(np.array_equal(by_hand(film, 128), letterbox(film, 128)) for film in three))
 
 # %% [markdown]
-# `True`: pixel by pixel. From here on we use the package's. (`INTER_AREA` makes each new pixel the mean of all that it
-# covers. To pick one of them would be quicker, and thin dark gaps would come and go by luck.)
+# `True`, pixel by pixel, so from here on we use the package's. (`INTER_AREA` makes each new pixel the mean of all
+# that it covers.)
 #
-# Now a ruler for proportions. How long and how wide is a bone that lies askew? Take all its pixels: how far do they
-# spread (standard deviation) in the direction in which they spread most, along the bone, and how far across it? For a
-# rectangle the ratio of the two is that of its sides. (`np.cov` and `eigvalsh` find the two directions; you need not
-# know how.) A bar of 100 × 20 pixels, on a film of 400 × 300:
+# Now we need a ruler: how long and how wide is a bone that does not lie straight? Take all its pixels. How far do
+# they spread along the bone, and how far across it? For a rectangle the ratio of the two is that of its sides. (You
+# need not know how `np.cov` and `eigvalsh` find the two directions.) We try it on a bar of 100 × 20 pixels:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb02.pixels import slimness, squash
@@ -173,9 +172,8 @@ for way, made in {"film": bar, "squashed": squash(bar, 300),
     print(f"{way:12} by hand {by_spread(made):.1f}   course {slimness(made):.1f}")
 
 # %% [markdown]
-# By hand and by the course's function the same. On the film the bar is 5.0 times as long as wide, and letterboxed it
-# still is. Squashed, it is 3.8: three quarters of 5, because the film is three quarters as wide as high. So every
-# film bends its bones by its own shape.
+# On the film the bar is 5.0 times as long as wide, and letterboxed it still is. Squashed, it is 3.8: three quarters
+# of 5, because the film is three quarters as wide as high. So every film bends its bones by its own shape.
 #
 # Now a hand. Move the slider: the girl stays the same, only her film gets narrower or wider.
 
@@ -191,18 +189,14 @@ choose_width()
 draw_squares()
 
 # %% [markdown]
-# The number over each picture is the length of the outlined bone over its width. Go down a column. Left, the films: one
-# hand, with less or more air beside it. Right, letterboxed (the thin white lines are the film's edges, beyond them lie
-# the bars): the hand is smaller on the wide film, but the bone stays about 5.3 times as long as wide. In the middle,
-# squashed: 3.2 on the narrow film, 6.7 on the wide one. It is one girl, and her bone has become twice as slender
-# because of a little air.
+# The number over each picture is the length of the outlined bone over its width. Right, letterboxed: the bone stays
+# about 5.3 times as long as wide. Middle, squashed: 3.2 on the narrow film, 6.7 on the wide one. The same bone has
+# become twice as slender because of some air.
 #
 # ### How much do proportions tell?
 #
-# In the phantom, the course's simulator of hand films, and in the tables it grows by, this bone gets longer faster than
-# wider up to about ten; later its shape changes little. But children differ, too: some are slender, some sturdy. Here
-# it is in 400 simulated children from one to ten, each on a film as films come, squashed and letterboxed. The phantom
-# knows where each bone lies, so nothing has to be guessed:
+# In the phantom, the course's simulator, this bone gets longer faster than wider up to about ten years. But children
+# differ, too: some are slender, some sturdy. Here are 400 simulated children from one to ten:
 
 # %%
 from bonexage_utils.course.nb02.pixels import bones, draw_bones
@@ -211,14 +205,14 @@ table = bones()
 draw_bones(table)
 
 # %% [markdown]
-# Horizontal axis: the bone age. Vertical axis: length over width. The *rank correlation* over each panel would be 1 if
-# the older of any two children always had the more slender bone, and 0 if the bone said nothing about age. On the right
-# a broad band that rises from about 3.5 in the smallest to about 5 (0.66). On the left the same bones as a cloud
-# (0.43); and its colours are sorted, dark (narrow films) below, light (wide ones) above. What spreads the points on the
-# right is how children differ. What spreads them further on the left is the *shape of the film*, and no child has that
-# in its bones.
+# Horizontal axis: the bone age. Vertical axis: length over width. The *rank correlation* over each panel is 1 if the
+# older of any two children always has the more slender bone, and 0 if the bone says nothing about age. Right: a broad
+# band rises from about 3.5 to about 5. It is broad because children differ. Left: a cloud, with narrow films (dark)
+# below and wide ones (light) above. So the *shape of the film* spreads the points, and no child has that in its
+# bones.
 #
-# In months: someone reads the age from this one number, having learned a curve on every second child.
+# What is that in months? Someone learns a curve on every second child, and reads the age of the others from this one
+# number:
 #
 # <!-- from elsewhere: 3.5 (the figure above) -->
 
@@ -245,15 +239,14 @@ cost = paired_difference(off["squashed"], off["letterboxed"])
 print(f"squashed minus letterboxed, child by child: {cost} months")
 
 # %% [markdown]
-# Each line is a mean error in months, with its 95 % interval in brackets. With the true proportions this reader of one
-# bone is off by about 20 months, squashed by about 26: more than half of what the bone could tell is gone, for the
-# median, which looks at no bone, is off by 30. The last line compares the two child by child: its interval lies well
-# above zero, so it is hardly luck.
+# Each line is a mean error in months, with its 95 % interval in brackets. With the true proportions this reader is
+# off by about 20 months, and with squashed ones by about 26. The median looks at no bone and is off by 30. So
+# squashing loses more than half of what the bone could tell. The interval in the last line lies well above zero, so
+# this is hardly luck.
 #
-# A caution before you carry this away. These children are simulated, the reader sees one bone, and only children up to
-# ten were asked. A network sees more, such as *growth gaps*: the dark lines of cartilage near the ends of a child's
-# bones, which close when growth ends. They survive squashing. What squashing costs *a network* may be less, and has to
-# be measured with one. What is shown is that squashing throws away something that tells the age.
+# But this reader sees one bone of simulated children. A network sees more, such as *growth gaps*: the dark lines near
+# the ends of a child's bones, which close when growth ends. They survive squashing, so squashing may cost *a network*
+# less.
 #
 # And the girl of ten?
 
@@ -278,18 +271,17 @@ answers = {"your guess": "none" if my_guess is ... else my_guess,
 after_guess(my_guess, pd.Series(answers, name="she looks (years)"))
 
 # %% [markdown]
-# She is ten. Even letterboxed she does not look it: among the slender and the sturdy a single bone is no sharp witness.
-# How many years the squashing takes from her is the step from the last row to the one above. Were you near?
+# She is ten. Even letterboxed she does not look it: children differ too much for one bone to tell. The step from the
+# last row to the one above is what squashing does.
 #
-# A letterbox has its price: the bars. At 65 % a third of the square is black, and the hand gets fewer pixels than the
-# square has. And the bars still tell the network the film's shape; where that goes with age, as the size of a file may
-# (notebook 01), it can be misused. How many pixels there should be is the next question; but first an exercise.
+# A letterbox has its price: at 65 % a third of the square is black. And the bars tell the network the film's shape. A
+# network can misuse that as it can the size of a file (notebook 01).
 #
 # ### Exercise: the way back
 #
-# A network marks a spot in the square, and a doctor wants to see it on the film. Write
-# `my_place(row, column, shape, size)`: where on the film, as `(row, column)`, lies that pixel of the square? `shape`
-# is the film's `(height, width)`, `size` the side of the square.
+# A network marks a spot in the square, and a doctor wants to see it on the film. Write `my_place(row, column, shape,
+# size)`: where on the film, as `(row, column)`, lies that pixel of the square? `shape` is the film's `(height,
+# width)`, `size` the side of the square.
 
 # %%
 from bonexage_utils.course.nb02 import exercises
@@ -310,8 +302,8 @@ ex.back.check(my_place)
 # %% [markdown]
 # ## How many pixels?
 #
-# A square of 512 pixels costs 64 times as much to compute as one of 64. What does one buy? The knuckles of the girl of
-# ten, at five sizes:
+# A square of 512 pixels costs 64 times as much to compute as one of 64. What does it buy? Here are the knuckles of
+# the girl of ten at five sizes:
 
 # %%
 from bonexage_utils.course.nb02.pixels import draw_sides
@@ -319,20 +311,19 @@ from bonexage_utils.course.nb02.pixels import draw_sides
 draw_sides()
 
 # %% [markdown]
-# Each tile is the same piece of the same hand; each small square is what the network gets. *1 mm = 0.3 px* reads: a
-# millimetre is a third of a pixel. A growth gap in a child's finger is a millimetre wide or less. At 64 pixels there is
-# no gap, only a slightly darker place. At 128 you guess it. At 256 it is a line, and at 512 it has edges, and one would
-# see whether they are smooth.
+# *1 mm = 0.3 px* means that a millimetre is a third of a pixel. A growth gap in a child's finger is a millimetre wide
+# or less. At 64 pixels there is no gap, only a slightly darker place. At 128 you guess it, at 256 it is a line, and
+# at 512 it has edges.
 #
-# So what is enough? For the toy of notebook 00, 96 pixels were: it beat the median, so it must have lived on what is
-# large, such as the wrist and the shape of bones. Whoever wants a network to read gaps must give it gaps. A student's
-# thesis on RSNA, self-reported, used 512 pixels and found no gain from 768. In the course we use 64 to 128 on a laptop,
-# because you should not have to wait, and say so beside every number.
+# What is enough? The toy of notebook 00 beat the median with 96 pixels, so it must have used what is large, such as
+# the wrist and the shape of bones. A network can read gaps only if its pixels show them. A student's thesis on RSNA,
+# self-reported, used 512 pixels and found no gain from 768. On a laptop the course uses 64 to 128, so that you need
+# not wait.
 #
 # ## Read once: the cache
 #
-# Decoding a film takes longer than one would think, and it is the same work in every epoch. So do it once, letterbox,
-# and keep the bytes in one long file. The second time this cell takes next to no time:
+# Decoding a film takes long, and it is the same work in every epoch. So do it once, letterbox, and keep the bytes in
+# one long file. The second time, this cell takes next to no time:
 
 # %%
 from bonexage_utils.images import cached_images
@@ -352,13 +343,12 @@ print(f"as 32-bit numbers, grey copied into 3 channels: "
       f"{12_611 * 512 * 512 * 4 * 3 / 1e9:5.1f} GB")
 
 # %% [markdown]
-# Why bytes? The two lower lines say it: twelve times the space for the same 256 shades. Bytes wait on the disk, and
-# become fractions at the last moment, on the device that computes. The file is mapped, not loaded: only the rows that
-# a batch asks for are read. And a cache must not go stale: its name is made from every film's path, length and time
-# of change, so a film that was exchanged makes a new one.
+# Why bytes? As 32-bit numbers the same 256 shades take twelve times the space. So bytes wait on the disk, and become
+# fractions on the device that computes. If you exchange a film, a new cache is made: its name comes from every film's
+# path, length and time of change.
 #
-# What does it save? Films at 512 pixels, ready to compute with, from three places: files of the size of RSNA's (ours,
-# enlarged), our small files, and the cache. Measured now, in time of one processor core:
+# What does it save? We read films at 512 pixels from files of RSNA's size (ours, enlarged), from our small files, and
+# from the cache:
 
 # %%
 from bonexage_utils.course.nb02.pixels import draw_rates, rates
@@ -376,11 +366,14 @@ print(f"from files {12_611 / slow / 60:.1f} minutes, from the cache "
       f"{12_611 / fast:.1f} seconds.")
 
 # %% [markdown]
-# Horizontal axis: films per second, each tick ten times the one before. The longer the bar, the better. Read the ratio;
-# the seconds belong to this machine, and more cores share them out. An epoch from files takes minutes in which a quick
-# GPU does little but wait, and it takes them in *every* epoch; from the cache it takes seconds. Not in these numbers:
-# the wait for the disk (all files had just been read). And enlarged phantoms are smoother than real films: twenty of
-# RSNA's own took 1.4 times as long.
+# Horizontal axis: films per second, each tick ten times the one before; longer is better. Read the ratio, because the
+# seconds belong to this machine. Without the cache, a quick GPU does little but wait.
+#
+# <details><summary>For the curious: what these numbers leave out</summary>
+#
+# The wait for the disk is not in them, because all files had just been read. Enlarged phantoms are smoother than real
+# films: twenty of RSNA's own took 1.4 times as long. And more cores share the work.
+# </details>
 #
 # ## A batch
 #
@@ -401,14 +394,14 @@ for name, value in batch.items():
     print(f"{name:7} {value.dtype!s:14} axes: {value.ndim}, films: {len(value)}")
 
 # %% [markdown]
-# Sixteen films, still bytes; their four axes are film, channel (one, grey), row and column. Sixteen labels in months,
-# sixteen sexes (0 girl, 1 boy), and a *key* each, a number made from the film's id. What is the key for?
+# Sixteen films, still bytes; the axes are film, channel (one, grey), row and column. Each has a label in months, a
+# sex (0 girl, 1 boy), and a *key*, a number made from the film's id. What is the key for?
 #
 # ## Changes that keep the label
 #
-# No two hands lie alike: turned a little, nearer to the edge, brighter, larger. None of that is bone age, and there
-# are never enough films to show all of it. So make more: change every film a little, in every epoch anew. That is
-# **augmentation**. Six films, and what became of them in three epochs:
+# A hand may lie turned a little, nearer to the edge, brighter or larger. None of that is bone age, and there are
+# never enough films to show all of it. So change every film a little, anew in every epoch. That is **augmentation**.
+# Here are six films, and what became of them in three epochs:
 
 # %%
 from bonexage_utils.augment import augment
@@ -430,16 +423,13 @@ stretched and brightened a little differently.""",
         columns=6, side=1.15)
 
 # %% [markdown]
-# Top row: as they lie in the cache. Go down a column: one film, one label, four looks. The changes are small on
-# purpose. Each is drawn evenly from a range: up to 10 degrees, 5 % of the side, and so on; `Augmentation()` lists them
-# all. If one of your six is faint, look twice: grain that a good film shrugs off can drown the hand on a faint one. A
-# change that keeps the label of one film may destroy that of another. And if one is a negative, bones dark on white, so
-# is what the network gets: the file did not say so, and nobody turned it round.
+# Top row: the films in the cache. Go down a column: one film, one label, four looks. Each change is small and drawn
+# evenly from a range, such as up to 10 degrees or 5 % of the side. But on a faint film, noise can drown the hand: a
+# change that keeps one film's label may destroy another's.
 #
-# Whose chance? If the films of a batch shared one dice, then the change of a film would depend on its neighbours, on
-# the order, on how many processes load; and no run could be repeated. So each film has a dice of its own: a hash of
-# (seed, epoch, key), as in the splits of notebook 01. By hand, for brightness alone. (Nobody need follow `mixed`: it
-# turns one number into another that looks like chance, and always into the same.)
+# If the films of a batch shared one dice, no run could be repeated in another order. So each film has its own dice: a
+# hash of (seed, epoch, key). Here it is by hand, for brightness alone. (You need not follow `mixed`: it turns a
+# number into another that looks like chance.)
 #
 # <!-- from elsewhere: 5 (the settings of Augmentation) -->
 
@@ -477,13 +467,11 @@ print("the same in another epoch:",
       torch.allclose(together, augment(six, keys, 1, course.seed, how), atol=1e-2))
 
 # %% [markdown]
-# Above, our dice and the package's gave the same brightness. Here `True` and `False`: that is what we want. A film's
-# changes depend on its id, the epoch and the seed, and on nothing else, neither its neighbours nor the number of
-# processes that load.
+# `True` and `False`, as we want it: a film's changes depend on its id, the epoch and the seed, and on nothing else.
 #
 # ### Exercise: a decision
 #
-# A colleague has more ideas. A film of a ten-year-old boy, changed in six ways:
+# A colleague has more ideas. Here is a film of a ten-year-old boy, changed in six ways:
 
 # %%
 from bonexage_utils.course.nb02.pixels import draw_six_changes
@@ -504,9 +492,9 @@ ex.keeps.check(my_letters)
 # %% [markdown]
 # ## One transform for two
 #
-# Training films are augmented; films that we judge by are not, or the ruler would tremble. The colleague writes it
-# down as most of us would. (PyTorch's `random_split` deals a set out to two parts; `.dataset` reaches the films behind
-# a part.) Read it: is it right?
+# Training films are augmented. The films that we judge by are not, because a ruler must not change. The colleague
+# writes it as most of us would. (PyTorch's `random_split` deals a set out to two parts; `.dataset` is the set behind
+# a part.) Is it right?
 
 # %%
 from torch.utils.data import Dataset, random_split
@@ -536,12 +524,12 @@ training_part.dataset.transform = brighter_or_darker
 selection_part.dataset.transform = None
 
 # %% [markdown]
-# It runs. A network trains on it. Do not reason, *look*: how would you find out whether the films of a part change?
+# It runs, and a network trains on it. How would you find out whether the films of a part change?
 #
 # ### Exercise: a test
 #
-# Write `my_test(part)`: `True` if films of `part` change from one look to the next. `len(part)` is how many there are,
-# and `part[0]` is the first, a tensor.
+# Write `my_test(part)`: `True` if films of `part` change from one look to the next. `len(part)` is how many there
+# are, and `part[0]` is the first, a tensor.
 
 # %% tags=["nbval-check-output"]
 def my_test(part):
@@ -557,8 +545,8 @@ ex.looks.check(my_test)
 # %% [markdown]
 # ### Exercise: the experiment
 #
-# Now use it, or draw a film twice by hand. Is augmentation on or off, for the training part and for the selection
-# part? Answer `"on and off"`, `"off and off"`, `"on and on"` or `"off and on"`.
+# Now use it, or look at one film twice by hand. Is augmentation on or off, for the training part and for the
+# selection part? Answer `"on and off"`, `"off and off"`, `"on and on"` or `"off and on"`.
 
 # %%
 # Your experiment goes here, such as: torch.equal(training_part[0], training_part[0])
@@ -572,8 +560,8 @@ ex.shared.check(what_happens)
 # ex.shared.solution()
 
 # %% [markdown]
-# The package cannot have this bug: its films carry no transform. The loop asks for augmentation, on training batches
-# only. We look at the package's own set as we would at anybody's:
+# The package cannot have this bug: its films carry no transform. The loop changes only training batches. Let us
+# check:
 
 # %% tags=["nbval-check-output"]
 attributes = [name for name in vars(sets["train"]) if "transform" in name
@@ -584,8 +572,8 @@ print("transforms in the set:", attributes, "| a film looks the same twice:", st
 # %% [markdown]
 # ### What did it cost?
 #
-# The same small network twice, on few films, so that it can learn them by heart: once augmented, as the colleague
-# believes it is, and once not, as it is.
+# We train the same small network twice: augmented, as the colleague believes it is, and not augmented, as it is. The
+# films are few:
 
 # %%
 from dataclasses import replace
@@ -631,11 +619,10 @@ Picture(figure, f"Two learning curves, mean absolute error in months against the
                 f"epoch. At the end: {told}.")
 
 # %% [markdown]
-# Horizontal axes: the epoch. Vertical axis: the error in months; lower is better. Grey is taken during training, on the
-# left on changed films. On the right grey sinks far below blue: without changes, the network begins to learn its few
-# films by heart, and that helps little with others. On the left the two stay together: whoever never sees the same
-# picture twice has to learn what the pictures share. (Where blue leaps up for a few epochs, that is another story, told
-# in notebook 03.) Now compare the best network of each run, film by film:
+# Horizontal axes: the epoch. Vertical axis: the error in months; lower is better. Grey is taken during training, on
+# the left on changed films. On the right grey sinks far below blue: the network begins to learn its films by heart,
+# and that helps little with others. On the left the two stay together: no picture comes twice, so the network has to
+# learn what they share. Now compare the best network of each run, film by film:
 
 # %%
 from bonexage_utils.statistics import verdict
@@ -651,10 +638,9 @@ print(f"augmented minus not augmented: {gain} months, {len(labels)} selection fi
       f"{found}")
 
 # %% [markdown]
-# A negative difference is in favour of augmentation; with zero inside the brackets, these films cannot tell. It is
-# one run each, of a toy, with few films, where augmentation has most to give; how much it gives on thousands of films
-# is another question. Hard to call luck is how far apart grey and blue are on the right. Had the colleague looked at
-# that, she would have asked how films that change in every epoch can be learned by heart.
+# A negative difference is in favour of augmentation. If zero lies inside the brackets, these films cannot tell. This
+# is one run each, of a toy, with few films, where augmentation has most to give. The gap between grey and blue on the
+# right is hardly luck. How could a network learn films by heart if they changed in every epoch?
 #
 # As in every notebook, the cell below stops if one day the numbers leave the band they had when this was written.
 
@@ -666,8 +652,8 @@ for name, off_by in error.items():
     assert inside or not course.embedded, f"{name}: MAE {mae:.1f}, not {low} to {high}"
 
 # %% [markdown]
-# And the other order of the two lines, augmentation *on* for both? Here is the augmented network once more, judged on
-# the same films five times: as they are, and with the changes of four epochs.
+# And if augmentation is *on* for both? The augmented network judges the same films five times: as they are, and with
+# the changes of four epochs.
 
 # %%
 kept, keys_judged = models["augmented"], torch.tensor(sets["selection"].keys)
@@ -685,16 +671,16 @@ for epoch in range(4):
 
 # %% [markdown]
 # One network, the same children: a larger error, and another number at every look. Such a ruler measures films that
-# nobody will ever take; and where the selection films are few, the epoch it calls the best is partly luck.
+# nobody will ever take.
 #
 # ## Two numbers, and whose they are
 #
-# The last step. A network learns best from numbers around 0 with a spread of about 1, and pixels are neither. So take
-# a mean away and divide by a standard deviation: one pair of numbers for all films. But the mean *of what*?
+# A network learns best from numbers around 0 with a spread of about 1. So subtract a mean and divide by a standard
+# deviation: one pair of numbers for all films. But the mean *of what*?
 #
 # ### Exercise: the two numbers
 #
-# For the first 200 training films, at 64 pixels, on the 0–1 scale: which mean and standard deviation would you use?
+# Take the first 200 training films, at 64 pixels, on the 0–1 scale. Which mean and standard deviation would you use?
 
 # %%
 # bytes
@@ -710,7 +696,7 @@ ex.numbers.check(my_numbers)
 # ex.numbers.solution()
 
 # %% [markdown]
-# The package measures them on the training films and keeps them with everything else that happens to a film:
+# The package measures them on the training films:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.devices import standardise
@@ -725,11 +711,10 @@ print(f"all training films: mean {abs(scaled.mean()):.2f}, standard deviation "
       f"{scaled.std():.2f}")
 
 # %% [markdown]
-# By hand and by the package alike; and over all training films the mean is now 0 and the spread 1.
+# By hand and by the package alike. Over all training films the mean is now 0 and the spread 1.
 #
-# What if the one who uses the network takes other numbers than the one who trained it? In public bone-age code that
-# happens: trained with one pair, served with another. No error, no warning, an age comes out. The network from above,
-# the same selection films, four ways to standardise:
+# What if somebody uses the network with other numbers? In public bone-age code that happens, and no error is raised.
+# Here is the network from above, with four ways to standardise:
 
 # %%
 @torch.inference_mode()
@@ -756,40 +741,36 @@ rows_of = [{"MAE": score(off_by + labels, labels).mae,
 pd.DataFrame(rows_of, index=list(errors)).astype(str)
 
 # %% [markdown]
-# Months, with 95 % intervals in brackets; *bias* is the mean of prediction minus label. Only the first row is the
-# network that was trained. Where the interval in the last column lies above zero, the other numbers did harm; where
-# zero lies inside, these films cannot tell. With 0.5 and 0.5 the network is no better than a guess that looks at no
-# film (the median by sex has about 41 months here), and still nothing complains: ages come out, and from a single one
-# nobody can tell.
+# *Bias* is the mean of prediction minus label. Where the interval in the last column lies above zero, the other
+# numbers did harm. Where zero lies inside, these films cannot tell. With 0.5 and 0.5 the network is no better than a
+# guess that looks at no film (the median by sex has about 41 months here). And still no error is raised.
 #
-# Is the last row much like the first? Then here is a surprise: *each film's own* numbers did no harm to a network that
-# never saw them. It was trained with changing brightness and contrast, and that is just what this rule changes. As a
-# rule it has a case: brightness no longer matters. And a price: the black bars count in such a mean, so the same hand
-# on a narrower film gets other numbers, and a faint film has its grain blown up with its bones. Whatever you choose:
-# the same for training and ever after. So the package keeps the rule and both numbers inside the checkpoint, and
-# prediction takes them from there.
+# Here is a surprise: *each film's own* numbers did no clear harm, although the network never saw them. It was trained
+# with changing brightness and contrast, and this rule changes just those. But the black bars count in such a mean, so
+# the same hand on a narrower film gets other numbers. Whatever you choose, use the same in training and ever after.
+# So the package keeps both numbers inside the checkpoint.
 #
 # ## Self-check
 #
 # Answer aloud, then open.
 #
-# <details><summary>1. A program reports 9 years 11 months for 119.99, and squashes its films. Which of the two can more
-# training mend?</summary>
+# <details><summary>1. A program reports 9 years 11 months for 119.99, and squashes its films. Which of the two can
+# more training mend?</summary>
 #
-# The first is a slip in the output, mended in one line (notebook 00). The second takes information away before the
-# network sees it: no training brings back the proportions of a bone on a film whose shape nobody kept.
+# Neither. The first is a mistake in the output, mended in one line (notebook 00). The second takes information away
+# before the network sees it. No training brings back the proportions of a bone on a film whose shape nobody kept.
 # </details>
 #
 # <details><summary>2. Somebody computes mean and standard deviation on all films, then splits. A leak?</summary>
 #
-# Yes, if a small one: two numbers of the network now depend on films that were to be untouched. It is a habit worth
-# having to take nothing from them (notebook 01 has the leak that costs much more: one child on both sides).
+# Yes, a small one: two numbers of the network now depend on films that nobody should have touched. Make it a habit to
+# take nothing from them. (Notebook 01 has the leak that costs much more: one child on both sides.)
 # </details>
 #
 # <details><summary>3. The selection error jumps up and down although the network hardly changes. What do you look
 # at?</summary>
 #
-# At one selection film, twice. If it differs, augmentation is on where the ruler should be. And at how many films
+# Look at one selection film, twice. If it differs, augmentation is on where it should be off. Then ask how many films
 # there are: the interval of a mean over few films is wide (notebooks 00 and 01).
 # </details>
 #
@@ -824,13 +805,12 @@ answered(ex)
 # ## What we left out
 #
 # - **What squashing costs a network**, and what 64 pixels cost. One bone was measured, not a network. Train two and
-#   compare, film by film: the tools are all in notebook 03.
-# - **How much augmentation is best.** The ranges are small and usual. A student's thesis on RSNA, self-reported, found
-#   half a month less error with light augmentation, nothing certain from a mirror alone, and no gain from strong
-#   changes.
-# - **Cutting the hand out** before anything else, which many do. It needs a second program that can be wrong, too.
-# - **Many processes that load.** With the cache one is enough for a laptop; for a GPU see 07.
-# - **Other scanners.** What brightness and blur do to a finished model: 09.
+#   compare, film by film: notebook 03 has the tools.
+# - **How much augmentation is best.** A student's thesis on RSNA, self-reported, found half a month less error with
+#   light augmentation, nothing certain from a mirror alone, and no gain from strong changes.
+# - **Cutting the hand out** first, as many do. It needs a second program, which can be wrong, too.
+# - **Many processes that load**: 07.
+# - **Other scanners**: 09.
 #
 # ## Sources
 #
@@ -838,6 +818,6 @@ answered(ex)
 # - PyTorch, issue 56886 (2021): users ask for a transform of its own for each part of `random_split`.
 # - Steele, Lea & Flood, *Fast Splittable Pseudorandom Number Generators*, OOPSLA 2014: SplitMix64.
 # - Garn, Hertzog, Poznanski & Nagy, *Radiology* 1972;105:375 (lengths) and Garn 1970 (widths of metacarpals): the
-#   tables the phantom grows by, recalled, not compared with the originals. A teaching phantom.
-# - Squashing, clipped 16-bit films, one transform for two splits, and other numbers at prediction than in training were
-#   each found in public bone-age code.
+#   tables the phantom grows by, recalled, not compared with the originals.
+# - Public bone-age code: squashing, clipped 16-bit films, one transform for two splits, and other numbers at
+#   prediction than in training were each found there.

@@ -3,25 +3,23 @@
 #
 # **The question:** is a plain ConvNet better than the median?
 #
-# The median never looks at a film, and yet it has an error you can state. Whatever looks at films has to beat it,
-# by more than luck. Today you build the smallest network that could, find out whether it learns at all, and let it
-# run.
+# The median never looks at a film, and you know its error. A network that looks at films has to beat it, by more than
+# luck. Today you build the smallest network that could, and test whether it learns at all.
 #
 # **After this notebook you can**
 #
 # - build a network from three parts: features, an average, a linear head;
-# - find the most expensive typing error of regression, `(B, 1)` against `(B,)`, before it finds you;
+# - find a bug that raises no error: `(B, 1)` against `(B,)`;
 # - choose a loss by what your labels are like;
 # - overfit one batch, and say what that proves and what it does not;
 # - read a learning curve, and compare with a baseline through an interval.
 #
 # **Run a cell** with Shift + Enter, from top to bottom.
 #
-# **You need** Python with functions and classes, and to have seen a PyTorch tensor before. Notebooks 00 to 02 help;
-# nothing here needs them to have been run.
+# **You need** Python with functions and classes, and a first look at PyTorch tensors. Notebooks 00 to 02 help.
 #
 # **Time:** 65 minutes with the exercises, about four of them computing on two processor cores. The first start draws
-# the 2,400 films, if no other notebook has, which takes a minute more.
+# the course's films, which takes a minute more.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -45,11 +43,10 @@ course = start()
 # %% [markdown]
 # ## The guess to beat
 #
-# For every girl say the median of the girls in the training films, for every boy that of the boys. Among all
-# guesses that know nothing but the sex, none has a smaller mean absolute error (MAE) on those films.
+# For every girl, say the median of the girls in the training films. For every boy, say that of the boys. No other
+# guess from the sex alone has a smaller mean absolute error (MAE) on those films.
 #
-# We measure on the **selection** films. They are there to choose by. The test films stay locked until notebook 08
-# however curious we get.
+# We measure on the **selection** films, which are there to choose by. The test films stay locked until notebook 08.
 
 # %%
 from bonexage_utils.evaluation import median_by_sex, score
@@ -62,14 +59,12 @@ print("medians, months:", medians)
 print(f"MAE on {baseline.n} selection films: {baseline.mae} months")
 
 # %% [markdown]
-# The last line reads: the MAE, and in brackets its 95 % interval: the range in which the error over all films of this
-# kind plausibly lies, judged from these. The first number is the height of the bar. In the learning curves below it is
-# drawn as a dashed line, and named in the legend.
+# The last line is the MAE, with its 95 % interval in brackets: the error over all films of this kind plausibly lies
+# there. In the learning curves below, the MAE of the median is a dashed line.
 #
 # ## What the network gets
 #
-# The films come letterboxed from a cache, as notebook 02 explains: read once, kept as bytes. Small ones today, so that
-# you need not wait.
+# The films come letterboxed from a cache, as in notebook 02. They are small today, so that you need not wait.
 
 # %%
 import numpy as np
@@ -95,8 +90,7 @@ for name, value in sets["train"][0].items():
 
 # %% [markdown]
 # A film as bytes with three axes (channel, height, width), the label, the sex, and a key that decides how this film
-# is augmented. Bytes are not what a network wants. One function makes them ready: to the 0–1 scale, augmented if we
-# train, then standardised.
+# is augmented. One function makes the bytes ready: to the 0–1 scale, augmented if we train, then standardised.
 
 # %%
 import torch
@@ -131,20 +125,20 @@ them, {size} pixels wide, labelled {', '.join(titles)}: slightly turned, shifted
 brightened; some have a black box.""")
 
 # %% [markdown]
-# Every film is tilted, shifted, stretched and brightened a little, differently in every epoch: no two hands lie
-# alike, and none of that is bone age. Now and then a black box hides a part, so that the network does not lean on one
-# place alone. These changes are the *augmentation*.
+# This is *augmentation* (notebook 02): each film changes a little, differently in every epoch. Now and then a black
+# box hides a part, so that the network does not rely on one place alone.
 #
-# About one film in eight is faint, a few so much that you hardly find the hand, and now and then one is a negative.
-# Clinics send such films, too, and the network gets no more than you see.
+# Some films are faint, and now and then one is a negative. Clinics send such films, too, and the network gets no more
+# than you see.
 #
 # Look for the growth gaps, the dark lines near the ends of a child's bones. At this size they are nearly lost. What
-# else could a network go by? Write down two things before you read on.
+# else could a network use? Write down two things before you read on.
 #
 # <details><summary>Some candidates</summary>
 #
-# How many small bones fill the wrist; how wide the bones are for their length; how much of the hand is bone at all.
-# And things that have nothing to do with maturity: how large the hand lies on the film, how bright it is.
+# It could use how many small bones fill the wrist, how wide the bones are for their length, and how much of the hand
+# is bone. And it could use things that have nothing to do with maturity: how large the hand is on the film, and how
+# bright the film is.
 # </details>
 #
 # ## From a film to a number
@@ -157,14 +151,13 @@ from bonexage_utils.course.diagram import draw_way
 draw_way()
 
 # %% [markdown]
-# From left to right: a backbone makes a *map* of the film, C channels with h rows and w columns each. Pooling makes one
-# number of each channel, a head makes one score of all of them, and the output makes months of the score. Today we take
-# the plainest of each: pooling is an average, nobody tells the sex, and head and output are straight lines. Notebook 04
-# changes the pooling, 05 adds the sex, 06 changes the output.
+# A backbone turns the film into a *map*: C channels, each with h rows and w columns. Pooling turns each channel into
+# one number. The head turns all of them into one score, and the output turns the score into months. Today we take the
+# simplest of each: pooling is an average, the sex is left out, and head and output are straight lines. Notebook 04
+# changes the pooling, 05 adds the sex, and 06 changes the output.
 #
 # First, **features**: timm's network without its last layers. `num_classes=0, global_pool=""` asks for the last map
-# and for nothing after it. Let us take two families: a small ConvNeXt, and an older kind, a ResNet (on a laptop one so
-# small that timm keeps it for its own tests).
+# and for nothing after it. We take two families: a small ConvNeXt, and an older kind, a ResNet.
 
 # %%
 import timm
@@ -182,9 +175,8 @@ for kind, body in bodies.items():
           f"{tuple(maps[kind].shape)}")
 
 # %% [markdown]
-# The map reads (films, channels, rows, columns). Each side has shrunk 32 times, so few rows and columns are left:
-# each place looks at a large part of the hand. Now a property that will matter in notebook 04. Are the
-# numbers in the map positive?
+# The map reads (films, channels, rows, columns). Each side has shrunk 32 times, so each place looks at a large part
+# of the hand. Are the numbers in the map positive? That will matter in notebook 04.
 
 # %% tags=["nbval-check-output"]
 below_zero = {kind: (m < 0).float().mean().item() for kind, m in maps.items()}
@@ -193,10 +185,10 @@ print("ConvNeXt: about half of the map is negative:", 0.4 < below_zero["ConvNeXt
 print("ResNet: nothing is negative:", below_zero["ResNet"] == 0)
 
 # %% [markdown]
-# ConvNeXt ends in a norm, which centres every place around zero, so the map is **signed**. A ResNet ends in a ReLU,
-# which cuts. An average does not mind a sign. A power mean, as in notebook 04, would throw the negative half away; so
-# the package lifts such a map through a softplus, for every pooling alike. An average alone would not need this. We
-# do it now so that in notebook 04 nothing changes but the pooling. The steps in the open, then the package's:
+# ConvNeXt ends in a norm, which centres every place around zero. So half of its map is negative. A ResNet ends in a
+# ReLU, which sets every negative number to zero. For an average both are fine. But the pooling of notebook 04 would
+# lose the negative half. So the package sends such a map through a softplus, which makes every number positive. We do
+# it now, so that in notebook 04 only the pooling changes. By hand, then the package's:
 
 # %% tags=["nbval-check-output"]
 import torch.nn.functional as F
@@ -214,9 +206,9 @@ print("pooling agrees:", torch.allclose(AveragePool()(lifted), pooled), "| axes 
       pooled.ndim)
 
 # %% [markdown]
-# Two times `True`: from here on we use the package's. After the average every film is one row of channels, and a
-# linear head turns the row into one score. Scores live around 0, ages around ten years; so the score counts
-# *standard deviations from the mean* of the training labels:
+# Two times `True`, so from here on we use the package's. After the average every film is one row of channels, and a
+# linear head turns the row into one score. Scores are around 0, ages around ten years. So the score counts *standard
+# deviations from the mean* of the training labels:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.model import LinearAge
@@ -229,7 +221,8 @@ print("score to months agrees:",
       torch.allclose(LinearAge(label_mean, label_std)(scores), by_hand))
 
 # %% [markdown]
-# A score of 0 is the average child. Put together, with the package's three parts and PyTorch's linear layer:
+# A score of 0 is the average age. Here is the whole network, from the package's three parts and PyTorch's linear
+# layer:
 
 # %%
 class PlainNet(nn.Module):
@@ -259,12 +252,12 @@ for kind, said in first_words.items():
           f"{near}")
 
 # %% [markdown]
-# Untrained, and it already talks of children, if of no particular one. That is the use of the mean: training
-# does not spend its first steps on finding out that children are not zero months old.
+# Untrained networks already give ages of children. That is the use of the mean: training need not learn first that
+# children are not zero months old.
 #
 # ## Three children, no error, and a loss of 53
 #
-# Why the `[:, 0]` at the end of `forward`? A linear layer gives (B, 1), labels are (B,). Take a network that is
+# Why does `forward` end with `[:, 0]`? A linear layer gives (B, 1), and labels are (B,). Take a network that is
 # *perfect*, and forget the `[:, 0]`:
 
 # %% tags=["nbval-check-output"]
@@ -276,9 +269,9 @@ print("shape", tuple(difference.shape), "→ loss", round(difference.abs().mean(
                                                         2), "months")
 
 # %% [markdown]
-# No error message. PyTorch *broadcast*: it compared every prediction with every label, nine distances in place of
-# three. The zeros on the diagonal are the children we meant. And here is the cruel part. What does a network learn
-# that is to be near *all* labels at once?
+# There is no error message. PyTorch *broadcast*: it compared every prediction with every label, nine distances in
+# place of three. The zeros on the diagonal are the children we meant. What does a network learn if it has to be near
+# *all* labels at once?
 
 # %% tags=["nbval-check-output"]
 constant = torch.full((3, 1), 120.0)
@@ -286,13 +279,13 @@ print("perfect for every child:", round((perfect - labels).abs().mean().item(), 
 print("the median for everybody:", round((constant - labels).abs().mean().item(), 2))
 
 # %% [markdown]
-# Under the bug, saying the median to everybody scores *better* than being right about everybody. Training works,
-# the loss falls, and what comes out is very nearly the median, at great expense.
+# With the bug, the median for everybody scores *better* than the right answer for everybody. Training works, the loss
+# falls, and the network ends very near the median.
 #
 # ### Exercise: a loss that cannot broadcast
 #
-# Write `my_loss(predicted, months)`: the mean absolute error of two torch tensors, predictions of shape (B, 1) or (B,),
-# labels (B,).
+# Write `my_loss(predicted, months)`: the mean absolute error of two torch tensors, predictions of shape (B, 1) or
+# (B,), labels (B,).
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb03 import exercises
@@ -327,12 +320,11 @@ slip_a_label()
 draw_slips()
 
 # %% [markdown]
-# Horizontal axis: the label, in months. Each row is one slip. Each line is the guess that one loss likes best.
-# **L2**, the squared error, follows the cross. **L1**, the absolute error, takes one step and then stands still: its
-# best guess is the label in the middle. **Huber** is squared near zero and absolute beyond a turning point, here one
-# year.
+# Horizontal axis: the label, in months. Each row is one slip. Each line is the guess with the smallest loss. **L2**,
+# the squared error, follows the cross. **L1**, the absolute error, takes one step and then stands still: its best
+# guess is the label in the middle. **Huber** is squared near zero and absolute beyond a turning point, here one year.
 #
-# By hand, by trying every guess in steps of a tenth of a month:
+# By hand, we try every guess in steps of a tenth of a month:
 
 # %% tags=["nbval-check-output"]
 labels = np.array([108, 114, 117, 123, 126, 132, 216.0])
@@ -344,10 +336,9 @@ for name, loss in losses.items():
           f"{best_guess(labels, name):.1f}")
 
 # %% [markdown]
-# The same numbers. L2 is pulled over ten months, past every honest label. Is L1 the better one, then? Not so fast:
-# seven labels are an anecdote. Take 25 labels of one hand, 4,000 times over, the readers as noisy as those of the
-# phantom. No label has slipped, or one in twenty, or one in five; a slip always makes it 60 months too *high*, as if
-# a ten-year-old's film were labelled fifteen.
+# The same numbers. L2 is pulled more than ten months away, past every honest label. Is L1 the better one, then? Seven
+# labels are too few to say. Take 25 labels of one hand, 4,000 times, from readers as noisy as those of the phantom.
+# No label has slipped, or one in twenty, or one in five. A slip always makes the label 60 months too *high*.
 #
 # <!-- from elsewhere: 60 (set in the next cell) -->
 
@@ -366,13 +357,13 @@ for share in (0, 0.05, 0.2):
 print(misses.astype(float).round(2).to_string())
 
 # %% [markdown]
-# Each row is a kind of registry. Each number is how many months (root mean square) the guess that this loss likes
-# best lies from the true bone age: smaller is better.
+# Each row is a kind of registry, a collection of labels. Each number is how far the best guess under this loss lies
+# from the true bone age, in months (root mean square); smaller is better.
 #
 # ### Exercise: a decision
 #
-# You take over a registry. None of its labels may have slipped, or up to one in twenty; nobody knows. Which loss:
-# `"L2"`, `"L1"` or `"Huber"`?
+# You take over a registry. Nobody knows whether no label has slipped or up to one in twenty. Which loss: `"L2"`,
+# `"L1"` or `"Huber"`?
 
 # %% tags=["nbval-check-output"]
 my_choice = ...
@@ -383,7 +374,7 @@ ex.noise.check(my_choice)
 # ex.noise.solution()
 
 # %% [markdown]
-# The package's `age_loss` counts in years and is Huber's with the turn at one year. It also refuses the bug:
+# The package's `age_loss` is Huber's, in years, and turns at one year. It also refuses the bug:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.model import age_loss
@@ -401,12 +392,12 @@ except ValueError as error:
 # %% [markdown]
 # ## Predict first
 #
-# Before a network may see a thousand films, it has to learn sixteen by heart. If it cannot, something is broken,
-# and a day of training would only hide it.
+# Before a network sees a thousand films, it has to learn sixteen by heart. If it cannot, something is broken, and a
+# day of training would only hide it.
 #
 # Commit to three guesses. After how many steps, of at most 200, is the ResNet's error on **one batch of 16 films**
-# under 3 months? When both networks have then trained on all films, for equally many epochs: what MAE does the ResNet
-# reach on the selection films? And whose is lower, by more than a month, `"ConvNeXt"`, `"ResNet"` or `"neither"`?
+# under 3 months? Then both networks train on all films, for equally many epochs. What MAE does the ResNet reach on
+# the selection films? And whose is lower by more than a month: `"ConvNeXt"`, `"ResNet"` or `"neither"`?
 
 # %%
 guess_steps = ...  # such as 150
@@ -416,7 +407,7 @@ guess_winner = ...
 # %% [markdown]
 # ## First of all: overfit one batch
 #
-# No augmentation, no tricks: the same 16 films, again and again.
+# The same 16 films, again and again, without augmentation.
 
 # %%
 lr = {"ConvNeXt": 1e-3, "ResNet": 3e-3}  # the better of two or three tried beforehand
@@ -471,16 +462,16 @@ after_guess(guess_steps, by_heart)
 
 # %% [markdown]
 # Horizontal axis: the step. Vertical axis: the error in months, each tick about three times the one below; lower is
-# better. The markers stand where a curve first gets under the thin line.
+# better. A marker shows where a curve first gets under the thin line.
 #
-# A curve that reaches the thin line has shown three things: the loss is joined to the weights, the step goes the
-# right way, and the network can tell 16 films apart. It has *not* shown that the labels belong to the films (swap
-# them, and it learns the swapped ones by heart as well), nor that every layer learns, nor that it understands bones:
-# sixteen films can be told apart by their brightness.
+# A curve that reaches the thin line shows three things: the loss reaches the weights, the step goes the right way,
+# and the network can tell 16 films apart. It does *not* show that the labels belong to the films: the network would
+# learn swapped labels by heart as well. Nor does it show that the network understands bones: it can tell sixteen
+# films apart by their brightness.
 #
-# A curve that leaps up at the start took its first steps at the full learning rate; the loop below lets the rate
-# rise. A curve that *stalls* far above the line is a bug until you know better: try another learning rate, and look at
-# the shapes. With (B, 1) against (B,) it would stall near the error of the median of the sixteen.
+# A curve may leap up at the start, because its first steps use the full learning rate. If a curve *stalls* far above
+# the line, suspect a bug: try another learning rate, and look at the shapes. With (B, 1) against (B,) it would stall
+# near the error of the median of the sixteen.
 
 # %%
 learned = all(step is not None for step in under.values())
@@ -489,8 +480,8 @@ assert learned, f"a batch was not learned by heart: {under}"
 # %% [markdown]
 # ## The loop
 #
-# Now all films. One epoch: each film once, augmented, in batches. `lr_factor` lets the learning rate rise over the
-# first steps and sink to zero at the end, as the package does.
+# Now all films. One epoch is each film once, augmented, in batches. `lr_factor` lets the learning rate rise over the
+# first steps and sink to zero at the end.
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.model import age_loss
@@ -513,10 +504,10 @@ def one_step(net, optimizer, images, months):
 
 
 # %% [markdown]
-# Five lines do the work: predict, compare, forget the old gradients, find the new ones, step. Around them:
-# `net.train()` before, and `net.eval()` when we measure. A ResNet needs the difference, because of its *batch norms*:
-# layers that bring each channel to mean 0 and spread 1, in training by the mean and spread of the batch in hand, in
-# measuring by averages kept from training. (ConvNeXt's norms look at one film at a time.)
+# Five lines do the work: predict, compare, forget the old gradients, find the new ones, step. We call `net.train()`
+# before training and `net.eval()` before we measure. A ResNet needs that because of its *batch norms*: layers that
+# bring each channel to mean 0 and spread 1. In training they use the mean and spread of the batch; in measuring,
+# averages kept from training.
 
 # %%
 def one_epoch(net, optimizer, loader, epoch, peak):
@@ -572,18 +563,17 @@ from bonexage_utils.report.figures import learning_curve
 after_guess(guess_mae, learning_curve(pd.DataFrame(resnet_log), baseline.mae.value))
 
 # %% [markdown]
-# Horizontal axis: the epoch. Vertical axis: the MAE in months; lower is better. The dashed line is the median. Three
-# things to read, in this order. *Is the blue curve below the dashed line?* Then the network has seen something. *Is
-# grey far below blue?* Then it learns films by heart. Often it is the other way round here, because training films
-# are augmented, and because their error is taken while the network still changes. *Is blue still falling at the end?*
-# Then we stopped early.
+# Horizontal axis: the epoch. Vertical axis: the MAE in months; lower is better. Ask three questions. *Is the blue
+# curve below the dashed line, the median?* Then the network has seen something. *Is grey far below blue?* Then it
+# learns films by heart. Here grey is often above, because training films are augmented, and their error is taken
+# while the network still changes. *Is blue still falling at the end?* Then we stopped early.
 #
 # ### A suspect: the batch norms
 #
-# Where blue leaps up while grey goes on falling, suspect the batch norms rather than the rest of the network. When we
-# measure, they use *running averages*, which trail behind while the weights take quick steps; and those averages are
-# of augmented films, which the selection films are not. A suspicion can be tested. If the averages are to blame,
-# fresh ones, over all training films as they are, will help. No weight changes, nothing is learned:
+# Where blue leaps up while grey goes on falling, suspect the batch norms. When we measure, they use *running
+# averages*. These lag behind while the weights take quick steps, and they come from augmented films, which the
+# selection films are not. You can test that. If the averages are to blame, fresh ones help: from all training films,
+# not augmented. No weight changes:
 
 # %%
 @torch.inference_mode()
@@ -612,13 +602,11 @@ after_guess(guess_mae, pd.DataFrame(tested, epoch, columns).round(1))
 
 # %% [markdown]
 # Left, what the blue curve shows; right, the same weights with fresh averages. The *bias* is the mean of prediction
-# minus label, in months. On the right the leaps are gone, and most of the bias with them: the weights learned
-# smoothly, and the averages were to blame. (Because they trail, or because they are of augmented films? Fresh ones mend
-# both at once, so this test does not tell.) Towards the end the learning rate sinks, and the two sides draw nearer. So
-# a curve that jumps need not mean a network that jumps. (If your two sides hardly differ, your run had no leap to
-# explain.)
+# minus label, in months. On the right the leaps are gone, and most of the bias with them. So the weights learned
+# smoothly, and the averages were to blame. (Because they lag, or because they come from augmented films? This test
+# does not tell.) So a curve that jumps need not mean a network that jumps.
 #
-# Now the modern one, with the same films, loop, loss and number of epochs:
+# Now the ConvNeXt, with the same films, loop, loss and number of epochs:
 
 # %%
 convnext, convnext_log = fit("ConvNeXt")
@@ -649,24 +637,23 @@ after_guess(guesses, curves, beside(measured, guesses))
 # %% [markdown]
 # <details><summary>Read it with us, when you have looked at your own two curves</summary>
 #
-# If they look like those on a laptop, you are surprised: both networks learned sixteen films by heart, and on many
-# films one of them has hardly left the dashed line, if at all. Overfitting a batch proves that a network *can* learn,
-# not that it does so *in the time it has*. ConvNeXt's blocks begin almost switched off, its first layer cuts the film
-# into small patches, and it was made for long training on many images. From random weights and in a minute it gets
-# nowhere near its end.
+# Both networks learned sixteen films by heart. But on a laptop, with many films, the ConvNeXt hardly leaves the
+# dashed line. Overfitting a batch proves that a network *can* learn, not that it learns *in the time it has*.
+# ConvNeXt's blocks begin almost switched off, its first layer cuts the film into small patches, and it was made for
+# long training on many images. From random weights, a minute is far too short for it.
 #
-# What this does *not* say is that ResNets are better. It compares two beginnings, of networks of two sizes.
+# This does *not* say that ResNets are better. It compares the first minute of two networks of different sizes.
 # </details>
 #
 # ## The same network with a past
 #
-# Does a network have to begin with random numbers? Hardly anybody trains a ConvNeXt so. The course ships weights for
-# this very ConvNeXt. They come from other simulated films, where the network learned one thing: to name the state of
-# every *ossification centre*, the islands that turn to bone one after the other. No bone age was ever told to it.
-# (Notebook 04 says more; where a model hub is reached and a GPU at hand, the weights are ImageNet's.)
+# Does a network have to begin with random numbers? Hardly anybody trains a ConvNeXt like that. The course ships
+# weights for this ConvNeXt. They come from other simulated films, where the network learned one thing: to name the
+# state of every *ossification centre*, the islands that turn to bone one after the other. Nobody told it a bone age.
+# (Notebook 04 says more. On a GPU with a connection, the weights are ImageNet's.)
 #
-# All else stays: films, loop, loss, learning rate, number of epochs. Only the first numbers differ. Where will the
-# curve begin, and where will it end? Draw it with a finger before you run the cell.
+# Films, loop, loss, learning rate and number of epochs stay. Only the first weights differ. Where will the curve
+# begin, and where will it end? Draw it with a finger before you run the cell.
 
 # %%
 from bonexage_utils.course.frozen import frozen_backbone
@@ -700,20 +687,18 @@ print(f"{names['pretrained']} from {weights} weights: {first:.1f} months after o
       sooner.argmax() + 1 if sooner.any() else "never")
 
 # %% [markdown]
-# The axes are as before. Compare the black curve with the new one: one network, one loop, the same minute of computing.
-# What differs is what it knew before. That is why nearly everybody begins with weights that somebody else has trained,
-# and why the paper of a network that "learns hands in a minute" has to say what it had learned before.
+# Compare the black curve with the new one: one network, one loop, the same minute of computing. The only difference
+# is what it knew before. That is why nearly everybody begins with weights that somebody else has trained. And whoever
+# reports that a network "learns hands in a minute" has to say what it had learned before.
 #
-# One caution. The past was hands of the same simulator, which is nearer to the task than photographs of dogs are. On
-# real films the gain has to be measured again. And *pretrained against ResNet* is no contest of two families: one of
-# them had a past, the other had none.
+# But be careful: it learned from hands of the same simulator. On real films the gain has to be measured again. And
+# *pretrained against ResNet* is no fair contest: one of them had a past, the other had none.
 #
 # ### Exercise: a decision
 #
-# Four runs of one tiny network, 240 steps each. It reads no pixels: it is handed how far each ossification centre is.
-# One run is healthy (600 children, batches of 16), one had a
-# learning rate 100 times too high, one saw only 8 children, again and again, and in one the predictions were (B, 1) and
-# the labels (B,).
+# Four runs of one tiny network, 240 steps each. It reads no pixels: its input is how far each ossification centre is.
+# One run is healthy (600 children, batches of 16). One had a learning rate 100 times too high. One saw only 8
+# children, again and again. In one the predictions were (B, 1) and the labels (B,).
 
 # %%
 exercises.draw_four_runs()
@@ -733,9 +718,8 @@ ex.curves.check(my_run)
 # %% [markdown]
 # ## The same in one call
 #
-# You will not write that loop again. The package's `train` does the same, plus what a long run needs: averaged
-# weights, a state to resume from, clipped gradients, and weight decay on kernels and matrices alone, sparing norms and
-# biases. Its head has one hidden layer more. Two epochs, to see that it goes the same way:
+# The package's `train` runs such a loop, plus what a long run needs: averaged weights, a state to resume from,
+# clipped gradients, and no weight decay on norms and biases. Its head has one hidden layer more. Here are two epochs:
 
 # %%
 import tempfile
@@ -753,9 +737,9 @@ with tempfile.TemporaryDirectory() as folder:
 pd.DataFrame(log)[["epoch", "train_mae_months", "selection_mae_months"]].round(1)
 
 # %% [markdown]
-# Put these two lines beside the first two epochs of the pretrained run. They need not agree, for two reasons. The
-# package measures an *average* of the weights over the last steps. And its learning rate sinks to zero within these
-# two epochs, where ours is still near its peak.
+# Compare these two lines with the first two epochs of the pretrained run. They need not agree. The package measures
+# an *average* of the weights over the last steps. And its learning rate sinks to zero within these two epochs, while
+# ours is still near its peak.
 #
 # ## Predicted against true
 
@@ -766,17 +750,16 @@ predicted = selection.assign(predicted=predict(resnet))
 predicted_against_true(predicted)
 
 # %% [markdown]
-# Horizontal axis: the label. Vertical axis: the prediction, both in months; every point is a selection film, and on
-# the grey line a prediction is right. Three things to look for. A level cloud would be the median again. A cloud
-# flatter than the line lifts the youngest and lowers the oldest: the network is unsure and stays near the mean, where
-# it is never very wrong. A cloud that lies above or below the line as a whole has a **bias**: the network says too
-# much, or too little, to nearly everybody. The next table prints it. Had we stopped in an epoch of a leap, it would be
-# large: look at the left half of the table of batch norms.
+# Horizontal axis: the label. Vertical axis: the prediction, both in months. Every point is a selection film; on the
+# grey line a prediction is right. A level cloud would be the median again. A cloud flatter than the line reads the
+# youngest too old and the oldest too young: the network is unsure and stays near the mean. A cloud above or below the
+# line as a whole has a **bias**: the network says too much, or too little, for nearly everybody. The next table
+# prints it.
 #
 # ## Better than the median?
 #
-# Two errors are not compared by two intervals, but film by film: for each film the network's error minus the
-# median's. The mean of these differences gets an interval, and the interval gives the verdict.
+# We compare two errors film by film: for each film, the network's error minus the median's. The mean of these
+# differences gets an interval, and the interval gives the verdict.
 
 # %%
 from bonexage_utils.statistics import paired_difference
@@ -804,11 +787,9 @@ pairs = [("ResNet", "median"), ("ConvNeXt", "median"), ("pretrained", "median"),
 print(*(compare(*pair) for pair in pairs), sep="\n")
 
 # %% [markdown]
-# Above, each MAE and each bias (prediction minus label) with its 95 % interval in brackets; below, the differences
-# with theirs, where a negative number is in favour of the first. If zero lies inside the brackets, these films cannot
-# tell. That is a result, too: on few films, with little training, it is the honest one. And if zero lies outside,
-# "better" says no more than that: read the size as well. Half a year gained on a guess that is more than three years
-# off would help no child.
+# In brackets are 95 % intervals. In the last four lines a negative number is in favour of the first. If zero lies
+# inside the brackets, these films cannot tell. That is a result, too. If zero lies outside, read the size as well:
+# half a year gained on a guess that is more than three years off would help no child.
 #
 # As in every notebook, the cell below stops if one day the numbers leave the band they had when this was written.
 
@@ -828,8 +809,8 @@ for kind, (low, high) in bands[course.profile.name].items():
 #
 # <details><summary>1. A colleague's network has an MAE of 12 months. What do you ask first?</summary>
 #
-# What the median by sex has on the same films, and whether those films had any part in training or choosing
-# (notebooks 00 and 01). Without both, 12 is a number and not a result.
+# What is the error of the median by sex on the same films? And were those films used for training or choosing
+# (notebooks 00 and 01)? Without both answers, 12 says little.
 # </details>
 #
 # <details><summary>2. Why letterbox the film, if the network gets a square anyway?</summary>
@@ -839,8 +820,8 @@ for kind, (low, high) in bands[course.profile.name].items():
 #
 # <details><summary>3. Your loss falls nicely, and the MAE ends very near the median's. Two suspects?</summary>
 #
-# The shapes: (B, 1) against (B,). Or a network that had no time to learn anything but the labels' middle.
-# Overfitting one batch tells them apart: the first cannot, the second can.
+# The shapes may be wrong: (B, 1) against (B,). Or the network had no time to learn more than the middle of the
+# labels. Overfitting one batch tells which: with wrong shapes it cannot, with too little time it can.
 # </details>
 #
 # ## What you can now say
@@ -867,13 +848,11 @@ answered(ex)
 # %% [markdown]
 # ## What we left out
 #
-# - **Other seeds.** One run each. Another seed gives another network; from notebook 04 on we compare over
-#   several.
-# - **An untouched judge.** The learning rates were tried beforehand on films like these, so the errors flatter a
-#   little. The test films are for that, once, in 08.
-# - **Other poolings**: 04. **The child's sex**, which this
-#   network was never told: 05. **Ages that cannot go below zero**: 06.
-# - **More pixels, more epochs.** Change `size` or `epochs` above and see what a minute more buys.
+# - **Other seeds.** Another seed gives another network; from notebook 04 on we compare several.
+# - **Untouched films.** We tried the learning rates on films like these, so the errors look a little too small. The
+#   test films are for that, once, in 08.
+# - **Other poolings**: 04. **The child's sex**: 05. **Ages that cannot go below zero**: 06.
+# - **More pixels, more epochs.** Change `size` or `epochs` above and see what that brings.
 # - **Real films.** The phantom is cleaner than any clinic.
 #
 # ## Sources
@@ -881,4 +860,4 @@ answered(ex)
 # - Liu et al., *A ConvNet for the 2020s*, CVPR 2022: ConvNeXt. He et al., *Deep Residual Learning*, CVPR 2016:
 #   ResNet. Both as built by timm (Wightman).
 # - Huber, *Ann Math Stat* 1964;35:73: the loss that is squared near zero and absolute beyond.
-# - The bug of the two shapes was found in public bone-age code; many projects have had it.
+# - The bug of the two shapes was found in public bone-age code.

@@ -24,9 +24,9 @@ CONDA_FORGE = {
     "accelerate", "captum", "filelock", "jinja2", "matplotlib", "numpy", "openpyxl", "py-opencv", "pandas", "pillow",
     "platformdirs", "pydicom", "safetensors", "scipy", "seaborn", "timm", "pytorch", "torchvision", "tqdm", "typer",
     "ipykernel", "ipywidgets", "jupyterlab", "scikit-learn", "hypothesis", "import-linter", "jupytext",
-    "latex2mathml", "myst-nb", "nbclient", "nbformat", "nbval", "onnx", "onnxruntime", "onnxscript", "psutil",
-    "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pytest", "pytest-xdist", "pyyaml", "ruff", "setuptools",
-    "sphinx-book-theme", "websocket-client",
+    "latex2mathml", "markdown-it-py", "myst-nb", "nbclient", "nbformat", "nbval", "onnx", "onnxruntime", "onnxscript",
+    "psutil", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pytest", "pytest-xdist", "pyyaml", "ruff",
+    "setuptools", "sphinx-book-theme", "websocket-client",
 }
 
 

@@ -135,10 +135,10 @@ def _twelve() -> Exercise:
             return wrong('Give the ids that stand over the films, such as ["1004", "1017"].')
         hits, extra = given & truth, given - truth - excused
         if given == films:
-            return wrong("That is everybody. Nothing bad is left, and nothing to learn from: say *which*.")
+            return wrong("These are all films. Dropping all of them leaves nothing to learn from. Say *which* are bad.")
         if given == unreadable:
-            return wrong(f"These {len(hits)} no program can open, and one would have told you sooner or later. The "
-                         "others open without complaint. Which of them are not what their row says?")
+            return wrong(f"No program can open these {len(hits)}, so you would have noticed sooner or later. "
+                         "The other bad films open without an error. Which are not what their row says?")
         if len(extra) > 2:
             return wrong(f"You have {len(hits)} of the {len(truth)}, and {len(extra)} films that nobody spoiled. A "
                          "hand that is small, dark or bent is not a bad film.")
@@ -193,8 +193,8 @@ def _leak(cohort: Cohort) -> Exercise:
         if abs(given - value) <= within:
             return verdict
         if claimed < given < honest:
-            return wrong("Between the two lines lies nothing: which of the two splits asks the reader about children "
-                         "it has never seen?")
+            return wrong("There is nothing between the two lines. Which of the two splits asks the reader about "
+                         "children it has never seen?")
         return wrong(f"Go along to {ASKED:.0%}, up to the split that no twin can cross, then left to the axis.")
 
     return Exercise(
@@ -231,7 +231,7 @@ def _baseline(cohort: Cohort) -> Exercise:
                           "labels it is judged by; learn on train."),
         "everybody alike": (mae(float(train["months"].median())),
                             "One median for all is off by {value:.2f}, the median by sex by {truth:.2f}. Where girls "
-                            "and boys are of like ages, as in the phantom, the sex helps this guess nothing. The "
+                            "and boys are of like ages, as in the phantom, the sex does not help this guess. The "
                             "course keeps the median by sex because in RSNA's table the boys are older, by 17 months "
                             "on average, and there it helps."),
         "a sum": (mae(sex.map(by_sex.median())) * len(selection),
@@ -242,9 +242,9 @@ def _baseline(cohort: Cohort) -> Exercise:
         "squared": (float(((label - sex.map(by_sex.median())) ** 2).mean() ** 0.5),
                     "That is the root mean square error. Asked is the mean *absolute* error."),
         "on the training films": (float((train["months"] - train["sex"].map(by_sex.median())).abs().mean()),
-                                  "Judged on the training films: {value:.2f} there, {truth:.2f} on selection. Other "
-                                  "children, not a worse guess. A network remembers the films it learned from, and "
-                                  "there this would flatter it. Judge on selection."),
+                                  "You judged on the training films: {value:.2f} there, {truth:.2f} on selection. "
+                                  "The children differ, the guess is not worse. A network remembers the films it "
+                                  "learned from, and there this would flatter it. Judge on selection."),
     }
     others["the sign turned"] = (-others["with its sign"][0], others["with its sign"][1] + " (And label minus guess is "
                                  "the other way round; without signs that does not matter.)")
