@@ -66,8 +66,8 @@ draw_centre_ages()
 # proximal, middle and distal phalanges, MC a metacarpal.) Every grey line runs from her to him, and none the other way.
 # The lines are short in the first year, about a year long in the second, and about two at the end of growth.
 #
-# In the phantom, girls and boys differ *because these tables say so*. So we need not ask whether the sex helps here,
-# but how much, whom, and what happens without it.
+# In the phantom, girls and boys differ *because these tables say so*. So the question is not whether the sex helps
+# here. The questions are how much, whom, and what happens without it.
 #
 # ## Same hand, two ages
 #
@@ -466,8 +466,9 @@ gains.assign(within_reach=reach).round(1)
 # measured, with its interval and the number of films. Red dash: what the missing sex costs a reader who makes no other
 # error, by the tables.
 #
-# Our heads cannot gain that much. Whoever errs anyhow is pushed further off on one film, and back towards the truth on
-# the next. So the red diamond is for a reader as good as ours: the heads' errors, each pushed by what the tables say.
+# Our heads cannot gain that much. A reader who errs anyhow is pushed further off on one film, and back towards the
+# truth on the next. So the red diamond is for a reader as good as ours. It is what the missing sex adds to our heads'
+# own errors.
 #
 # How much of its diamond does each square reach? A square well below it has two possible causes. The film betrays the
 # sex to those who were not told, or those who were told make too little of it.
