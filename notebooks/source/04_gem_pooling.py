@@ -295,7 +295,9 @@ ex.slope.check(my_slope)
 #
 # </details>
 #
-# $w_i$ is what place $i$ contributes to the sum, its **share**. The formula takes the mean of log x, weighted by the shares, and compares it with log m. Is it right? We nudge p a little to both sides, and let PyTorch differentiate as well:
+# $w_i$ is what place $i$ contributes to the sum, its **share**. The formula takes the mean of log x, weighted by the
+# shares, and compares it with log m. Is it right? We nudge p a little to both sides, and let PyTorch differentiate as
+# well:
 
 # %% tags=["nbval-check-output"]
 x, p = torch.tensor(quiet_but_one), 3.0
