@@ -3,25 +3,24 @@
 #
 # **The question:** does how we pool matter?
 #
-# A network looks at a hand in a hundred places and has to end with one number. Somewhere the places are melted
-# together. The plain way is to average them. A *generalised mean*, GeM, lets loud places count for more, and has a
-# name for being better. Today you build it, look at what it listens to, and measure whether it is.
+# A network looks at a hand in many places, and has to end with one number. The plain way is to average the places. A
+# *generalised mean*, GeM, gives large values more weight. Today you build it, see which places it listens to, and
+# measure whether it is better.
 #
 # **After this notebook you can**
 #
 # - build GeM, and say where it stands between the average and the maximum;
 # - explain why its map must not be negative, why it is normed, and how many bits it needs;
-# - derive how GeM changes with its p, check that by numbers, and say what training does to p;
+# - derive how GeM changes with its p, and say what training does to p;
 # - read a response map, and say what it does not show;
-# - compare two parts of a network over several seeds, and state a verdict no stronger than its interval.
+# - compare two parts of a network over several seeds, and claim no more than the interval allows.
 #
 # **Run a cell** with Shift + Enter, from top to bottom.
 #
-# **You need** Python with functions, and to have seen a PyTorch tensor; logarithms and the chain rule for one section.
-# Notebook 03 helps; nothing here needs it to have been run.
+# **You need** Python with functions, PyTorch tensors, and for one section logarithms and the chain rule.
 #
 # **Time:** 75 minutes with the exercises, one or two of them computing on two processor cores. The first start draws
-# the 2,400 films, if no other notebook has, which takes a minute more.
+# the 2,400 films, if no other notebook has; that takes a minute more.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -45,8 +44,8 @@ course = start()
 # %% [markdown]
 # ## One number out of many
 #
-# Notebook 03 started from random weights, and in a minute not every network gets far from the median. From here on we
-# start with one that has learned something about hands already. The course ships it:
+# Notebook 03 started from random weights. From here on we start with a network that has already learned something about
+# hands. The course ships it:
 
 # %%
 from bonexage_utils.course.frozen import BACKBONE
@@ -62,14 +61,13 @@ for state in ("width", "fusion"):
           f"mean, by {mean:.3f}")
 
 # %% [markdown]
-# It learned, on simulated films that are in none of our cohorts, to *name the state of every ossification centre*: is
-# it there, how wide, how far fused? It has never been told a bone age or a sex. And it read its map through an
-# attention of its own, not through any of the poolings we are about to compare, so that none of them has an advantage.
-# The last two lines say how well it learned: a width is a share of the shaft's, fusion runs from 0 to 1. It is small,
-# and learned on a laptop: it knows something of hands, not everything.
+# It learned to *name the state of every ossification centre*: is it there, how wide is it (as a share of the shaft),
+# how far has it fused (0 to 1)? It was never told a bone age or a sex, and its films are in none of our cohorts. It did
+# not read its map through any pooling that we compare today, so no pooling has an advantage. The last two lines say how
+# well it learned.
 #
-# We keep this network as it is, **frozen**, and look at the last map it makes. Forty hands were drawn for this notebook
-# alone, with the place of every bone known. Their films are 320 pixels wide today, so that the map is not too coarse.
+# We keep the network as it is, **frozen**, and look at the last map it makes. Forty hands were drawn for this notebook
+# alone, and we know the place of every bone.
 
 # %%
 from bonexage_utils.course.nb04.pooling import hands_and_maps
@@ -80,9 +78,9 @@ hands, maps = hands_and_maps()  # draws forty hands and reads their maps: some s
 print("films", hands.films.shape, "→ maps", tuple(maps.shape))
 
 # %% [markdown]
-# Read the second shape: films, channels, then rows and columns of places, 10 × 10 of them. A channel is one question,
-# such as "something round and bright here?", asked in a hundred places; what exactly it asks, nobody chose. A head
-# wants *one* answer for each channel. **Pooling** makes it: 100 numbers to 1.
+# Read the second shape: films, channels, rows, columns. So a map has 10 × 10 places. A channel asks one question at
+# every place, such as "something round and bright here?". A head wants *one* answer for each channel. **Pooling** makes
+# it: 100 numbers become 1.
 
 # %%
 from bonexage_utils.course.diagram import draw_way
@@ -90,7 +88,7 @@ from bonexage_utils.course.diagram import draw_way
 draw_way("pooling")
 
 # %% [markdown]
-# Take a row short enough for a hand calculation, one channel at four places:
+# Take one channel at four places, short enough to compute by hand:
 
 # %% tags=["nbval-check-output"]
 import numpy as np
@@ -99,9 +97,9 @@ quiet_but_one = np.array([0.2, 0.4, 0.5, 3.0])
 print("average", quiet_but_one.mean(), "| maximum", quiet_but_one.max())
 
 # %% [markdown]
-# The average hardly tells this row from one that says 1 everywhere. The maximum hears the last place, and would not
-# notice if the first three changed. Something between the two: raise each number to a power p, so that the large ones
-# grow most; average; take the root, to come back to the old units:
+# A row that says 1 everywhere has nearly the same average. And the maximum sees the last place only. We want something
+# between the two. Raise each number to a power p, so that the large ones grow most. Take the average. Then take the
+# root, to come back to the old units:
 
 # %% tags=["nbval-check-output"]
 for p in (1, 2, 3, 10, 100):
@@ -110,15 +108,15 @@ for p in (1, 2, 3, 10, 100):
           f"{power.mean() ** (1 / p):.3f}")
 
 # %% [markdown]
-# p = 1 is the average, 1.025, to the last digit. With p the result climbs, and at p = 100 it has all but reached the
-# maximum. That is the generalised mean, long known (Hölder), and as a layer of a network it is called GeM:
+# p = 1 gives the average, 1.025. The result grows with p, and at p = 100 it is almost the maximum. This generalised
+# mean is called GeM:
 #
 # $$\mathrm{GeM}_p(x) = \Big(\frac{1}{n}\sum_{i=1}^{n} x_i^{\,p}\Big)^{1/p}$$
 #
 # ### Exercise: GeM for a whole batch of maps
 #
-# Write `my_gem(x, p)` in PyTorch: a map (B, C, H, W) to (B, C). Clamp x at 1e-6 from below, and compute in float32,
-# even if the map comes in float16 (why, further down).
+# Write `my_gem(x, p)` in PyTorch: from a map (B, C, H, W) to (B, C). Clamp x at 1e-6 from below. Compute in float32,
+# even if the map comes in float16.
 
 # %%
 from bonexage_utils.course.nb04 import exercises
@@ -137,7 +135,7 @@ ex.gem.check(my_gem)
 # ex.gem.solution()
 
 # %% [markdown]
-# One way to write it, and the package's, on the hands' own maps:
+# One way to write it, and the package's, on the hands' maps:
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -167,7 +165,7 @@ print("p = 100 is within 5 % of the maximum:", short[100] < 0.05)
 print("p = 10,000 within a tenth of a per cent:", short[10_000] < 0.001)
 
 # %% [markdown]
-# And between the ends. Three rows: our four numbers, four that are nearly equal, and one channel of a hand's own map:
+# Now between the ends: our four numbers, four that are nearly equal, and one channel of a hand's map.
 
 # %%
 from bonexage_utils.course.nb04.pooling import draw_from_mean_to_max
@@ -179,14 +177,14 @@ draw_from_mean_to_max({"0.2, 0.4, 0.5, 3.0": torch.tensor(quiet_but_one),
                        "the loudest channel of a hand": loudest})
 
 # %% [markdown]
-# Horizontal axis: p, each tick about three times the one before. Vertical axis: what comes out, as a multiple of the
-# row's mean. Thin lines: each row's maximum. Every curve starts at 1, never falls, and ends near its maximum. Where all
-# places say nearly the same, p hardly matters. How *fast* a curve climbs we shall derive.
+# Horizontal axis: p; each tick is about three times the one before. Vertical axis: GeM, as a multiple of the row's
+# mean. Thin lines: each row's maximum. Every curve starts at 1, never falls, and ends near its maximum. Where all
+# places say nearly the same, p hardly matters.
 #
 # ## First of all: no negative numbers
 #
-# What about that clamp? Some maps are never negative: a ResNet ends in a ReLU, which cuts. A ConvNeXt, such as ours,
-# ends in a norm. The map that it makes of eight hands, as that norm leaves it:
+# Why the clamp? A ResNet's map is never negative: its ReLU cuts off all below zero. Our ConvNeXt ends in a norm. This
+# is its map of eight hands, as the norm leaves it:
 
 # %%
 from bonexage_utils.course.nb04.pooling import draw_signed
@@ -201,10 +199,10 @@ with torch.no_grad():
 draw_signed(signed, lifted)
 
 # %% [markdown]
-# Left: the map as the norm leaves it (what lies below −4 stands in the first bar). The red part is negative, and it
-# *means* something: "surely nothing round here". A clamp makes 0.000001 of all of it, strong no and faint no alike.
-# Right: the same numbers through a softplus, log(1 + eˣ), which is positive everywhere and keeps their order. Does it
-# matter? Clamp-and-power with p = 1 ought to be the average:
+# Left: the map after the norm (the first bar holds all below −4). The red part is negative, and it *means* something:
+# "surely nothing round here". A clamp makes all of it 0.000001, a strong no and a weak no alike. Right: a softplus,
+# log(1 + eˣ), makes every number positive and keeps their order. Does it matter? Clamp and power with p = 1 should give
+# the average:
 #
 # <!-- from elsewhere: −4 (the axis) -->
 
@@ -226,15 +224,13 @@ print("softplus by hand is the package's map:",
       torch.allclose(torch.log1p(signed.exp()), lifted, atol=1e-3))
 
 # %% [markdown]
-# On the signed map "GeM with p = 1" is not the average at all. To compare the two there is to compare a whole map with
-# half a map, and to call the difference pooling. So the package lifts the map first, for *every* pooling alike. (It
-# does so only where a map can be negative; a ResNet's ends in a ReLU and needs nothing.)
+# On the signed map, "GeM with p = 1" is not the average at all, because it sees only the positive part. That would be
+# no comparison of poolings. So the package takes the softplus first, for *every* pooling alike.
 #
 # ### Why the norm stays
 #
-# ConvNeXt's norm sits at the very end; many drop it together with the classifier. It brings each place to the same
-# loudness. What is a map like that has none? The course ships a small ResNet, too, with the same schooling. Its map
-# beside ours:
+# Many people drop ConvNeXt's last norm together with the classifier. What does a map without a norm look like? The
+# course also ships a small ResNet that learned the same task:
 
 # %%
 def loudness(values):  # of a place: root mean square over the channels
@@ -252,24 +248,28 @@ for name, values in {"ResNet, no norm at the end": no_norm,
           f"median one")
 
 # %% [markdown]
-# Compare the lines. Without a norm some places are louder than others in all their channels at once, and a power p
-# makes a ratio r into r to the p: at p = 3, twice as loud is eight times the say, and ten times as loud a thousand
-# times. Whatever makes a place loud as a whole (a bone, but an edge or a letter of lead, too) then drowns the rest.
-# After a norm the ratio is all but 1, and places differ in *what* they say. Neither is right in itself. But what was
-# pretrained behind a norm was pretrained to hear it; so a ConvNeXt keeps its own, and a ResNet, pretrained without,
-# gets none.
+# Compare the lines. Without a norm, one place is many times as loud as the others. After a norm, places are almost
+# equally loud, and differ in *what* they say. A network should keep what it was pretrained with: the ConvNeXt keeps its
+# norm, and the ResNet gets none.
+#
+# <details><summary>For the curious: what a power makes of a loud place</summary>
+#
+# Without a norm, a loud place is loud in all channels at once. A power p turns a ratio r into r to the power p. At p =
+# 3, a place that is twice as loud counts eight times as much, and one that is ten times as loud counts a thousand times
+# as much. Then a bone, an edge or a letter of lead drowns out all the rest.
+# </details>
 #
 # ## How GeM changes with p
 #
-# p need not be chosen. It can be learned, like any weight, if we know the slope of GeM in p. Write m for GeM. The
-# logarithm takes the root away:
+# A network can learn p like any weight, if we know the slope of GeM in p. Write m for GeM. The logarithm takes the root
+# away:
 #
 # $$\log m = \frac{1}{p}\,\log\Big(\frac1n\sum_i x_i^{\,p}\Big)$$
 #
 # ### Exercise: the slope
 #
-# Take the derivative in p of both sides (on the left: m′/m; p stands in two places on the right; the derivative of
-# $x^p$ is $x^p \log x$). Solve for m′, and write it as `my_slope(x, p)` for a row of positive numbers, a torch tensor
+# Take the derivative in p of both sides. On the left it is m′/m. On the right, p stands in two places; the derivative
+# of $x^p$ is $x^p \log x$. Solve for m′. Write it as `my_slope(x, p)` for a row of positive numbers, a torch tensor
 # (`x.log()`, `x.mean()`).
 
 # %% tags=["nbval-check-output"]
@@ -295,9 +295,9 @@ ex.slope.check(my_slope)
 #
 # </details>
 #
-# The $w_i$ in it are what each place contributes to the sum, its **share**. The formula says: look at log x where the
-# shares are, and compare it with log m. We do not trust a derivation, however. We nudge p a little to both sides, and
-# let PyTorch differentiate as well:
+# $w_i$ is what place $i$ contributes to the sum, its **share**. The formula takes the mean of log x, weighted by the
+# shares, and compares it with log m. Is it right? We nudge p a little to both sides, and let PyTorch differentiate as
+# well:
 
 # %% tags=["nbval-check-output"]
 x, p = torch.tensor(quiet_but_one), 3.0
@@ -314,25 +314,25 @@ print("package, against nudges of p and of the map:", torch.autograd.gradcheck(
                                                 (x,)), (layer.log_p, inputs)))
 
 # %% [markdown]
-# The same number twice, and a `True`: `gradcheck` nudged every input by a hair, in float64, because in float32 the
-# nudge would drown in rounding.
+# Formula and nudge agree. `True` means that `gradcheck` nudged every input of the package's GeM and found the same
+# slopes.
 #
-# What does training make of that slope? The chain rule multiplies it by how the loss changes with m. Since m′ is never
-# negative, the sign lies with the loss: **if larger pooled values would lower the loss, p goes up; if smaller ones
-# would, p goes down.** One p serves all channels, so it follows what they want on the whole.
+# What does training do with that slope? The chain rule multiplies it by how the loss changes with m. Since m′ is never
+# negative, the loss decides the sign: **if larger pooled values would lower the loss, p goes up; if smaller ones would,
+# p goes down.**
 #
 # <details><summary>For the curious: why m′ is never negative</summary>
 #
-# Put $\log w_i = p\log x_i - \log\sum x_j^p$ into the formula, and out comes
+# Put $\log w_i = p\log x_i - \log\sum x_j^p$ into the formula, and you get
 # $m' = \frac{m}{p^2}\,\sum_i w_i \log(n\,w_i)$: the Kullback–Leibler divergence between the shares and an even share.
-# It is zero only if all places say the same. GeM climbs the faster, the more unevenly the places contribute.
+# It is zero only if all places say the same. The less even the shares are, the faster GeM rises.
 # </details>
 #
 # ### p stays positive, and nothing pulls at it
 #
-# A p of zero divides by zero. So the package learns log p, and p = exp(log p) is positive whatever the optimiser does.
-# And **weight decay** must not touch it. Decay pulls a weight towards zero; and log p = 0 is p = 1. It would quietly
-# vote for the average.
+# A p of zero would divide by zero. So the package learns log p: then p = exp(log p) is always positive. And **weight
+# decay** must not touch it. Decay pulls a weight towards zero, and log p = 0 is p = 1. It would pull GeM towards the
+# average.
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.model import BoneAgeNet, parameter_groups
@@ -349,9 +349,8 @@ print("after a wild step still positive:", net.pool.p.item() > 0)
 # %% [markdown]
 # ## How many bits?
 #
-# GPUs are fast in 16 bits. The number type float16 ends at 65,504 and has nothing between zero and 0.00000006. (Its
-# sibling bfloat16 reaches as far as float32, but keeps hardly three digits: notebook 07.) Do the powers of our
-# maps fit in?
+# GPUs are fast in 16 bits. But float16 ends at 65,504, and has nothing between zero and 0.00000006. Do the powers of
+# our maps fit in?
 #
 # <!-- from elsewhere: 0.00000006 (the number type) -->
 
@@ -364,10 +363,8 @@ for p in (1, 3, 6, 10):
           "are zero to it")
 
 # %% [markdown]
-# A power makes large what is large and small what is small: read down the two columns. At p = 1 nothing is lost, at p
-# = 10 more than a thousand values overflow, and p = 10 is not extreme: p is learned and may wander. A single infinity
-# makes the pooled value infinite. And zeros are not harmless: take a channel that is silent everywhere, clamped at
-# 0.000001 as it should be, and ask for the slope in p.
+# Read down the two columns. At p = 10 more than a thousand values overflow, and p is learned: it may go there. Zeros do
+# harm, too. Take a channel that is silent everywhere, clamped at 0.000001, and ask for the slope in p:
 #
 # <!-- from elsewhere: 0.000001 (the clamp) -->
 
@@ -379,14 +376,20 @@ for dtype in (torch.float16, torch.float32):
     print(dtype, "→ the slope is a number:", bool(q.grad.isfinite()))
 
 # %% [markdown]
-# In float16 the third power of 0.000001 is zero, the root of zero is infinitely steep, and infinity times zero is not a
-# number (NaN). One silent channel is enough: the next step makes p a NaN, and the network with it. So the package
-# computes GeM in float32, whatever the rest runs in. It does one thing more: it takes the largest value out before the
-# power and puts it back after the root. The rest is then at most 1, so no power overflows; and the largest place is
-# exactly 1, so the sum never vanishes.
+# In float16 the slope is not a number (NaN). One silent channel is enough: the next step makes p a NaN, and then the
+# whole network. So the package computes GeM in float32. It also takes the largest value out before the power, and puts
+# it back after the root.
 #
-# Three ways on our maps. *Wrong* is a pooled value off by more than a hundredth of itself, or no number at all (under
-# a thousandth, nothing counts):
+# <details><summary>For the curious: where the NaN comes from, and why the largest value is taken out</summary>
+#
+# In float16 the third power of 0.000001 is zero. The root of zero is infinitely steep, and infinity times zero is not a
+# number. With the largest value taken out, every place is at most 1, so no power overflows. The largest place is
+# exactly 1, so the sum is never zero. (Another 16-bit type, bfloat16, reaches as far as float32, but keeps hardly three
+# digits: notebook 07.)
+# </details>
+#
+# Now three ways to compute GeM. *Wrong* is what is no number, or off by more than a hundredth of itself (of a
+# thousandth, if that is larger):
 
 # %%
 from bonexage_utils.course.nb04.pooling import draw_precision
@@ -394,14 +397,13 @@ from bonexage_utils.course.nb04.pooling import draw_precision
 draw_precision(maps)
 
 # %% [markdown]
-# Horizontal axis: p. Vertical axis: how many of the pooled values (one for each film and channel) are wrong; lower is
-# better. A few wrong ones among thousands do not lift a line visibly off zero, so a dot marks on each line the first p
-# at which any value is wrong. A line without a dot has none.
+# Horizontal axis: p. Vertical axis: how many of the pooled values are wrong; lower is better. A dot marks the first p
+# at which any value is wrong.
 #
 # ### Exercise: a decision
 #
-# Your p starts at 3, is learned, and may wander up to 20. Each step to the right in this list computes a little more:
-# `"float16"`, `"float32"`, `"package"`. Which is the cheapest that is right over the whole range?
+# Your p starts at 3, is learned, and may go up to 20. Which is the cheapest that is right over the whole range:
+# `"float16"`, `"float32"` or `"package"`? (Each computes a little more than the one before.)
 
 # %% tags=["nbval-check-output"]
 my_bits = ...
@@ -414,8 +416,8 @@ ex.bits.check(my_bits)
 # %% [markdown]
 # ## What does it listen to?
 #
-# The shares again. $w_i$ is what place $i$ contributes to the sum, and it is more: if this place becomes one per cent
-# louder, the pooled value rises by $w_i$ per cent. A share is the say that a place has. Is that so?
+# Back to the shares. If place $i$ becomes one per cent louder, the pooled value should rise by $w_i$ per cent. So a
+# share is the say that a place has. Check it:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb04.pooling import shares
@@ -428,12 +430,12 @@ for p in (1.0, 3.0):
           f"rises by {100 * rise:.4f} %")
 
 # %% [markdown]
-# The same, to the digits shown. At p = 1 the third place had an eighth of the say, at p = 3 hardly any: the last one
-# has taken it.
+# It is so, to the digits shown. At p = 1 the third place had an eighth of the say. At p = 3 the last place has taken
+# nearly all.
 #
-# So draw the shares over the film, as a **response map**: what say does each place have at this p, averaged over the
-# channels? An even share would be one hundredth; yellow is four times that, and more. Where a place has little say, the
-# film shows through. White lines: the ossification centres, which the phantom knows.
+# Now draw the shares over the film, as a **response map**: the say of each place, averaged over the channels. An even
+# share is one hundredth; yellow is four times that, or more. Where a place has little say, the film shows through.
+# White lines: the ossification centres.
 
 # %%
 from bonexage_utils.course.nb04.pooling import choose_p, draw_responses
@@ -447,22 +449,24 @@ choose_p(hands.films[row], maps[row], hands.centres[row])
 draw_responses(hands.films[row], maps[row], hands.centres[row])
 
 # %% [markdown]
-# Left, p = 1: the panel is almost one colour. After the norm all places are about equally loud, and after the softplus
-# a place with nothing to say stands at softplus(0) = 0.69, not at 0: in an average, black corners have nearly as much
-# say as a wrist. The further to the right, the fewer places speak, and the more say each of them has. Do the loud ones
-# hold bones? Most do. But look at the lower edge, where the forearm leaves the film: shafts and an edge, and no centre
-# anywhere near.
+# Left, p = 1: the panel is almost one colour. After the softplus, a place with nothing to say stands at softplus(0) =
+# 0.69, and not at 0. So in an average, black corners have nearly as much say as a wrist. At a larger p, fewer places
+# have a say, and each of them has more. Do they hold bones? Most do. But look at the lower edge: there are shafts and
+# the film's edge, but no centre.
 #
-# Two cautions. A cell is 32 pixels wide, but a network's place has seen far more of the film than its own cell; so
-# colours tell roughly where, not which bone. And the network learned on films of at most 160 pixels; at 320 everything
-# is twice as large for it. We do that for the picture's sake; below, where errors are measured, films are as it learned
-# them.
+# <details><summary>For the curious: two cautions</summary>
+#
+# Each place of the map has seen far more of the film than its own cell, so colours tell roughly where, not which bone.
+# And these films are 320 pixels wide, for a finer map. At that size everything is twice as large as on the films that
+# the network learned from. Where errors are measured, below, films have their old size. At that size a place is too
+# coarse for a centre.
+# </details>
 #
 # ### Exercise: a decision
 #
-# Bone age is spread over the whole hand: fingers, palm, wrist. A pooling that hears only one place per channel wastes
-# it; one that hears all alike listens to black corners. How few places hold how much? Take the typical channel of that
-# hand, begin with its loudest place, and add one place after the other:
+# Bone age is spread over the whole hand. A pooling that listens to one place per channel wastes most of it. One that
+# listens to all alike listens to black corners. Take the typical channel of that hand. Begin with its loudest place,
+# and add one place after the other:
 #
 # <!-- from elsewhere: 0.69 (log 2) -->
 
@@ -470,8 +474,8 @@ draw_responses(hands.films[row], maps[row], hands.centres[row])
 exercises.draw_powers()
 
 # %% [markdown]
-# Horizontal axis: the number of places. Vertical axis: what they hold of the channel's sum. **Which is the largest p at
-# which half of the sum takes at least ten places?**
+# Horizontal axis: the number of places. Vertical axis: how much of the channel's sum they hold. **Which is the largest
+# p at which half of the sum takes at least ten places?**
 
 # %% tags=["nbval-check-output"]
 my_power = ...  # 1, 2, 3 or 10
@@ -484,10 +488,10 @@ ex.power.check(my_power)
 # %% [markdown]
 # ## Predict first
 #
-# Enough of pictures. Three heads on the same frozen maps: GeM (p starts at 3 and learns), average, maximum. All else is
-# equal: films, seeds, order of batches, epochs, learning rate. The measure is the mean absolute error, MAE, in months.
-# **Which has the lowest, `"GeM"`, `"average"` or `"maximum"`? And by how many months is GeM better than the average**
-# (negative if you think it is worse)?
+# Three heads on the same frozen maps: GeM (p starts at 3 and learns), average, maximum. All else is equal: films,
+# seeds, order of batches, epochs, learning rate. We measure the mean absolute error, MAE, in months. **Which has the
+# lowest, `"GeM"`, `"average"` or `"maximum"`? And by how many months is GeM better than the average** (negative if you
+# think it is worse)?
 
 # %%
 guess_winner = ...
@@ -496,8 +500,8 @@ guess_gain = ...  # months, such as 0.5
 # %% [markdown]
 # ## The experiment
 #
-# The network is frozen, so each film's map needs to be made only once. The profile decides how large the films are;
-# with a GPU and a connection it is a larger network, with ImageNet's weights.
+# The network is frozen, so we make each film's map only once. The profile decides how large the films are. (With a GPU
+# and a connection, the network is larger and has ImageNet's weights.)
 
 # %%
 from bonexage_utils.batches import film_sets
@@ -522,8 +526,8 @@ print(f"maps of {len(train):,} training films to learn from, of {len(judged)} "
 print(f"each {tuple(train.maps.shape[1:])}")
 
 # %% [markdown]
-# The judges are *calibration* films: nothing has been chosen by them here. (The test films stay locked until notebook
-# 08.) Training a head is the loop of notebook 03 once more; only, the films are maps already:
+# We judge by *calibration* films: nothing has been chosen by them. (The test films stay locked until notebook 08.)
+# Training a head is the loop of notebook 03 again, with maps in place of films:
 
 # %%
 from bonexage_utils.course.frozen import BATCH, LR, head_only
@@ -548,9 +552,8 @@ def my_fit(seed, epochs, pooling):
 
 
 # %% [markdown]
-# The last line of the loop cuts long gradients, takes the step and clears them. A seed decides the head's first
-# weights, the order of the films, and the dropout. So the package's `fit_head`, with the same seed, must end with the
-# same head:
+# The last line of the loop cuts long gradients, takes the step and clears them. A seed decides the first weights, the
+# order of the films, and the dropout. So with the same seed the package's `fit_head` must end with the same head:
 
 # %%
 from bonexage_utils.course.frozen import fit_head, head_errors
@@ -561,8 +564,7 @@ print("after one epoch all weights are equal:", all(
     torch.equal(value, weights_of[name]) for name, value in mine.state_dict().items()))
 
 # %% [markdown]
-# From here on the package's. One pooling after the other, each with several seeds; the same seed means the same in each
-# of the three.
+# From here on we use the package's. Each pooling gets the same seeds.
 
 # %%
 from tqdm import tqdm
@@ -582,8 +584,8 @@ nets = {"GeM": heads("gem")}
 nets |= {"average": heads("avg"), "maximum": heads("max")}
 
 # %% [markdown]
-# Two yardsticks first. The median of the sex looks at no film. And a *noise floor*: the labels of the simulated films
-# have a reader's slips in them, so even somebody who knew every child's true bone age would be off by this much.
+# Two yardsticks first. The median by sex looks at no film. The *noise floor*: the labels of the simulated films have a
+# reader's errors in them, so even somebody who knew every true bone age would be off by this much.
 
 # %%
 from bonexage_utils.course.frozen import yardsticks
@@ -604,19 +606,16 @@ lines.append(f"learned p by seed: {np.round(learned, 2)}")
 after_guess([guess_winner, guess_gain], "\n".join(lines))
 
 # %% [markdown]
-# Place the three between the two yardsticks. How much of the way from the median to the floor has the frozen backbone
-# brought them?
+# How much of the way from the median to the floor have the three come?
 #
-# Then compare the numbers *within* a line before you compare lines: so far apart are heads that differ in nothing but
-# luck. The larger doubt is another one: on other films every line would have come out otherwise. The interval below
-# counts both.
+# Now compare the numbers *within* a line: these heads differ only by luck. And on other films every line would be
+# different. The interval below counts both.
 #
-# The last line: where p went from 3. Below 3, smaller pooled values lowered the loss on the whole, and more places
-# have a say than at the start: training moved GeM towards the average. Above 3, it moved towards the maximum.
+# The last line: where p fell from 3, training moved GeM towards the average. Where it rose, towards the maximum.
 #
-# For each seed and each film: GeM's error minus the other's. The mean of these has an interval over films *and* seeds,
-# because both could have been others. So we draw both anew, with replacement, many times, and see how far the mean
-# moves. (The training films and the backbone could have been others, too. Of that the interval knows nothing.)
+# For each seed and each film, take GeM's error minus the other's. For the interval of their mean we draw films *and*
+# seeds anew, with replacement, many times. (The training films and the backbone could have been others, too. The
+# interval does not count that.)
 
 # %%
 from bonexage_utils.statistics import RESAMPLES, paired_over_seeds, verdict
@@ -660,15 +659,14 @@ measured = {"lowest MAE": min(off, key=lambda name: off[name].mean()),
 after_guess(guesses, drawn, "\n".join(told), beside(measured, guesses))
 
 # %% [markdown]
-# Horizontal axis: months; left of the line GeM is better. The dot is the mean, the bar its 95 % interval, the grey
-# ticks are the single seeds. If the bar crosses the line, these films cannot tell. How large a difference they could
-# have missed, the bar's ends say.
+# Horizontal axis: months; left of the line GeM is better. The dot is the mean, the bar its 95 % interval. The grey
+# ticks are the single seeds. If the bar crosses the line, these films cannot tell. Its ends say how large a difference
+# they could have missed.
 
 # %% [markdown]
-# ### The claim in two rows
+# ### The claim, measured twice
 #
-# One row is ours, live. The other was measured once on *real* films (`rsna100`: RSNA's, 100 pixels wide) by the same
-# script that anyone can run, and is read from the course's records.
+# Once live, by us. Once on *real* films (`rsna100`: RSNA's, 100 pixels wide), recorded by a script that anyone can run.
 
 # %%
 from bonexage_utils.course.records import how_recorded, two_rows
@@ -682,24 +680,20 @@ print(f"“{claim}”, for a frozen {backbone} with weights '{weights}'\n"
 rows.T
 
 # %% [markdown]
-# Two columns, and neither borrows from the other; the phantom's films are ours by construction. On the real films,
-# small and squashed as they are and new to a backbone that has seen phantoms only, both errors are larger. Read the
-# last row of each column: does "GeM beats average pooling" find support in it? Both hold *for a frozen backbone*: its
-# features were made before anybody asked how they would be pooled. When the whole network trains, features and
-# pooling grow towards each other, and the answer may be another.
+# The real films are small and squashed, and new to a backbone that has seen only phantoms: both errors are larger. Read
+# the last row of each column: does it support "GeM beats average pooling"? Both answers hold *for a frozen backbone*.
+# When the whole network trains, the answer may be another.
 #
-# Read the size, too. Tenths of a month, whatever their sign, stand beside the thirty months and more that the heads
-# gain on the median, and beside how far two readers of the same film are apart (half a year and more). What would you
-# rather spend a week on?
+# Read the size, too. It is about a month or less. Our heads gain thirty months and more on the median, and two readers
+# of the same film are half a year and more apart. What would you rather spend a week on?
 #
 # ## "It looks more at the bones"
 #
-# The second claim one hears: *GeM looks more at ossification centres than average pooling.* It is told with one pretty
-# picture. We have forty hands and know where their centres lie. For each hand: what part of the pooled response comes
-# from centres, from shafts, from elsewhere (flesh, air, letters)? A cell that a centre covers to a third gives a third
-# of its share to the centres. As a ruler, the part of the *area* that they cover: what an even response would give.
+# The second claim: *GeM looks more at ossification centres than average pooling.* We have forty hands, and know where
+# their centres are. What part of the pooled response comes from centres, from shafts, from elsewhere (flesh, air,
+# letters)? We compare with the *area* that they cover: an even response would give just that.
 #
-# At the learned p, averaged over the seeds, or at 3 where the network in hand is another one:
+# We take the learned p, averaged over the seeds (or 3, where the heads had another backbone):
 #
 # <!-- from elsewhere: thirty (the median by sex and the heads, further up) -->
 
@@ -713,8 +707,8 @@ area = region_shares(hands, maps, 0)
 draw_region_shares(area, seen)
 
 # %% [markdown]
-# Vertical axis: how many times its area a region gets of the response; at the dashed line the response would be even.
-# Thin lines: 95 % intervals over the hands. Film by film, GeM minus average, in points of a hundred:
+# Vertical axis: a region's part of the response, divided by its part of the area. At the dashed line the response is
+# even. Thin lines: 95 % intervals over the hands. Now hand by hand, in percentage points:
 
 # %%
 from bonexage_utils.statistics import bootstrap_mean
@@ -730,7 +724,7 @@ if more.low > 0 or more.high < 0:
 print("verdict:", looks_more)
 
 # %% [markdown]
-# Before you quote that line, ask what else it could be. The same forty hands:
+# Before you quote that line, ask what else could explain it. The same forty hands:
 
 # %%
 torch.manual_seed(course.seed)
@@ -755,20 +749,16 @@ for name, step in steps.items():
           f"{bootstrap_mean(100 * step['centres'])} points")
 
 # %% [markdown]
-# - *How much?* The first line says how many times their area the centres get. It rises from the average over GeM to the
-#   maximum, as one hears. But it is a matter of a point in a hundred: nearly all of the response lies elsewhere.
-# - *Only the centres?* No. The shafts gain, too, and by more points. GeM listens more to *bone*, whichever.
-# - *Learned?* In a network that has learned nothing the same step puts more on centres as well: GeM prefers loud
-#   places, and bone is bright and full of edges. So GeM's ear for centres is no sign that the network knows them.
-# - *Another backbone?* The last line is of the small ResNet, with the same schooling. Its sign is the other one. So the
-#   claim belongs to a backbone, not to GeM: two networks, two stories, and each comes with a pretty picture.
-# - *At which size?* Today's films are twice as large as those the networks learned on. At their own size a place is too
-#   coarse for a centre.
+# - *How much?* The centres gain, as claimed. But GeM's gain is only about one point in a hundred.
+# - *Only the centres?* No. The shafts gain more points. GeM listens more to *bone* of any kind.
+# - *Learned?* In an untrained network the same step puts more on centres as well. GeM prefers loud places, and bone is
+#   bright and full of edges.
+# - *Another backbone?* In the small ResNet, which learned the same task, the sign is the other one. So the claim is
+#   about a backbone, not about GeM.
 #
-# And a **response is not a reason**. The head that follows weighs the channels, some of them with a minus; a loud
-# channel may be one it ignores. An *absent* centre is evidence too, and no mask can hold it. Lastly, the backbone is
-# frozen, and was pretrained to name just these centres: where its maps are loud says something about its schooling.
-# How GeM would *teach* a backbone to look cannot be seen here. Notebook 08 asks the network, not the map.
+# And a **response is not a reason**. The head may ignore a loud channel. An *absent* centre is evidence, too, and no
+# mask can hold it. And the backbone was pretrained to name these very centres, so its loud places tell about that task.
+# Notebook 08 asks the network, not the map.
 #
 # The cell below stops if one day the numbers leave the band they had when this was written.
 
@@ -787,20 +777,20 @@ assert all(1 < power < 20 for power in learned), f"learned p {learned}"
 #
 # <details><summary>1. "With GeM we have an MAE of 9.1, with the average we had 9.4." What do you ask?</summary>
 #
-# Whether on the same films, film by film; with how many seeds each; what interval the difference has; and whether
-# anything else changed (notebooks 00 and 03). 0.3 months of one seed each can be luck.
+# Were both measured on the same films, film by film? With how many seeds each? What interval has the difference? Did
+# anything else change (notebooks 00 and 03)? 0.3 months of one seed each can be luck.
 # </details>
 #
 # <details><summary>2. Somebody finds that 40 of the films were exported twice. Does it matter here?</summary>
 #
-# Yes: twins on both sides of the split flatter every network, and those most that memorise best (notebook 01). Clean
-# first, then compare both on the clean split.
+# Yes. Twins on both sides of the split make every network look better, most of all one that memorises (notebook 01).
+# Clean the split first, then compare again.
 # </details>
 #
 # <details><summary>3. Squashed films instead of letterboxed ones: does GeM repair what that loses?</summary>
 #
-# No. Pooling melts together what the map contains. What squashing has done to the proportions of the bones (notebook
-# 02), no pooling gets back.
+# No. Pooling combines what the map contains. Squashing has changed the proportions of the bones (notebook 02), and no
+# pooling gets them back.
 # </details>
 #
 # ## What you can now say
@@ -831,23 +821,18 @@ answered(ex)
 # %% [markdown]
 # ## What we left out
 #
-# - **Training the whole network** with each pooling: that takes a GPU and several seeds, and is the question that a
-#   hospital would ask. Here the backbone was frozen.
-# - **To each pooling its own learning rate.** All three had the same one; the best for each may differ, and a
-#   difference of tenths could be that.
-# - **One p for each channel**, as the first paper also tries, and **attention**, which learns *where* to listen
-#   instead of taking the loud.
-# - **The child's sex**: every head here was told it, alike. What that is worth: 05. **The bound** on the age:
-#   06.
-# - **Where the network looks when it decides**: 08.
-# - **Real films with masks.** Nobody has outlined their centres; the second claim has a phantom's row only.
+# - **Training the whole network** with each pooling, on a GPU, with several seeds. Only then could GeM *teach* a
+#   backbone where to look.
+# - **A learning rate for each pooling.** Another rate could make a difference of tenths.
+# - **One p for each channel**, as the first paper also tries, and **attention**, which learns *where* to listen.
+# - **The child's sex**: every head here was told it. What that is worth: 05. **The bound** on the age: 06.
+# - **Real films with masks.** Nobody has outlined their centres.
 #
 # ## Sources
 #
 # - Radenović, Tolias & Chum, *Fine-tuning CNN image retrieval with no human annotation*, IEEE TPAMI 2018: GeM as a
 #   layer, its derivatives, p learned from 3 on.
-# - Berman et al., *MultiGrain*, arXiv 1902.05509, 2019: GeM for classification as well as retrieval, and how p goes
-#   with the size of the image.
-# - Liu et al., *A ConvNet for the 2020s*, CVPR 2022: ConvNeXt, whose last norm stands after its pooling; here it
-#   stands before. He et al., *Deep Residual Learning*, CVPR 2016: ResNet.
+# - Berman et al., *MultiGrain*, arXiv 1902.05509, 2019: GeM for classification, and how p goes with the image's size.
+# - Liu et al., *A ConvNet for the 2020s*, CVPR 2022: ConvNeXt, whose last norm stands after its pooling; here it stands
+#   before. He et al., *Deep Residual Learning*, CVPR 2016: ResNet.
 # - Thodberg & Sävendahl, *Acad Radiol* 2010;17:1425: how far two readers differ.

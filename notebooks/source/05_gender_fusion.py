@@ -3,26 +3,24 @@
 #
 # **The question:** same hand, boy or girl: same age?
 #
-# No. A reader's atlas has one part for girls and another for boys, and much the same hand stands in both, on pages that
-# are often more than a year apart. So the network should be told the sex. Today you build the small part that tells it,
-# measure what it is worth and at which age, switch the sex of a film to see what happens, and decide what to do when
-# nobody knows it.
+# No. A reader's atlas has one part for girls and one for boys. Much the same hand stands in both, often more than a
+# year apart. So the network should be told the sex. Today you build the part that tells it, measure what it is worth,
+# and decide what to do when nobody knows the sex.
 #
 # **After this notebook you can**
 #
-# - say at which ages a missing sex does harm, in months and in what months mean at that age;
+# - say at which ages a missing sex does harm, and how much;
 # - build the fusion: two learned vectors, one concatenation, one head that bends;
 # - turn a column of sexes into codes so that no unknown ever becomes a girl;
-# - measure a gain film by film, over seeds, with an interval, and say no more than it allows;
+# - measure a gain over films and seeds, with an interval, and say no more than it allows;
 # - choose between refusing, guessing and the mean of both, and say who pays.
 #
 # **Run a cell** with Shift + Enter, from top to bottom.
 #
-# **You need** Python with functions and classes, and a little PyTorch. Notebooks 00 to 04 help; nothing here needs
-# them to have been run.
+# **You need** Python with functions and classes, and a little PyTorch.
 #
 # **Time:** 70 minutes with the exercises, one or two of them computing on two processor cores. The first start draws
-# the 2,400 films, if no other notebook has, which takes a minute more.
+# the 2,400 films, if no other notebook has; that takes a minute more.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -46,7 +44,7 @@ course = start()
 # %% [markdown]
 # ## Two timetables
 #
-# Thirty ossification centres appear in a growing hand; 21 of them fuse with their bone in the end. The phantom has a
+# Thirty ossification centres appear in a growing hand; 21 of them fuse with their bone in the end. The phantom has one
 # table for girls and one for boys, after published ones. Who is first, and how often?
 
 # %% tags=["nbval-check-output"]
@@ -64,19 +62,17 @@ from bonexage_utils.course.nb05.same_hand import draw_centre_ages
 draw_centre_ages()
 
 # %% [markdown]
-# Horizontal axis: the bone age. One row for each centre (PP3 is the proximal phalanx of the third finger, MC a
-# metacarpal, MP and DP middle and distal phalanges; the other names are bones of the wrist and the forearm, and the
-# sesamoid beside the thumb); the pale marks at the right are its fusion. Every grey line runs from her to him, and none
-# the other way. In the first year the lines are short. In the second they are about a year long, at the end of growth
-# about two.
+# Horizontal axis: the bone age. Each row is one centre; the pale marks at the right are its fusion. (PP, MP and DP are
+# proximal, middle and distal phalanges, MC a metacarpal.) Every grey line runs from her to him, and none the other way.
+# The lines are short in the first year, about a year long in the second, and about two at the end of growth.
 #
-# One thing to keep in mind until the end: in the phantom girls and boys differ *because these tables say so*. Whether
-# the sex helps a network is no open question here. How much, for whom, and what happens without it, are.
+# In the phantom, girls and boys differ *because these tables say so*. So the question is not whether the sex helps
+# here. The questions are how much, whom, and what happens without it.
 #
 # ## Same hand, two ages
 #
-# Give each hand one number for how mature it is, from 0 to 1: for every centre, does it show, how wide is it, how far
-# has it fused; then the mean. Take a girl of eight. How old is the boy whose hand is just as mature? Try every month:
+# Give each hand one number for how mature it is, from 0 to 1: the mean over all centres of how far each has come. Take
+# a girl of eight. How old is the boy whose hand is just as mature? Try every month:
 
 # %% tags=["nbval-check-output"]
 import numpy as np
@@ -91,13 +87,13 @@ print(f"her hand: {her:.3f} | by hand: a boy of {by_hand} months | package: "
       f"{as_other_sex('F', 96):.0f} months")
 
 # %% [markdown]
-# The same hand, on the whole: eight years if it is a girl's, about two years more if it is a boy's. A reader who is
-# not told may say the middle, and is then off by half of that, for her too high and for him too low.
+# The same hand means eight years for a girl, and about two years more for a boy. A reader who is not told the sex may
+# say the middle: too high for her, too low for him.
 #
 # ## Predict first
 #
-# Commit to two guesses. This reader makes no other mistake. How many months is the middle off **at the worst age**?
-# And **in which band** is it worst on average: `"0 to 5"`, `"5 to 10"`, `"10 to 15"` or `"15 to 20"` years?
+# Make two guesses. This reader makes no other mistake. How many months is the middle off **at the worst age**? And **in
+# which band** is it worst on average: `"0 to 5"`, `"5 to 10"`, `"10 to 15"` or `"15 to 20"` years?
 
 # %%
 guess_months = ...  # such as 4
@@ -116,21 +112,21 @@ after_guess(guesses, draw_same_hand(), beside(measured, guesses),
             f"Mean by band, months: {means.to_dict()}")
 
 # %% [markdown]
-# Left, maturity (vertical) against bone age (horizontal); an arrow joins the girl and the boy whose hands are equally
-# mature. Hers is never the lower curve. Right, by how much the middle is too high: above zero girls, below zero boys.
-# The teeth of the saw are single centres; do not read them.
+# Left: maturity (vertical) against bone age (horizontal). An arrow joins the girl and the boy whose hands are equally
+# mature. Her curve is never the lower one. Right: how much too high the middle is. Girls are above zero, boys below.
+# (The small teeth are single centres.)
 #
 # <details><summary>Read it with us, when you have guessed</summary>
 #
-# The shape is simple: it opens quickly in the first years, and then it stays. Many expect a peak at puberty. There is
-# none to speak of: the distance that comes about in the early years is carried along.
+# The distance opens quickly in the first years, and then it stays. Many people expect a peak at puberty; there is none
+# to speak of.
 # </details>
 #
 # ### Exercise: a decision
 #
-# Are twelve months at fifteen worse than four at one? Divide by how much healthy children of that age differ (one
-# standard deviation, SD, of the Brush Foundation's children). In notebook 00 a bone age more than 2 SD away was
-# *unusual*.
+# Are twelve months at the age of fifteen worse than four at the age of one? Divide by how much healthy children of that
+# age differ (one standard deviation, SD, of the Brush Foundation's children). In notebook 00, a bone age more than 2 SD
+# away was *unusual*.
 
 # %%
 from bonexage_utils.course.nb05.same_hand import draw_in_spreads
@@ -138,9 +134,9 @@ from bonexage_utils.course.nb05.same_hand import draw_in_spreads
 draw_in_spreads()
 
 # %% [markdown]
-# Horizontal axis: the bone age. Vertical axis: how far the reader in the middle is off, now in SD. A ward wants to
-# save itself a question. Where may the sex be left out, if on average that must cost less than half an SD? Answer
-# `"below 5"`, `"5 to 10"`, `"above 10"` (years) or `"nowhere"`.
+# Horizontal axis: the bone age. Vertical axis: how far off the reader in the middle is, now in SD. Where may a ward
+# leave out the sex, if that must cost less than half an SD on average? Answer `"below 5"`, `"5 to 10"`, `"above 10"`
+# (years) or `"nowhere"`.
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb05 import exercises
@@ -156,7 +152,7 @@ ex.spread.check(my_ages)
 # %% [markdown]
 # ## How to tell a network
 #
-# Where does the sex come in? On the way from a film to months, beside the pooled film:
+# On the way from a film to months, the sex comes in beside the pooled film:
 
 # %%
 from bonexage_utils.course.diagram import draw_way
@@ -164,9 +160,8 @@ from bonexage_utils.course.diagram import draw_way
 draw_way("sex")
 
 # %% [markdown]
-# A sex is a word, and the head wants numbers. One number, 0 or 1, would do. The usual way is a little more generous:
-# a learned vector for each of the two, looked up in a table called an **embedding**. A look-up sounds like
-# something new. It is a product with a row of zeros and a one:
+# A head wants numbers, not words. One number, 0 or 1, would do. The usual way is a learned vector for each sex, looked
+# up in a table called an **embedding**. A look-up is a product with a row of zeros and a one:
 
 # %% tags=["nbval-check-output"]
 import torch
@@ -181,8 +176,8 @@ print(tuple(vectors(sex).shape), "| a look-up is a product:",
       torch.allclose(vectors(sex), by_hand))
 
 # %% [markdown]
-# Four children, 32 numbers each, and all girls have the same 32. They begin as noise; training moves them to where
-# they help. Then the **fusion**: the pooled film and the vector are put side by side, and one head reads both.
+# Four children, 32 numbers each; all girls have the same. The numbers begin as noise, and training moves them. Now the
+# **fusion**: the pooled film and the vector stand side by side, and one head reads both.
 
 # %%
 from bonexage_utils.model import GeM
@@ -203,7 +198,7 @@ class OpenHead(nn.Module):
 
 # %% [markdown]
 # The package has the same in `BoneAgeNet`; `head_only` is that network without its backbone. Give both the same
-# numbers, and they should say the same:
+# weights, and they should say the same:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.frozen import BACKBONE, head_only
@@ -220,8 +215,8 @@ print("fusion agrees:", torch.allclose(mine(some_maps, sex), package(some_maps, 
 print("numbers in the two vectors:", package.sex_encoder.vectors.weight.numel())
 
 # %% [markdown]
-# `True`: from here on we use the package's. Does it need the hidden layer (the `Linear`, the `GELU`, then another
-# `Linear`)? Ask what switching the sex does to the score of five children, with a straight head and with a bent one:
+# `True`: from here on we use the package's. Does it need the hidden layer (`Linear`, `GELU`, `Linear`)? Switch the sex
+# of five children. How does the score change, with a straight head and with a bent one?
 
 # %% tags=["nbval-check-output"]
 heads = {"straight": nn.Linear(channels + 32, 1),
@@ -236,14 +231,14 @@ for name, head in heads.items():
     print(f"{name:8} the same change for all five children: {same}")
 
 # %% [markdown]
-# A straight head adds one number to every boy's score, whatever his hand looks like. The sigmoid behind it bends that a
-# little: it makes the most months of it in the middle, and few at both ends. But by the tables the distance is small at
-# one end only. A boy of one is a few months older than the girl with the same hand, a boy of ten about two years, and
-# at the end of growth it is two years and more. Only a head that bends can learn a difference that depends on the hand.
+# A straight head adds one number to every boy's score, whatever his hand looks like. The sigmoid behind it makes this
+# few months at both ends. But by the tables the distance is small at one end only: a few months at the age of one,
+# about two years at ten, two years and more at the end of growth. Only a head that bends can learn a difference that
+# depends on the hand.
 #
 # ## The trap: who is not a boy is a girl
 #
-# Before the head comes a table, typed by people. The quickest way to code it is a comparison:
+# The sex comes from a table, typed by people. The quickest way to code it is a comparison:
 
 # %% tags=["nbval-check-output"]
 import pandas as pd
@@ -257,12 +252,11 @@ print(pd.DataFrame({"typed": typed.map(repr),
                     "parse_sex": looked_up}).to_string())
 
 # %% [markdown]
-# Read the middle column downwards. Seven rows, one boy. Two rows are empty and one says *unknown*: girls. Two more say
-# *male* and *m*: girls. No error, no warning, and every boy among them will be read from the girls' part of the atlas.
-# This has happened in public bone-age code. `parse_sex` knows the spellings in circulation, and whatever is none of
-# them is nobody's.
+# Read the middle column downwards. Seven rows, one boy. Two rows are empty, and one says *unknown*: girls. Two more say
+# *male* and *m*: girls. There is no error and no warning. This has happened in public bone-age code. `parse_sex` knows
+# the usual spellings, and makes everything else nobody's.
 #
-# A label table with such a row is refused as a whole, and the line is named:
+# A label table with such a row is refused, and the message names the line:
 
 # %% tags=["nbval-check-output"]
 import tempfile
@@ -282,8 +276,8 @@ with tempfile.TemporaryDirectory() as folder:
 # %% [markdown]
 # ### Exercise: a column of sexes
 #
-# Write `my_encode(column)`: from a pandas column of sexes, spelled in whatever way, to a list of 0 (girl) and 1 (boy).
-# Where a sex is unknown, it must stop with an error.
+# Write `my_encode(column)`: from a pandas column of sexes, in any spelling, to a list of 0 (girl) and 1 (boy). Where a
+# sex is unknown, it must stop with an error.
 
 # %% tags=["nbval-check-output"]
 def my_encode(column):
@@ -299,17 +293,13 @@ ex.encode.check(my_encode)
 # %% [markdown]
 # ## An experiment in seconds
 #
-# To ask what the sex is worth, train the same head with it and without it, several times. Training whole networks
-# would take hours. But only the heads differ. So the film goes through the **frozen** backbone once, its last map is
-# kept, and only heads are trained, in seconds each.
+# We train the same head with the sex and without it, several times. Each film goes through the **frozen** backbone
+# once. Only heads are trained, in seconds each.
 #
-# The backbone was pretrained on phantoms to name the state of every ossification centre. It was shown neither a bone
-# age nor a sex. (Only on a GPU that reaches the model hub is it a larger network, with ImageNet's weights.) What we
-# find is said *for this frozen backbone*, and for no other network.
+# The backbone was never told a bone age or a sex. What we find is true *for this frozen backbone* only.
 #
-# Heads learn from the training films. We measure on the selection and calibration films together: nothing is chosen
-# by them today, and more films make narrower intervals. The test films stay locked. (Profile `fast` only checks that
-# the cells run: two short epochs on few films. Its numbers mean nothing.)
+# Heads learn from the training films. We measure on the selection and calibration films together: nothing is chosen by
+# them today. (Profile `fast` only checks that the cells run; its numbers mean nothing.)
 
 # %%
 from bonexage_utils.course.frozen import frozen_backbone
@@ -345,8 +335,7 @@ print(f"{len(maps['train']):,} films to learn from, {len(unseen)} to measure on;
 
 # %% [markdown]
 # The map reads (channels, rows, columns). Now the heads: GeM pooling, the fusion, the bounded age, trained by AdamW as
-# in notebook 03. For every seed one of each kind, with the films in the same order, so that the two can be compared
-# seed by seed.
+# in notebook 03. Each seed trains one head of each kind, with the films in the same order.
 
 # %%
 from tqdm import tqdm
@@ -368,16 +357,15 @@ for arm, off in errors.items():
 
 # %% [markdown]
 # `errors` holds, for each arm, a row for every seed and a column for every film: predicted minus label. The first two
-# lines are yardsticks. The median looks at no film. The noise floor is what even somebody would be off who knew every
-# simulated child's true bone age, because the labels have a reader's slips in them.
+# lines are yardsticks. Even somebody who knew every true bone age would be off by the noise floor, because the labels
+# have a reader's errors in them.
 #
-# Both arms are far nearer to the floor than to the median: for heads learned in seconds they are strong. Within a line
-# the seeds differ by a tenth of a month or so. Between the two lines lie more than one and a half months: whatever that
-# is, the luck of a seed it is not.
+# Both arms are far nearer to the floor than to the median. Within a line the seeds differ by a tenth of a month or so.
+# Between the lines lie more than one and a half months: not the luck of a seed.
 #
 # ## Who pays when the sex is missing?
 #
-# Take the heads that were *not* told, and look at the errors with their signs, girls and boys apart.
+# Take the heads that were *not* told. Look at their errors with the sign, girls and boys apart.
 
 # %%
 from bonexage_utils.course.nb05.fusion import draw_residuals
@@ -385,17 +373,15 @@ from bonexage_utils.course.nb05.fusion import draw_residuals
 draw_residuals(table.assign(error=errors["without sex"].mean(0)))
 
 # %% [markdown]
-# Horizontal axis: the labelled age. Vertical axis: the mean error; above zero means read too old, and the bars are
-# 95 % intervals over films. Groups of fewer than twenty films do not speak and are left out. The MAE does not show you
-# this picture: it has no sign. In every band the girls lie above the boys, as by the tables they should. Girls are read
-# too old, boys too young, five to seven months each over all ages. From left to right both colours sink: that is no
-# matter of sex, but of heads that pull the youngest and the oldest towards the middle.
+# Horizontal axis: the labelled age. Vertical axis: the mean error; above zero means read too old. Bars: 95 % intervals
+# over films. The MAE cannot show this, because it has no sign. In every band the girls lie above the boys: on average
+# girls are read too old, and boys too young. Both colours fall from left to right, because heads pull the youngest and
+# the oldest towards the middle.
 #
-# Now measure the distance of the colours. The tables would have them about eleven months above and below the line,
-# some twenty apart, except in the youngest. Here they are closer, in every band. There are two suspects. A head that
-# reads less than perfectly stays nearer to the middle with everybody. Or the film itself *betrays* the sex: which
-# centres run ahead of which is not quite the same in girls and boys, and boys' bones are thicker. The second can be
-# tested. Does a plain logistic regression name the sex from the frozen maps, on unseen films?
+# By the tables the colours should be about twenty months apart, except in the youngest. They are closer in every band.
+# There are two suspects. A head that errs stays nearer to the middle with everybody. Or the film itself *betrays* the
+# sex: boys' bones are thicker. We can test the second. Does a plain logistic regression name the sex from the frozen
+# maps, on unseen films?
 
 # %%
 from sklearn.linear_model import LogisticRegression
@@ -419,20 +405,18 @@ shown = "It tells something" if hits.low > commonest else "It need not tell a th
 print(f"{shown}: {more:.0f} points of a hundred above a guess that looks at no film.")
 
 # %% [markdown]
-# How much of the distance can that explain? Read the number of points. So plain a guesser gets out of the maps what a
-# line can get; one that bends may get more.
+# How much of the distance can that explain? Read the number of points. (This guesser finds only what a line can find.)
 #
-# On real films a network trained for it is reported to name the sex from the hand in 95 % of cases (Rayed and others,
-# 2025). So leaving the sex out of the input does not take it out of the picture, and "without sex" in what follows
-# means: not *told*.
+# On real films, a trained network is reported to name the sex in 95 % of cases (Rayed and others, 2025). So "without
+# sex" means from here on: not *told*.
 #
 # ## What is the sex worth?
 #
 # ### Exercise: the size of a gain
 #
-# Write `my_gain(told, not_told)`: from the errors (films,) of two readers on the same films to three numbers, the
-# months by which the MAE is smaller when told, and the ends of its 95 % interval. (`bootstrap_mean` gives the interval
-# of a mean, `paired_difference` that of two readers; both are in `bonexage_utils.evaluation`.)
+# Write `my_gain(told, not_told)`: from the errors (films,) of two readers on the same films to three numbers: the
+# months by which the MAE is smaller when told, and the two ends of its 95 % interval. (`bonexage_utils.evaluation` has
+# `bootstrap_mean` for a mean and `paired_difference` for two readers.)
 
 # %% tags=["nbval-check-output"]
 def my_gain(told, not_told):
@@ -446,10 +430,9 @@ ex.gain.check(my_gain)
 # ex.gain.solution()
 
 # %% [markdown]
-# Now with seeds. `paired_over_seeds` draws films *and* seeds again and again, so its interval is for other films
-# and other networks at once; `verdict` turns it into words and no more. **The claim: sex improves accuracy.**
-# Measured twice: on the phantom, live, where the answer is ours by construction, and on real films, recorded
-# beforehand, where it is not. Negative numbers are in favour of the first, the head with the sex.
+# Now with seeds. `paired_over_seeds` draws films *and* seeds again and again, so its interval is for other films and
+# other heads at once. **The claim: sex improves accuracy.** We measure it twice: live on the phantom, and on real
+# films, recorded beforehand. Negative numbers are in favour of the head with the sex.
 
 # %%
 from bonexage_utils.course.records import how_recorded, two_rows
@@ -463,12 +446,10 @@ two_rows(claim, absolute, len(maps["train"]), live).T
 print(how_recorded(claim))
 
 # %% [markdown]
-# Each column is one of the two, read downwards: the MAE of a, the MAE of b, their difference film by film and seed by
-# seed, its interval, and what that allows to say. The left one answers a question about our simulator. There the sex
-# *must* help whoever reads maturity well; by how much, its interval says. The right one is about children, as far as
-# films of 100 × 100 px, squashed, and a backbone that has seen phantoms only, can be. With half as many films and
-# larger errors its interval is wider. Where it holds zero, "no difference that these films can show" is the sentence,
-# and not "no difference".
+# The left column is about our simulator. There the sex *must* help whoever reads maturity well; the interval says by
+# how much. The right one is about children, as far as squashed films of 100 × 100 px and a backbone that knows only
+# phantoms can tell. Where an interval holds zero, say "no difference that these films can show", and not "no
+# difference".
 #
 # ## At which age?
 
@@ -486,24 +467,23 @@ print("Zero lies inside at", ", ".join(gains.index[gains["low"] <= 0]) or "no ag
 gains.assign(within_reach=reach).round(1)
 
 # %% [markdown]
-# Horizontal axis: the labelled age. Vertical axis: by how many months the MAE falls when the sex is told; the
-# higher, the more it is worth. Black: measured, with interval and number of films. The red dash: what the tables cost a
-# reader who errs in nothing else. No head can expect that much, for a plain reason: whoever is ten months off anyhow is
-# pushed further off on one film and back towards the truth on the next. The better the reader, the more the sex is
-# worth. So the red diamond asks it of a reader as good as ours: take the heads' own errors when told, push each by what
-# the tables say the middle costs, and see how much the MAE rises. A black square well below the diamond has two
-# possible causes: the film betrays the sex to those who were not told, or those who were told make too little of it.
+# Horizontal axis: the labelled age. Vertical axis: by how many months the MAE falls when the sex is told. Black:
+# measured, with its interval and the number of films. Red dash: what the missing sex costs a reader who makes no other
+# error, by the tables.
 #
-# Compare each square with its diamond: how much of what the sex could give do these heads get? And do the squares rise
-# after the first band, as the dashes do?
+# Our heads cannot gain that much. A reader who errs anyhow is pushed further off on one film, and back towards the
+# truth on the next. So the red diamond is for a reader as good as ours. It is what the missing sex adds to our heads'
+# own errors.
 #
-# Where intervals of two bands overlap widely, do not say that one band gains more. And an interval that holds zero
-# says that these films cannot tell, not that there is nothing.
+# How much of its diamond does each square reach? A square well below it has two possible causes. The film betrays the
+# sex to those who were not told, or those who were told make too little of it.
+#
+# Where the intervals of two bands overlap widely, do not say that one band gains more.
 #
 # ## Switch the sex
 #
-# An experiment that no clinic can make: the *same* film, read as a girl's and as a boy's. Each answer is the mean of
-# the heads that know about sexes.
+# No clinic can make this experiment: we read the *same* film as a girl's and as a boy's. Each answer is the mean of the
+# heads with the sex.
 
 # %%
 from dataclasses import replace
@@ -537,12 +517,11 @@ draw_films_switched(said)
 draw_switch(said)
 
 # %% [markdown]
-# Every point is a film. Horizontal axis: the middle of its two answers. Vertical axis: how many months older it is as
-# a boy's. The line is the tables' answer. Three questions to ask of it. Are nearly all points above zero? Then the
-# heads have learned which of the two is the later one. Do they follow the line, small in the early years and wide
-# afterwards? Then they learned that the difference depends on the hand. How far do they scatter about it? Nobody ever
-# showed a head one film under both sexes; half of what you see is a reading of children who do not exist. In numbers,
-# by band of the middle, the median change:
+# Every point is a film. Horizontal axis: the middle of its two answers. Vertical axis: how many months older it is as a
+# boy's. The line is the tables' answer. Are nearly all points above zero? Then the heads have learned which of the two
+# is the later one. Do they follow the line, small in the early years and wide afterwards? Then they learned that the
+# difference depends on the hand. (Nobody ever showed a head one film under both sexes.) The median change, by band of
+# the middle:
 
 # %%
 from bonexage_utils.course.nb05.fusion import switch_by_band
@@ -551,16 +530,16 @@ switched = switch_by_band(said)
 switched.round(1)
 
 # %% [markdown]
-# So do the heads ignore the sex? Compare the two columns, band by band: where the median change is smaller than that of
-# the tables, the heads make less of the sex than the tables do.
+# Compare the two columns, band by band. Where the heads' median change is smaller than that of the tables, the heads
+# make too little of the sex.
 #
-# And look for points far below zero (the text beside the figure counts them). To those films the heads give nonsense
-# under one of the two sexes. No error that is measured with the right sex would ever have shown it.
+# And look for points far below zero. For those films the heads give nonsense under one of the two sexes. An error
+# measured with the right sex would never show it.
 #
 # ## And when nobody knows?
 #
-# Films come without a sex: a field left empty, an anonymised archive. You can refuse. You can take everybody for
-# girls, which is what `== "M"` does. Or you can ask the network twice and take the mean:
+# Some films come without a sex. You can refuse. You can take everybody for girls, as `== "M"` does. Or you can ask the
+# network twice and take the mean:
 
 # %% tags=["nbval-check-output"]
 girls, boys_too = torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.long)
@@ -570,12 +549,12 @@ with torch.no_grad():
           torch.allclose(twice, package.mean_over_sexes(some_maps)))
 
 # %% [markdown]
-# `Predictor` has a switch for it, `unknown_sex`. Unless you say `"mean"`, it refuses that film, keeps its row, and
-# writes into it what to do; the other films get their answer.
+# `Predictor` has a switch for it, `unknown_sex`. Unless you say `"mean"`, it refuses that film and writes into its row
+# what to do.
 #
 # ### Exercise: a decision
 #
-# First a reader who errs in nothing but the sex, on the films in hand:
+# First a reader who errs in nothing but the sex:
 
 # %%
 from bonexage_utils.course.nb05.fusion import (draw_policies, policy_errors,
@@ -585,8 +564,8 @@ draw_policies({"by the tables": policy_errors(tables_reader(table))})
 
 # %% [markdown]
 # Horizontal axis: what the reader does. Vertical axis: the MAE, for girls, for boys, and as a diamond for all. An
-# archive has lost its column of sexes. Nobody can be asked any more, a study needs one number for each film, and
-# neither sex should pay for the loss. Which: `"refuse"`, `"always girl"`, `"always boy"` or `"mean of both"`?
+# archive has lost its column of sexes, and nobody can be asked. A study needs one number for each film, and neither sex
+# should pay for the loss. Which: `"refuse"`, `"always girl"`, `"always boy"` or `"mean of both"`?
 
 # %% tags=["nbval-check-output"]
 my_policy = ...
@@ -597,7 +576,7 @@ ex.unknown.check(my_policy)
 # ex.unknown.solution()
 
 # %% [markdown]
-# Now the heads, which err in other ways, too:
+# Now the heads, which make other errors, too:
 
 # %%
 heads, tables = policy_errors(said), policy_errors(tables_reader(table))
@@ -612,15 +591,12 @@ more = (heads.loc["mean of both"] - told)[["girls", "boys"]].round(1)
 print(f"mean of both: {more['girls']} months more for girls, {more['boys']} for boys")
 
 # %% [markdown]
-# Compare the two panels. Left, the diamonds of the three ways without a sex are at about the same height where girls
-# and boys are about as many: the overall MAE cannot tell a fair policy from an unfair one. Right, the bars of
-# somebody told the sex are no longer zero, because heads err anyway. "Always girl" leaves the girls as they were, and
-# the boys pay; "always boy" does the reverse. The printed line says how much. The mean of both shares the cost, and
-# its diamond cannot be the highest. That is no accident: for one film, the mean of two answers is never further off
-# than the two answers are on average, so it cannot do worse than tossing a coin. It is still an answer for nobody in
-# particular. Where somebody can be asked, asking is worth the distance between the first pair of bars and the last.
+# Compare the two panels. Left: the three diamonds without a sex are at about the same height. So the overall MAE cannot
+# tell a fair policy from an unfair one. Right: with "always girl" the boys pay, with "always boy" the girls. The mean
+# of both shares the cost, and its diamond cannot be the highest: for one film, the mean of two answers is never further
+# off than the two are on average. But it is an answer for nobody in particular. Where somebody can be asked, ask.
 #
-# As in every notebook, the cell below stops if one day the numbers leave the band they had when this was written.
+# The cell below stops if one day the numbers leave the band they had when this was written.
 
 # %%
 low, high = {"fast": (12, 32), "cpu": (6, 13), "gpu": (4, 34)}[course.profile.name]
@@ -633,16 +609,15 @@ assert not course.embedded or low < mae < high, f"MAE {mae:.1f}, not {low} to {h
 # The sex in a bone-age table is, as a rule, the one recorded at birth. The input has two values because the atlas has
 # two parts. That is a fact about the atlas, and it leaves children out.
 #
-# - Some children are **intersex**: chromosomes, hormones and anatomy do not all fall under one heading. Which part of
-#   the atlas fits them, if either does, is not written in it, and no table of ours has a row for them.
-# - **Hormones** close growth plates, in boys and girls alike it is oestrogen that does it (Smith and others, 1994). A
-#   child whose puberty comes very early or not at all, or who is treated with hormones or with puberty blockers,
-#   matures on another timetable than either table says.
+# - Some children are **intersex**: chromosomes, hormones and anatomy do not all fall under one heading. The atlas does
+#   not say which part fits them, if either does.
+# - **Hormones** close growth plates; in boys and girls alike it is oestrogen (Smith and others, 1994). A child with a
+#   very early puberty or none, or treated with hormones or puberty blockers, matures on another timetable.
 # - For **transgender** adolescents under such treatment there is no agreed rule which part to use, and the two give
 #   different answers (Walder and others, 2025).
 #
-# A network cannot settle this. It can refuse to pretend: show both answers, say which sex was assumed, and leave the
-# choice to those who know the child.
+# A network cannot settle this. It can show both answers, say which sex was assumed, and leave the choice to those who
+# know the child.
 #
 # ## Self-check
 #
@@ -651,21 +626,21 @@ assert not course.embedded or low < mae < high, f"MAE {mae:.1f}, not {low} to {h
 # <details><summary>1. On the phantom the median label of girls and of boys is nearly the same. Does that mean that the
 # sex is worth nothing there?</summary>
 #
-# No. The median by sex (notebooks 00 and 01) never looks at a film. The phantom films girls and boys of the same ages,
-# so the sex alone says little about age; *together with the hand* it says much.
+# No. The median by sex (notebooks 00 and 01) never looks at a film. The phantom has girls and boys of the same ages, so
+# the sex alone says little about age. *Together with the hand* it says much.
 # </details>
 #
 # <details><summary>2. Swapping the sex at random during training: a good augmentation?</summary>
 #
-# No. An augmentation must keep the label (notebook 02), and the same film under the other sex has another
-# bone age. The head would learn to ignore the sex.
+# No. An augmentation must keep the label (notebook 02), and the same film under the other sex has another bone age. The
+# head would learn to ignore the sex.
 # </details>
 #
 # <details><summary>3. Heads with and without sex, five seeds each. Why does the interval resample seeds as well as
 # films?</summary>
 #
-# Another seed gives another head (notebooks 03 and 04). Films alone would tell how these five heads do on
-# other films; the claim is about heads that were not trained yet, too.
+# Another seed gives another head (notebooks 03 and 04). With films alone, the interval would be about these five heads.
+# But the claim is also about heads that nobody has trained yet.
 # </details>
 #
 # ## What you can now say
@@ -703,22 +678,20 @@ answered(ex)
 # %% [markdown]
 # ## What we left out
 #
-# - **Other ways in.** The sex can enter earlier (as a second image channel, or in every layer) or multiply features
-#   instead of standing beside them. With two values and one hidden layer there is little to gain; nobody has to take
-#   our word for it, `OpenHead` is twelve lines.
-# - **A backbone that learns with the sex.** Ours is frozen and was never told. A network trained as a whole may use it
-#   better: 10.
-# - **Fairness**: errors by sex and age of a finished model, on films it was never tuned on: 08.
-# - **Whether the sex in the table is right.** A wrong entry is worse than none: it is wrong by the whole distance.
+# - **Other ways in.** The sex can enter earlier (as a second image channel, or in every layer) or multiply features.
+#   With two values there is little to gain.
+# - **A backbone that learns with the sex.** A network trained as a whole may use it better: 10.
+# - **Fairness**: errors by sex and age: 08.
+# - **Wrong sexes in the table.** They are worse than none: wrong by the whole distance.
 #
 # ## Sources
 #
-# - Greulich & Pyle, *Radiographic Atlas of Skeletal Development of the Hand and Wrist*, 1959: separate plates for girls
-#   and boys, and the Brush Foundation's means and standard deviations, after public transcriptions.
-# - Garn, Rohmann & Silverman, *Med Radiogr Photogr* 1967;43:45–66: when centres appear, as commonly reprinted.
-# - Halabi et al., *Radiology* 2019;290:498: the RSNA challenge; its tables name one of two sexes for each film.
+# - Greulich & Pyle, *Radiographic Atlas of Skeletal Development of the Hand and Wrist*, 1959: two parts, and the Brush
+#   Foundation's means and SDs, after public transcriptions.
+# - Garn, Rohmann & Silverman, *Med Radiogr Photogr* 1967;43:45–66: when centres appear.
+# - Halabi et al., *Radiology* 2019;290:498: the RSNA challenge.
 # - Rayed, Amasya & Sezdi, *J Imaging Inform Med* 2025, doi 10.1007/s10278-025-01623-2: the sex told from the film.
-# - Smith et al., *N Engl J Med* 1994;331:1056: a man without a working oestrogen receptor, whose plates stayed open.
+# - Smith et al., *N Engl J Med* 1994;331:1056: plates that stayed open without an oestrogen receptor.
 # - Walder et al., *Hum Reprod* 2025, abstract P-685, doi 10.1093/humrep/deaf097.991: the atlas' two parts in
 #   transgender adolescents.
-# - Coding a sex by comparison or truth, so that nothing becomes a sex, was found in public bone-age code.
+# - The trap, coding a sex by comparison, was found in public bone-age code.

@@ -4,9 +4,8 @@
 # **The question:** what does 240 · sigmoid buy, and cost?
 #
 # A head that ends in a plain line can say any number: minus three years, or a hundred. So many bone-age networks end in
-# a sigmoid, stretched to 240 months, and out of 0 to 20 years no answer can fall. That sounds like a gift. Today you
-# build it, find out what it charges and whom, and measure whether it makes a head better or training safer, as one
-# hears.
+# a sigmoid, stretched to 240 months. Today you build it, see what it costs, and measure whether it makes a head better
+# or training safer.
 #
 # **After this notebook you can**
 #
@@ -18,11 +17,10 @@
 #
 # **Run a cell** with Shift + Enter, from top to bottom.
 #
-# **You need** Python with functions, to have seen a PyTorch tensor, and the chain rule for one section. Notebooks 03
-# and 05 help; nothing here needs them to have been run.
+# **You need** Python with functions, PyTorch tensors, and for one section the chain rule.
 #
 # **Time:** 65 minutes with the exercises, one or two of them computing on two processor cores. The first start draws
-# the 2,400 films, if no other notebook has, which takes a minute more.
+# the 2,400 films, if no other notebook has; that takes a minute more.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -54,9 +52,9 @@ from bonexage_utils.course.diagram import draw_way
 draw_way("output")
 
 # %% [markdown]
-# Whatever a network does with a film, its last layer gives one raw number, the **score**. It may be anything, and most
-# often lies between −3 and 3. How does a score become an age? The plain way: the mean of the training labels, plus the
-# score times their standard deviation (SD).
+# A network's last layer gives one raw number, the **score**. It may be anything, and most often lies between −3 and 3.
+# How does a score become an age? The plain way: the mean of the training labels, plus the score times their standard
+# deviation (SD).
 #
 # <!-- from elsewhere: −3 (a choice) -->
 
@@ -71,14 +69,13 @@ for score in (-3, -1, 0, 1, 3):
     print(f"score {score:+d}: {line(score):6.1f} months")
 
 # %% [markdown]
-# The middle three are ages. The first is a child who will be born in a few years, and the last is older than any
-# plate of the atlas: Greulich and Pyle's ends with a boy of 19 years, 228 months, all growth plates closed. Nothing
-# in a line knows that.
+# The middle three are ages. The first is a child who is not born yet. The last is older than the last plate of the
+# atlas: a boy of 19 years, 228 months, all growth plates closed.
 #
 # ## Squash, then stretch
 #
 # The sigmoid turns any score z into a share between 0 and 1: share = 1 / (1 + e⁻ᶻ). For a very low score e⁻ᶻ is huge,
-# and the share almost 0; for a very high one it is almost nothing, and the share almost 1. Times 240, that is an age.
+# and the share is almost 0. For a very high one e⁻ᶻ is tiny, and the share is almost 1. Times 240, that is an age.
 
 # %% tags=["nbval-check-output"]
 import numpy as np
@@ -93,13 +90,12 @@ for score in (-100.0, -3.0, -1.0, 0.0, 1.0, 3.0, 100.0):
     print(f"score {score:+6.0f}: {bounded(score):6.1f} months")
 
 # %% [markdown]
-# A score of zero is the middle, 120 months. Read on from there: from 0 to 1 the age grows by 55.5 months, and from 1 to
-# 3, two steps, by only 53.1. From 3 to 100 there is hardly anything left to gain, 11 months. Nobody comes out at less
-# than nothing.
+# A score of zero is the middle, 120 months. From 0 to 1 the age grows by 55.5 months. From 1 to 3, two steps, it grows
+# by only 53.1.
 #
-# The package has it as `BoundedAge`, the last part of a `BoneAgeNet`. Take a whole network apart, all but its backbone:
-# what a backbone would make of four films is made up here (`some_maps`); pooling, sex and head turn that into scores.
-# Is our own bound of these scores what the package says?
+# The package has this as `BoundedAge`, the last part of a `BoneAgeNet`. Take a whole network without its backbone, and
+# a map that we make up (`some_maps`). Pooling, sex and head turn it into scores. Does our own bound give the package's
+# answers?
 #
 # <!-- from elsewhere: 55.5, 53.1 (240 times the sigmoid) -->
 
@@ -126,8 +122,8 @@ print("and so does BoundedAge:", same)
 # %% [markdown]
 # ### Exercise: back from the age to the score
 #
-# Which score says twelve months? You will need that to start a head where you want it. Write `my_score(months)`. No
-# finite score says 0 or 240; let the function give a finite one for them, too: hold the share between 0.01 and 0.99.
+# Which score says twelve months? You need that to start a head where you want it. Write `my_score(months)`. No finite
+# score says 0 or 240. Give a finite one for them, too: hold the share between 0.01 and 0.99.
 #
 # <!-- from elsewhere: twelve, 0.01, 0.99 (the question) -->
 
@@ -148,12 +144,12 @@ ex.score.check(my_score)
 # %% [markdown]
 # ## Predict first
 #
-# Commit to two guesses. At a score of 0, where the head says 120 months, the curve sets out so steeply that a step of 1
-# would lead 60 months up, if it went on as straight as it begins. (It bends, so you saw 55.5.) These 60 are what we
-# call from now on what *one step is worth*: the slope. **How many months is a step worth where the head says 12?**
+# Make two guesses. At a score of 0 the head says 120 months. The curve starts there so steeply that a step of 1 would
+# lead 60 months up, if the curve were straight. (It bends, so you saw 55.5.) We say: there *one step is worth* 60
+# months. It is the slope. **How many months is a step worth where the head says 12?**
 #
-# And later today both heads are trained to the end with a learning rate thirty times too high, though with the usual
-# protections. **Which has the lower error then: `"bounded"`, `"linear"` or `"neither"`?** The answer comes later.
+# Later we train both heads to the end at thirty times the usual learning rate, with the usual protections. **Which has
+# the lower error then: `"bounded"`, `"linear"` or `"neither"`?**
 #
 # <!-- from elsewhere: 55.5 (the table further up) -->
 
@@ -164,14 +160,13 @@ guess_hot = ...  # such as "neither"
 # %% [markdown]
 # ## The slope, derived
 #
-# Write a for the age, s for the share, z for the score: a = 240 s, s = 1 / (1 + e⁻ᶻ). The derivative of s is the pretty
-# one that textbooks love:
+# Write a for the age, s for the share, z for the score: a = 240 s, s = 1 / (1 + e⁻ᶻ). Then
 #
 # $$\frac{ds}{dz} = \frac{e^{-z}}{(1+e^{-z})^2} = s\,(1-s)
 # \qquad\Rightarrow\qquad \frac{da}{dz} = 240\,s\,(1-s) = \frac{a\,(240-a)}{240}$$
 #
 # In words: the age, times how far it is from 240, divided by 240. Close to either wall one of the two factors is small.
-# We do not trust a derivation. We nudge the score a little to both sides, and let PyTorch differentiate as well:
+# Is it right? We nudge the score a little to both sides, and let PyTorch differentiate as well:
 
 # %% tags=["nbval-check-output"]
 age, nudge = 60.0, 1e-4
@@ -183,12 +178,12 @@ print(f"at 60 months: formula {age * (240 - age) / 240:.3f}, nudged {by_nudging:
       f"PyTorch {z.grad.item():.3f}")
 
 # %% [markdown]
-# 45, three times. So at five years, a step is worth three quarters of the 60 in the middle. (The slope, once more: a
-# whole step along the curve leads elsewhere, because the slope changes on the way. Training makes small steps.)
+# 45, three times. So at five years a step is worth three quarters of the 60 in the middle.
 #
 # ### Exercise: the slope at four ages
 #
-# How many months is one step of the score worth at 3, 12, 120 and 228 months? Give a list of four numbers.
+# How many months is one step of the score worth at 3, 12, 120 and 228 months? Give a list of four numbers. (Give the
+# slope. A whole step along the curve leads elsewhere, because the curve bends.)
 #
 # <!-- from elsewhere: 120, 228 (the question) -->
 
@@ -219,8 +214,7 @@ after_guess(guess_slope, draw_tangents())
 
 # %% [markdown]
 # Horizontal axes: the score. Vertical axis: the age it says. In the first panel the corner is so flat that it is hard
-# to see. And all ages at once, with the linear head beside it, and your guess if
-# you made one:
+# to see. Now all ages at once, with the linear head and your guess:
 
 # %%
 from bonexage_utils.course.nb06.bounds import draw_slopes
@@ -231,14 +225,13 @@ after_guess(guess_slope, draw_slopes(labels.std(), guess_slope),
 
 # %% [markdown]
 # Horizontal axis: the age the head says. Vertical axis: what one step is worth there. The blue arch is 60 high in the
-# middle and touches the ground at both walls. The linear head does not care how old anybody is: its dashed line is
-# the SD of the labels, everywhere. In the middle the bounded head is a little *quicker* than the linear one; near the
-# ends it is much slower.
+# middle, and 0 at both walls. The dashed line is the linear head: it is the SD of the labels at every age. In the
+# middle the bounded head is a little *quicker* than the linear one. Near the ends it is much slower.
 #
 # ## Who has a say
 #
-# Slow in what? Training moves the score by a gradient, and the chain rule puts this very slope into it. Four children,
-# each read one year off, towards the middle. How hard is the score pushed back?
+# Training moves the score by a gradient, and the chain rule puts this slope into it. Four children, each read one year
+# off, towards the middle. How hard is the score pushed back?
 
 # %%
 from bonexage_utils.model import age_loss
@@ -259,20 +252,19 @@ for name, output in {"bounded": BoundedAge(240), "linear": line}.items():
 cases
 
 # %% [markdown]
-# Read the two right columns. The mistake is one year in every row. The linear head is pushed by the same amount each
-# time. The bounded one is pushed 4.95 for the ten-year-old and 1.80 for the youngest and for the oldest. A batch's
-# gradient is the mean of such pushes. So in a bounded head a toddler's film counts little more than a third of a
-# schoolchild's. Adam does not mend that: it rescales the whole sum, not one film's part in it.
+# Read the two right columns. The mistake is one year in every row, and the linear head is pushed by the same amount
+# each time. The bounded head is pushed 4.95 for the ten-year-old, and 1.80 for the youngest and for the oldest. So in a
+# bounded head a toddler's film counts little more than a third of a schoolchild's. Adam does not mend that: it rescales
+# the whole sum, not one film's part.
 #
-# But look at it from the other side, too. A score trembles: other noise on the film, another seed. The same tremor
-# that moves a ten-year-old's answer by six months moves that of a child of one by little more than one month. Healthy
-# toddlers do differ less than healthy adolescents (notebook 05), so an output that is *finer* there may be just what
-# one wants. Arguments stand on both sides. It will have to be measured.
+# But there is another side. Scores tremble, from one seed to the next. A tremor that moves a ten-year-old's answer by
+# six months moves a one-year-old's by little more than one. Healthy toddlers do differ less than adolescents (notebook
+# 05). So an output that is *finer* there may be just right. We have to measure.
 #
 # ### Exercise: a decision
 #
-# Four clinics, out of the labels in hand. The blue arch is again the months that one step is worth, and the axis is
-# the arch's. The grey bars say how many children are of which age; only their heights among each other mean anything.
+# Four clinics, made from our labels. The blue arch is again what one step is worth, in months. The grey bars say how
+# many children have which age; only their heights within a clinic mean anything.
 
 # %%
 exercises.draw_clinics(course)
@@ -292,9 +284,8 @@ ex.clinic.check(my_clinic)
 # %% [markdown]
 # ## Why not cut it off?
 #
-# If all we want is no answer below zero, there is a shorter way: take the line, and cut off what sticks out. Three
-# outputs, each at the same low score, for a child whose label is 120 (dotted). The arrow is as long as one step is
-# worth:
+# There is a shorter way to have no answer below zero: take the line, and cut off what sticks out. Three outputs, each
+# at the same low score, for a child whose label is 120 (dotted). The arrow is as long as one step is worth:
 
 # %%
 from bonexage_utils.course.nb06.bounds import draw_outputs
@@ -318,7 +309,7 @@ ex.clamp.check(my_output)
 # ex.clamp.solution()
 
 # %% [markdown]
-# Flat is not dead. Or is it? Go further out, and let PyTorch say what is left of the slope:
+# Flat is not dead. But go further out, and let PyTorch say what is left of the slope:
 
 # %% tags=["nbval-check-output"]
 outputs = {"clamped": lambda z: (120 + 54 * z).clamp(0, 240),
@@ -333,16 +324,20 @@ for at in (1.0, 3.0, 5.0, 10.0, 20.0):
           f"{slopes['bounded']:9.4f} months per step")
 
 # %% [markdown]
-# The clamp is dead at once: from the score where the line meets the wall, its slope is zero, whatever the label says.
-# The sigmoid dies slowly, but it dies: at 10 a step is worth a hundredth of a month, and at 20 nothing. Float32 has no
-# number between 1 and 0.99999994, so the share *is* 1, and 1 − 1 is 0. (At the other wall float32 has smaller numbers
-# to offer: there it is zero only from about −90 on.) A head that is thrown out there by one wild step may never come
-# back. Remember that when the learning rate gets hot.
+# The clamp is dead at once: beyond the wall its slope is zero, whatever the label says. The sigmoid dies slowly, but it
+# dies. At 10 a step is worth a hundredth of a month, and at 20 nothing. A head that one wild step throws out there may
+# never come back. Remember that when the learning rate gets hot.
+#
+# <details><summary>For the curious: why exactly zero</summary>
+#
+# Float32 has no number between 0.99999994 and 1, so the share *is* 1, and 1 − 1 is 0. Near 0 float32 has smaller
+# numbers: at the other wall the slope is zero only from about −90 on.
+# </details>
 #
 # ## Where to begin
 #
-# Before its first step a head should say what somebody says who knows nothing: about the mean. So its last bias begins
-# as the score of the mean label, and its last weights almost at zero.
+# Before its first step a head should say about the mean: it knows nothing yet. So its last bias begins as the score of
+# the mean label, and its last weights almost at zero.
 #
 # <!-- from elsewhere: 0.99999994, −90 (the number type) -->
 
@@ -356,8 +351,8 @@ print(f"mean label {mean:.1f} months; its score {np.log(mean / (240 - mean)):+.3
 print("an untrained head says:", said.numpy().round(0))
 
 # %% [markdown]
-# And is it worth the line of code? Everybody is told the same age at first: that of the bias. Its MAE before the first
-# step, with the bias as above and with a bias of zero:
+# Is this worth the line of code? Everybody is told the same age at first. Its MAE, with the bias as above and with a
+# bias of zero:
 
 # %%
 clinics = {"all training films": labels, "only those under five": labels[labels < 60]}
@@ -368,16 +363,15 @@ pd.DataFrame({name: {"mean label": part.mean(),
               for name, part in clinics.items()}).round(2)
 
 # %% [markdown]
-# In the left column the two MAEs are the same to within a month: the mean of these labels happens to lie close to 120,
-# where a score of zero is anyway. Whoever forgets the bias here will never notice. In the right column it is a
-# different story: all the toddlers begin as ten-year-olds, and the first steps are spent on taking that back. A line
-# of code that buys nothing here, and much on other data.
+# In the left column the two MAEs are the same to within a month, because the mean of these labels happens to lie close
+# to 120. Whoever forgets the bias here will never notice. In the right column all the toddlers begin as ten-year-olds.
+# So the line buys nothing here, and much on other data.
 #
 # ## The experiment
 #
-# Now both heads, on the same maps. The film goes through a **frozen** backbone once; only heads are trained, in seconds
-# each. What we find is said *for a frozen backbone pretrained on phantoms to name centre states*, and for no other
-# network. (Profile `fast` only checks that the cells run. Its numbers mean nothing.)
+# Now both heads, on the same maps. Each film goes through a **frozen** backbone once; only heads are trained. What we
+# find is true *for a frozen backbone pretrained on phantoms to name centre states*. (Profile `fast` only checks that
+# the cells run; its numbers mean nothing.)
 
 # %%
 from bonexage_utils.weights import read_record
@@ -387,8 +381,8 @@ for what in ("backbone", "task", "read_by", "films_trained_on", "size_px", "minu
     print(f"{what:17} {record[what]}")
 
 # %% [markdown]
-# Heads learn from the training films, and are measured on the selection and calibration films together: nothing is
-# chosen by them today. The test films stay locked. One thing is missing among them, however:
+# Heads learn from the training films. We measure on the selection and calibration films together: nothing is chosen by
+# them today. But which films are missing?
 
 # %%
 from bonexage_utils.batches import film_sets
@@ -408,10 +402,9 @@ print("films to measure on:", {part: int(((months >= low) & (months < high)).sum
                                for part, (low, high) in PARTS.items()})
 
 # %% [markdown]
-# The tails! Under two years there are hardly any, and it is there that the arch is flat. Fewer than twenty films do not
-# speak in this course. With real films that would be the end of it. A simulator has one more way: draw children for the
-# tails alone, by the same rules as all the others, as many at either end as we like. They are only measured on, never
-# learned from. (With films of your own nothing is drawn.)
+# The tails! Under two years there are hardly any, and there the arch is flat. With real films that would be the end of
+# it. A simulator can draw more children for the two tails, by the same rules. We only measure on them, and never learn
+# from them. (With films of your own nothing is drawn.)
 
 # %%
 if course.embedded:
@@ -431,9 +424,9 @@ print(f"{len(maps['train']):,} films to learn from, {len(unseen)} to measure on,
 # %% [markdown]
 # ## Fifty hot steps
 #
-# First the story that is told most: the bound keeps training stable. Thirty times the usual learning rate, fifty
-# steps, several seeds. Once bare: the full rate from the first step on, and gradients as they come. Once with what
-# the course's recipe has: a rate that climbs over the first steps, and gradients cut to a length of 5.
+# First: does the bound keep training stable? Thirty times the usual learning rate, fifty steps, several seeds. Once
+# bare: the full rate from the first step on, and no limit on gradients. Once protected: a rate that climbs over the
+# first steps (warm-up), and gradients cut to a length of 5 (clipping).
 
 # %%
 from bonexage_utils.course.nb06.bounds import HOT, draw_hot_starts, hot_starts
@@ -448,25 +441,21 @@ draw_hot_starts(hot, mean_guess)
 hot[hot["step"] > 40].groupby(["start", "head"])[["mae", "wall"]].mean().round(2)
 
 # %% [markdown]
-# Horizontal axes: the step. Vertical axis: the MAE of the batch, and mind its scale: each number is ten times the one
-# below. Dotted: whoever always says the mean. A head above that line has unlearned what it knew before it began. In the
-# table, steps 41 to 50: the MAE, and `wall`, the share of answers within a month of 0 or 240, or beyond.
+# Horizontal axes: the step. Vertical axis: the MAE of the batch; each number is ten times the one below. Dotted: always
+# the mean. The table is for steps 41 to 50: the MAE, and `wall`, the share of answers within a month of 0 or 240, or
+# beyond.
 #
-# The left panel has the explosion that the bound is praised for preventing. Within a few steps the linear heads are
-# thousands of months off; a bounded head cannot be, for no answer is further off than 240. But follow the lines to the
-# right. The linear heads come back, and end below the dotted line. The bounded ones do not: they stand at about 120
-# months off, and the table says where, with all their answers at the wall. They were thrown out there in the same first
-# steps, and out there a step is worth nothing. For a line the way back is as steep as any other. So, at this rate and
-# in these fifty steps, the bound did not prevent the accident. It made it look small, and it made it last.
+# Left, bare: within a few steps the linear heads are thousands of months off. A bounded head cannot be. But follow the
+# lines to the right. The linear heads come back, and end below the dotted line. The bounded ones stay at about 120
+# months off, with all their answers at the wall. There a step is worth nothing, so they cannot come back. At this rate
+# and in these fifty steps, the bound did not prevent the accident. It made it look small, and it made it last.
 #
-# On the right, the same rate and the same films, with warm-up and clipping. Both heads are restless, and neither
-# explodes in these fifty steps. What comes after them the picture does not say, nor which of the two protections it is.
+# Right, protected: both heads are restless, and neither explodes in these fifty steps.
 #
 # ## To the end
 #
-# Fifty steps are a picture. The claims are about trained heads: twenty epochs, with the course's recipe, so with
-# warm-up and clipping, at the usual rate and at thirty times that. For every seed one of each kind, with the films in
-# the same order. All heads pool by the average: it is quickest, and nothing here is about pooling.
+# Now heads trained to the end: twenty epochs, with warm-up and clipping, at the usual rate and at thirty times that.
+# Each seed trains one head of each kind. All heads pool by the average, which is quickest.
 #
 # <!-- from elsewhere: 120 (the figure above) -->
 
@@ -506,14 +495,13 @@ for arm, off in errors.items():
           f"{spread.round(0).tolist()}")
 
 # %% [markdown]
-# First compare within a line: so far apart are networks that differ in nothing but luck. At the usual rate that is
-# little. In the hot lines the seeds lie further apart. Let us call it an **accident** when
-# a seed ends with more than half the error of always the mean. The second list tells accidents apart: the labels have
-# an SD of about 50 months, and a head whose answers have next to none tells everybody the same age. With an MAE near
-# that of *always the mean* it is an age in the middle; with one far beyond, a wall.
+# At the usual rate the seeds of a line are close to each other; in the hot lines they lie further apart. Let us call it
+# an **accident** when a seed ends with more than half the error of always the mean. The second list tells accidents
+# apart. The labels have an SD of about 50 months. A head whose answers have next to none tells everybody the same age:
+# an age in the middle, if its MAE is near that of *always the mean*, and a wall, if it is far beyond.
 #
-# What is an accident in the middle? Before the score a head has a hidden layer of 256 units, each a kind of switch
-# (GELU) that is flat where it is off. Count the accidents, and the units that any film still switches on:
+# Why the middle? Before the score a head has a hidden layer of 256 units. Each is a kind of switch (GELU) that is flat
+# where it is off. Count the accidents, and the units that any film still switches on:
 
 # %%
 @torch.inference_mode()
@@ -531,17 +519,14 @@ for arm, trained in (nets | hot_nets).items():
           f"{[living(head) for head in trained]}")
 
 # %% [markdown]
-# Lay the lists side by side. The hot heads have lost most of the units that live at the usual rate. Where ten are left
-# the error hardly tells; where only one or two are, it does. An accident in the middle is what happens when no unit is
-# left: the flat slope again, one layer further in. It can befall either head. An accident at a wall has living units;
-# it is the bounded head's own.
+# The hot heads have lost most of their living units. With ten left the error hardly changes; with one or two it does.
+# With none left comes the accident in the middle: the flat slope again, one layer further in. It can happen to either
+# head. An accident at a wall has living units; only the bounded head has it.
 #
-# Are there no accidents in your list? With the same seeds another machine, or another number of processor threads, may
-# have one, two or three: it adds the same numbers in another order, and at this learning rate the smallest difference
-# grows.
+# Your list may show other accidents, or none: at this learning rate the smallest difference between two machines grows.
 #
-# The claims, in two rows each: ours live, and real films (`rsna100`), recorded beforehand with heads that pool by GeM.
-# "Stabilises" is measured as the error after a hot training. Negative numbers are in favour of the bound.
+# Now the two claims, each measured twice: live, and on real films (`rsna100`), recorded beforehand with heads that pool
+# by GeM. "Stabilises" is measured as the error after a hot training. Negative numbers are in favour of the bound.
 
 # %%
 from bonexage_utils.course.records import how_recorded, recorded_claim, two_rows
@@ -573,22 +558,18 @@ answers = {name: verdict(difference, "bounded", "linear")
 after_guess(guess_hot, beside({"lower error, hot": answers["hot"]}, [guess_hot]))
 
 # %% [markdown]
-# Each column of the two tables is read downwards. Read the interval before the verdict. "No difference" says that
-# *these* films and seeds cannot tell; how large a difference they could have missed, the interval says. For the
-# accuracy it is narrow: whatever there is, is small beside the error itself. For the hot heads it is wider, and much
-# wider as soon as one seed has an accident, because a wall costs three times as much as the middle. Five seeds cannot
-# settle that, and an interval that resamples five is itself a rough one. The line below the tables is a second try: the
-# same two heads on the phantom once more, only pooled by GeM and measured on the calibration films. Does it say the
-# same as the live one? What we dare say: at the rate that one would choose, the bound changes little. At a rate that
-# nobody should choose it may help, one time, and stand at a wall another.
+# Read the interval before the verdict. "No difference" says that *these* films and seeds cannot tell. For the accuracy
+# the interval is narrow: any difference is small beside the error itself. For the hot heads five seeds cannot settle
+# it, the less so if one has an accident. The line below the tables is a second try, pooled by GeM. Does it agree with
+# the live one? What we dare say: at the usual rate, the bound changes little. At a rate that nobody should choose, it
+# may help one time, and stand at a wall another.
 #
-# And the real films' errors are more than twice ours. The backbone has seen phantoms only, and these films are no
-# larger than 100 px: do not take it for what a network can do on real films. Only the difference between two heads is
-# of use here. In the tails of real films nothing was measured.
+# The real films' errors are more than twice ours, because the backbone knows only phantoms. Only the difference between
+# two heads is of use here. In the tails of real films nothing was measured.
 #
 # ## In the tails
 #
-# The overall MAE is made in the middle, where most films are. The arch is flat at the ends:
+# Most films are in the middle, and so is the overall MAE. The arch is flat at the ends:
 
 # %%
 from bonexage_utils.course.nb06.bounds import by_part, draw_by_part
@@ -601,21 +582,16 @@ parts = by_part(both, everyone.months.numpy())
 parts.round(2).T
 
 # %% [markdown]
-# Left, the MAE (vertical) by label, with 95 % intervals over films and seeds. Right, the difference film by film; below
-# zero the bounded head is nearer, and where its bar crosses zero, these films cannot tell. In the table, `lean` is the
-# mean error with its sign: above zero, read too old.
+# Left: the MAE (vertical) by label, with 95 % intervals over films and seeds. Right: the difference film by film. Below
+# zero the bounded head is nearer; where a bar crosses zero, these films cannot tell. In the table, `lean` is the mean
+# error with its sign: above zero, read too old.
 #
-# First the leans. Both heads pull the ends towards the middle, as every regression does that is not perfect. Then the
-# right panel. We had reason to fear for the ends, where the arch is flat and the films have little say. On these maps
-# the fear was for nothing: at neither end is the bounded head the worse one, and where a bar lies below zero it is even
-# the better. That fits the other side of the argument, that an output which is finer near a wall suits children who
-# differ little. It would fit as well that an S is simply a better shape from these maps to an age than a line. Which of
-# them it is, or neither, we have not tested. And it escaped the overall claim above, because hardly any film is out
-# there. An average over all children answers for those in the middle.
+# First the leans: both heads pull the ends towards the middle, as every imperfect regression does. Then the right
+# panel. We feared for the ends, where the arch is flat and films have little say. The fear was for nothing: at neither
+# end is the bounded head the worse one, and where a bar lies below zero it is even better. Perhaps because its output
+# is finer there; we have not tested why. The overall claim did not show it, because hardly any film is out there.
 #
-# Compare the sizes, too. On the left, the last column stands above the middle one by several times what the two colours
-# are apart in either: the age of a child decides more than the output of the head. In the middle, where most films
-# are, the two are within tenths of a month of each other.
+# Compare the sizes, too. On the left, the age of a child matters several times more than the output of the head.
 #
 # ## Impossible answers
 #
@@ -636,13 +612,12 @@ for name, off, films in (("as they are", errors, everyone),
               f"{said.max():5.1f}, impossible {impossible[arm, name]:.1%}")
 
 # %% [markdown]
-# Read the last column. The bounded head never says anything impossible; for that it was built. But the linear one,
-# which may say what it likes, (almost) never does so either: it has learned where ages lie. What the bound promises
-# is kept, and was hardly in danger.
+# Read the last column. The bounded head never says anything impossible; that is what it was built for. But the linear
+# head (almost) never does so either: it has learned where ages lie.
 #
-# Now the MAE of the inverted films. There both heads are lost, several times as far off as before. And their answers
-# look like ages all the same. So the bound makes an answer *possible*. It does not make it *right*, and an answer
-# within 0 to 240 is no sign that the film could be read. That must be asked elsewhere (01 and 09).
+# Now the MAE of the inverted films. Both heads are lost, several times as far off as before, and their answers still
+# look like ages. So the bound makes an answer *possible*. It does not make it *right*. Whether a film can be read must
+# be asked elsewhere (01 and 09).
 #
 # The cell below stops if one day the numbers leave the band they had when this was written.
 
@@ -663,14 +638,14 @@ assert abs(first - mean_guess) < 0.4 * mean_guess, f"untrained: {first:.1f} mont
 # <details><summary>1. A colleague trains with <code>prediction.clamp(0, 240)</code> and L1. Some films never improve.
 # What do you look for?</summary>
 #
-# Films whose answer is exactly 0 or 240: there the gradient is exactly zero. Nothing else in the loss (notebook 03) can
-# help. Train on the line or on the bounded age, and cut off, if at all, what you print.
+# Films whose answer is exactly 0 or 240: there the gradient is exactly zero, and no other part of the loss (notebook
+# 03) can help. Train on the line or on the bounded age. Clamp only what you print.
 # </details>
 #
 # <details><summary>2. "With the bound our MAE went from 9.4 to 9.1." What do you ask?</summary>
 #
-# On the same films, film by film? How many seeds each, and what interval over both (notebook 04)? Was anything else
-# changed? And in whom: a better middle can hide worse ends (notebook 05: who pays?).
+# Was it on the same films, film by film? How many seeds each, and what interval over both (notebook 04)? Was anything
+# else changed? And for whom: a better middle can hide worse ends (notebook 05: who pays?).
 # </details>
 #
 # <details><summary>3. Would you bound the head at 228 months, where the atlas ends?</summary>
@@ -713,23 +688,20 @@ answered(ex)
 # %% [markdown]
 # ## What we left out
 #
-# - **A whole network under both heads.** Here only heads learned. With the backbone training along, gradients go on
-#   through the slope into all its layers; that takes longer, and best a GPU: 07 and 10.
-# - **Other hot rates, and more seeds.** We tried one rate. Between the usual and thirty times that there is one where
-#   accidents begin, perhaps another for either head; to count accidents takes tens of seeds.
-# - **Other ways to bound.** A softmax over months whose mean is the answer, an ordinal scale, a soft clamp with leaking
-#   ends. Each has an arch of its own; you can now derive it.
-# - **Other optimisers.** Adam rescales gradients, plain gradient descent does not. There the arch would weigh more.
-# - **Sixteen bits.** The package turns the score into float32 before the bound, whatever the rest runs in; why, is a
-#   matter for 07.
-# - **How sure an answer is**, near a wall as elsewhere: 09.
+# - **A whole network under both heads.** The slope then scales the gradients in all layers: 07 and 10.
+# - **Other hot rates, and more seeds.** To count accidents takes tens of seeds.
+# - **Other ways to bound.** A softmax over months, an ordinal scale, a soft clamp with leaking ends. Each has an arch
+#   of its own; you can now derive it.
+# - **Other optimisers.** Adam rescales gradients. In plain gradient descent the arch would weigh more.
+# - **Sixteen bits.** The package turns the score into float32 before the bound: 07.
+# - **How sure an answer is**: 09.
 #
 # ## Sources
 #
-# - Greulich & Pyle, *Radiographic Atlas of Skeletal Development of the Hand and Wrist*, 1959: the last plates, 18 years
-#   for girls and 19 for boys, after public transcriptions.
-# - Halabi et al., *Radiology* 2019;290:498: the RSNA challenge, whose labels run from 1 to 228 months.
+# - Greulich & Pyle, *Radiographic Atlas of Skeletal Development of the Hand and Wrist*, 1959: the last plates, after
+#   public transcriptions.
+# - Halabi et al., *Radiology* 2019;290:498: the RSNA challenge.
 # - Glorot & Bengio, AISTATS 2010: how sigmoids saturate, and what that does to training.
 # - Lin et al., *Focal loss for dense object detection*, ICCV 2017: a last bias that begins at what is expected.
-# - Kingma & Ba, *Adam*, ICLR 2015: steps that do not depend on how large all gradients are together.
-# - The course's recipe (AdamW, warm-up, cosine, clipping at 5, smooth L1 in years): `bonexage_utils.course.heads`.
+# - Kingma & Ba, *Adam*, ICLR 2015: steps that do not depend on the size of the gradients.
+# - The course's recipe (AdamW, warm-up, cosine, clipping at 5, smooth L1 in years): `bonexage_utils.course.frozen`.

@@ -128,8 +128,8 @@ def _judge_hard_cases(answer: Callable[[Tensor, float], Tensor], signed: Tensor)
         return wrong("Right in float32. For a map in float16, a 10 and p = 6 it overflows: float16 ends at 65,504, and "
                      "10^6 lies beyond. Begin with .float().")
     if not (torch.as_tensor(answer(torch.zeros(1, 1, 2, 2), 2.5)) > 0).all():
-        return wrong("Right but for a channel that is silent everywhere: it gives 0, where the root is infinitely "
-                     "steep and the gradient no number. Clamp at 1e-6, not at 0.")
+        return wrong("Right, except for a channel that is silent everywhere: it gives 0, where the root is infinitely "
+                     "steep and the gradient is not a number. Clamp at 1e-6, not at 0.")
     leaf = signed.clone().requires_grad_()
     gradient = torch.as_tensor(answer(leaf, 2.5))
     if not gradient.requires_grad:
@@ -177,7 +177,7 @@ def _slope() -> Exercise:
                 return wrong(message)
         step = 1e-5
         around = [float((x**q).mean() ** (1 / q)) for q in (p - step, p + step)]
-        return wrong(f"For x = {[round(float(v), 1) for v in x]} and p = 3 it gives {found:.4f}; nudging p by a hair "
+        return wrong(f"For x = {[round(float(v), 1) for v in x]} and p = 3 it gives {found:.4f}; a small nudge of p "
                      f"gives {(around[1] - around[0]) / (2 * step):.4f}.")
 
     return Exercise(
@@ -226,9 +226,9 @@ def _bits() -> Exercise:
     options = {}
     for way in WAY_NAMES:
         if way == truth:
-            options[way] = (f"No wrong value up to p = {LARGEST_P:g}, and the cheapest that can say so. There the "
+            options[way] = (f"No wrong value up to p = {LARGEST_P:g}, and every cheaper way has some. At that p the "
                             f"powers of these maps run from {powers}. The package's way costs hardly more than float32 "
-                            "alone, and does not care how large p or the map becomes.")
+                            "alone, and works however large p or the map becomes.")
         elif np.isfinite(first[way]):
             kind = torch.finfo(getattr(torch, way))
             options[way] = (f"Already at p = {first[way]:g} it gets pooled values wrong. At p = {LARGEST_P:g} the "
@@ -238,8 +238,8 @@ def _bits() -> Exercise:
             options[way] = (f"It is right for every p, and what the package does. But up to p = {LARGEST_P:g} a "
                             f"cheaper way makes no mistake either: look where the curve of {truth} leaves zero.")
     return Exercise(
-        question=f"p may wander from 3 up to {LARGEST_P:g}. The cheapest way that is right for all of it: "
-                 f"{listed(options)}?",
+        question=f"p starts at 3 and may go up to {LARGEST_P:g}. Which is the cheapest way that is right over the "
+                 f"whole range: {listed(options)}?",
         judge=choice(options, truth, {
             **dict.fromkeys(("half", "fp16", "16", "float 16", "half precision"), "float16"),
             **dict.fromkeys(("single", "fp32", "32", "float 32", "single precision"), "float32")}),
@@ -300,12 +300,13 @@ def _power() -> Exercise:
                                f"{outside[p]:.0%} of the response comes from cells without any bone. A larger p still "
                                "meets the condition.")
         else:
-            options[f"{p}"] = (f"At p = {p} half of a channel's sum lies on {places[p]:.0f} of 100 places. A channel "
-                               "hears so few that one ring, or one letter of lead, may drown all the rest.")
+            options[f"{p}"] = (f"At p = {p} half of a channel's sum lies on {places[p]:.0f} of 100 places. The "
+                               "channel listens to so few that one ring, or one letter of lead, may drown out all "
+                               "the rest.")
 
     return Exercise(
-        question=f"The largest p of {', '.join(map(str, POWERS_OFFERED))} at which half of a channel's sum is spread "
-                 f"over at least {FEWEST_PLACES} places?",
+        question=f"Which is the largest p of {', '.join(map(str, POWERS_OFFERED))} at which half of a channel's sum "
+                 f"is spread over at least {FEWEST_PLACES} places?",
         judge=choice(options, str(truth)),
         hints=("Where does a curve first reach the dashed line? Below it stands the number of places.",
                f"A curve that is at the line or above it at {FEWEST_PLACES - 1} places needs fewer than "

@@ -170,8 +170,8 @@ def _gain(course: Course) -> Exercise:
             return wrong(f"Three numbers, please: gain, low, high. You gave {len(given)}.")
         value, low, high = map(float, given)
         if np.isclose(value, -truth.value, rtol=1e-3):
-            return wrong("The sign: that is the MAE of the told reader minus the other's. It is right in its way, as "
-                         "paired_difference counts, but a *gain* is what the MAE loses by being told: turn it round.")
+            return wrong("The sign is turned round: this is the MAE of the told reader minus the other's. A *gain* is "
+                         "how much the MAE falls when the reader is told. Change the order.")
         if np.isclose(value, (not_told - told).mean(), rtol=1e-3):
             return wrong("You average the errors with their signs. Girls are read too old and boys too young, so they "
                          f"cancel, to {value:.2f} months here: take the distances first.")
@@ -183,18 +183,19 @@ def _gain(course: Course) -> Exercise:
         if not low <= value <= high:
             return wrong("The gain should lie between the ends of its interval: first the gain, then low, then high.")
         if (high - low) > 3 * width:
-            return wrong("That is about where the gain of *one film* lies. Asked is how sure the mean over all films "
-                         "is: resample the films, or divide the standard deviation by the root of their number.")
+            return wrong("That is about where the gain of *one film* lies. The question is how sure the mean over all "
+                         "films is: resample the films, or divide the standard deviation by the root of their "
+                         "number.")
         if (high - low) > (1 + CLOSE) * width:
             return wrong(f"Your interval is {high - low:.1f} months wide, the paired one {width:.1f}. Two separate "
-                         "intervals, or two separate resamplings, forget that both readers saw the *same* films and "
-                         "slipped on the same ones: take the difference film by film, then resample.")
+                         "intervals, or two separate resamplings, ignore that both readers saw the *same* films and "
+                         "made the same errors on them: take the difference film by film, then resample.")
         if max(abs(low - truth.low), abs(high - truth.high)) > CLOSE * width or high - low < NARROW * width:
             return wrong(f"The gain is right, its interval is not: [{low:.2f}, {high:.2f}] against [{truth.low:.2f}, "
                          f"{truth.high:.2f}]. 95 % means from the 2.5th to the 97.5th percentile of the resampled "
                          "means.")
-        return right(f"{truth} months: told the sex, this reader is so much nearer. Film by film, the slips that both "
-                     "make cancel, and the interval is narrower than from two separate ones.")
+        return right(f"{truth} months: this reader gains so much when told the sex. Film by film, the errors that "
+                     "both make cancel. So the interval is narrower than from two separate ones.")
 
     rng = np.random.default_rng(1)
 
@@ -252,20 +253,21 @@ def _spread() -> Exercise:
 
     def reply(name: str) -> str:
         if name == truth:
-            return (f"It may be left out at no age ({shown}). The months differ, but so do healthy children: to "
-                    "lose the sex moves a child by about one SD at any age, the smallest included.")
+            return (f"It may be left out at no age ({shown}). The months differ, but so do healthy children: without "
+                    "the sex a child's reading moves by about one SD at any age, in the smallest, too.")
         if name == min(months, key=months.__getitem__):
             return (f"Only {months[name]:.0f} months, that is true. But small children are much alike, so these few "
                     f"months are {spreads[name]:.1f} SD: read the axis of this figure, not of the last one.")
-        return (f"There the line dips, but on the whole it costs {spreads[name]:.1f} SD ({months[name]:.0f} months), "
-                f"more than {SMALL:g}. That all centres show by then does not help: now they fuse, hers years before "
+        return (f"The line dips there, but on average it costs {spreads[name]:.1f} SD ({months[name]:.0f} months), "
+                f"more than {SMALL:g}. All centres show by then, but that does not help: now they fuse, hers years "
+                "before "
                 "his." if name == "above 10" else
-                f"From {name} years the line looks level, and level is not low: it lies at {spreads[name]:.1f} SD "
+                f"From {name} years the line looks level, but it is not low: it lies at {spreads[name]:.1f} SD "
                 f"({months[name]:.0f} months), more than {SMALL:g}.")
 
     return Exercise(
-        question="A ward wants to save itself a question. Where may the sex be left out, if on average that must cost "
-                 f"less than half an SD? {listed([*SPANS, 'nowhere'])} (years)?",
+        question="Where may a ward leave out the sex, if that must cost less than half an SD on average? "
+                 f"{listed([*SPANS, 'nowhere'])} (years)?",
         judge=choice({name: reply(name) for name in [*SPANS, "nowhere"]}, truth, {
             **dict.fromkeys(("no", "none", "never", "not at all", "no where"), "nowhere"),
             "under 5": "below 5", "over 10": "above 10"}),

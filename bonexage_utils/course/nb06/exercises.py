@@ -50,8 +50,8 @@ def _score() -> Exercise:
                  ((np.array(INSIDE) - MAX_AGE / 2) / (MAX_AGE / 4),
                   "A straight line through 120. It is the tangent there: right in the middle, and at 12 months it says "
                   f"−1.80 instead of {truth[1]:.2f}."),
-                 (bounded(np.array(INSIDE)), "That goes the same way again, from a score to an age. Asked is the way "
-                                             "back.")]
+                 (bounded(np.array(INSIDE)), "That goes the same way again, from a score to an age. The question is "
+                                             "the way back.")]
         for values, message in known:
             if np.allclose(found, values, rtol=1e-3, atol=1e-3):
                 return wrong(message)
@@ -134,18 +134,18 @@ def _slope() -> Exercise:
             return wrong("Four numbers, please: at 3, 12, 120 and 228 months.")
         at_score = MAX_AGE * np.exp(-ages) / (1 + np.exp(-ages)) ** 2
         along = bounded(np.log(share / (1 - share)) + 1) - ages
-        known = [(along, "You walked one whole step along the curve, and it bends on the way. Asked is the slope at "
-                         "that very age, the dashed tangent: 240 · share · (1 − share)."),
+        known = [(along, "You walked one whole step along the curve, and it bends on the way. The question is the "
+                         "slope at that very age, the dashed tangent: 240 · share · (1 − share)."),
                  (share * (1 - share), "Those are the slopes of the sigmoid itself. The 240 in front of it multiplies "
                                        "the slope as well: what you give is 240 times too small."),
                  (at_score, "You put the age in where the score belongs: sigmoid(3) is not three months. Turn the age "
                             "into share = age / 240 first; the slope is 240 · share · (1 − share)."),
                  (ages, "That is 240 · share, which is the age itself. The second factor, 1 − share, is missing; "
-                        "without it the slope would grow and grow, and at 228 there is a wall."),
+                        "without it the slope would grow up to the wall, but near 240 it is small, too."),
                  (MAX_AGE - ages, "That is 240 · (1 − share): the first factor, share, is missing. Near 0 there is a "
                                   "wall, too."),
                  (np.full(4, MAX_AGE / 4), "60 is right at 120 months, and only there: the curve is an S, not a line."),
-                 (truth / 12, "That is in years. Asked are months: what you give, times 12."),
+                 (truth / 12, "That is in years. Give months: multiply by 12."),
                  (truth[::-1], "The numbers are right, their order is not: 3, 12, 120, 228.")]
         for values, message in known:
             if np.allclose(found, values, rtol=CLOSE):
@@ -206,10 +206,10 @@ def _clamp() -> Exercise:
                    "changes the answer, and the film teaches nothing. The answer looks tidy, and the head is "
                    "stuck, unless other films happen to pull it out. Clamp a finished answer, if you must; never "
                    "what you train on.",
-        "linear": "Its answer is the silliest, less than nothing. But its arrow is as long as anywhere: the slope "
-                  "of a line does not depend on where it stands. One such film, and it is pulled back.",
-        "bounded": "Its arrow is short, not gone: a few months per step, and longer with each step towards the "
-                   "middle. It learns slowly, and it learns.",
+        "linear": "Its answer is impossible, below zero. But its arrow is as long as anywhere: the slope "
+                  "of a line does not depend on where it stands. So this film pulls it back.",
+        "bounded": "Its arrow is short, but it is there, and it grows with each step towards the middle. It learns "
+                   "slowly, but it learns.",
     }
     return Exercise(
         question=f"Which output cannot learn from this film: {listed(options)}?",
@@ -260,16 +260,16 @@ def _clinic(course: Course) -> Exercise:
         group = CLINICS[name][0]
         if name == truth:
             return (f"{steps[name]:.0f} months per step on average, against {steps[order[-1]]:.0f} in {order[-1]}. The "
-                    f"{group} stand nearest to a wall. For them the head creeps in training; and a tremor of the score "
-                    "moves their answers least, too.")
+                    f"{group} stand nearest to a wall. For them the head learns slowly. A tremor of the score moves "
+                    "their answers least, too.")
         if name == order[-1]:
             return (f"There the arch is at its highest: {steps[name]:.0f} months per step. The bounded head is quick "
                     "with them, quicker than the linear one.")
         if name == "A":
             return (f"A has children at both ends, but most stand in the middle: {steps[name]:.0f} months per step on "
                     "average. Weigh the arch by the bars, not by its ends.")
-        return (f"Near a wall, yes, and {steps[name]:.0f} months per step. But compare how far its bars are from their "
-                f"wall with those of {truth}.")
+        return (f"These are near a wall, too, at {steps[name]:.0f} months per step. But the bars of {truth} are "
+                "nearer to theirs.")
 
     return Exercise(
         question="In which clinic does one step of the score move the bounded head's answers least, on average? "
