@@ -752,7 +752,7 @@ for name, step in steps.items():
 # - *How much?* The centres gain, as claimed. But GeM's gain is only about one point in a hundred.
 # - *Only the centres?* No. The shafts gain more points. GeM listens more to *bone* of any kind.
 # - *Learned?* In an untrained network the same step puts more on centres as well. GeM prefers loud places, and bone is
-#   bright and full of edges.
+#   bright and full of edges. So this does not show that the network knows centres.
 # - *Another backbone?* In the small ResNet, which learned the same task, the sign is the other one. So the claim is
 #   about a backbone, not about GeM.
 #

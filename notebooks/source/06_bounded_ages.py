@@ -450,7 +450,8 @@ hot[hot["step"] > 40].groupby(["start", "head"])[["mae", "wall"]].mean().round(2
 # months off, with all their answers at the wall. There a step is worth nothing, so they cannot come back. At this rate
 # and in these fifty steps, the bound did not prevent the accident. It made it look small, and it made it last.
 #
-# Right, protected: both heads are restless, and neither explodes in these fifty steps.
+# Right, protected: both heads are restless, and neither explodes in these fifty steps. The picture does not show what
+# comes after them, nor which of the two protections helps.
 #
 # ## To the end
 #
