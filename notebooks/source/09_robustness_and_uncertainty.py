@@ -105,7 +105,8 @@ from bonexage_utils.course.nb09.robustness import draw_pairs
 
 draw_pairs(films["new"], films["B"])
 
-# %% [markdown] Above, five children at home; below, the same five at B, each with the label in months. Only the films
+# %% [markdown]
+# Above, five children at home; below, the same five at B, each with the label in months. Only the films
 # differ: a smaller hand, levelled greys, more noise, often a shutter that cuts the field. Where the labels differ, two
 # readers do.
 #
@@ -134,7 +135,8 @@ from bonexage_utils.course.nb09.robustness import by_hospital, draw_hospitals
 hospitals = by_hospital(films["new"], films["B"])
 draw_hospitals(hospitals)
 
-# %% [markdown] Left, the MAE; right, the bias. Blue circles are judged by our reader, orange squares by B's. A vendor
+# %% [markdown]
+# Left, the MAE; right, the bias. Blue circles are judged by our reader, orange squares by B's. A vendor
 # claims what stands on the far left: filmed here, read here. The customer at B meets the orange square on the right.
 # Between them lie two steps. From circle to circle only the film changes: the scanner's share. From circle to square
 # only the label: the reader's. Both as paired differences, child by child:
