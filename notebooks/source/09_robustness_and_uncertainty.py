@@ -215,7 +215,7 @@ after_guess(guess_line, f"MAE on {len(measures)} other films of B, months",
 # %% [markdown]
 # Other 20 films give other lines. So we play a hundred hospitals: each draws n films from one half of B's, learns from
 # them, and is measured on the other half. Then the same at *home*, and at *C*, which films as we do, but whose reader
-# goes by another rule. We made it up: eight months are added to every label of home.
+# goes by another rule. We made it up: it adds 8 to every label of home, in months.
 
 # %%
 from bonexage_utils.course.nb09.recalibration import draw_recalibrated, recalibrate
