@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 
 from bonexage_utils.course.nb09 import exercises
-from bonexage_utils.course.nb09.recalibration import draw_recalibrated, recalibrate, said_of, tell_recalibrated
+from bonexage_utils.course.nb09.recalibration import (
+    HARM,
+    draw_recalibrated,
+    recalibrate,
+    said_of,
+    tell_recalibrated,
+)
 from bonexage_utils.statistics import bootstrap_mean
 
 
@@ -44,10 +50,19 @@ def test_a_bias_is_mended_and_a_line_takes_more_films() -> None:
 def test_where_nothing_is_wrong_a_line_harms() -> None:
     table = recalibrate(hospital(400, 2), hospital(300, 3), WAYS, [20], hospitals=60)
     assert said_of(table.loc[("line by sex", 20)]) == "larger"
-    assert table.loc[("line by sex", 20), "harmed"] > 0.9
     told = tell_recalibrated({"home": table})
-    assert "- home, 20 films, line by sex: " in told
-    assert ": larger; harms " in told
+    assert "- home, 20 films, line by sex: MAE changes by +" in told
+    assert f"months: larger; for {table.loc[('line by sex', 20), 'harmed']:.0%} of hospitals it grew by more" in told
+
+
+def test_a_hospital_is_harmed_by_more_than_half_a_month() -> None:
+    """Every label is met; a shift by 0.4 months harms nobody, one by 0.6 months everybody."""
+    films = hospital(60, 6).assign(months=lambda table: table["predicted"])
+    ways = {f"{far}": lambda local, films, far=far: films["predicted"] + far for far in (0.4, 0.6)}
+    table = recalibrate(films, films, ways, [20], hospitals=5)
+    assert HARM == 0.5
+    assert table["harmed"].tolist() == [0.0, 1.0]
+    np.testing.assert_allclose(table["MAE"], [0.4, 0.6])
 
 
 def test_a_slope_is_mended_by_a_line_alone() -> None:

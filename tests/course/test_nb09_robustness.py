@@ -120,9 +120,14 @@ def test_spread_that_ranks_the_errors_is_told() -> None:
     rng = np.random.default_rng(0)
     spread = rng.uniform(0, 4, 300)
     related, unrelated = spread + rng.uniform(0, 1, 300), rng.uniform(0, 4, 300)
-    assert float(robustness.spread_and_error(spread, -related).split(" [")[0]) > 0.9
-    low, high = robustness.spread_and_error(spread, unrelated).split(" [")[1].rstrip("]").split(", ")
+    said = robustness.spread_and_error(spread, -related)
+    assert float(said.split(" [")[0]) > 0.9
+    assert said.endswith("]: a hint")
+    interval, verdict = robustness.spread_and_error(spread, unrelated).split(" [")[1].split("]: ")
+    low, high = interval.split(", ")
     assert float(low) < 0 < float(high)
+    assert verdict == "no hint that these films can show"
+    assert robustness.spread_and_error(spread, 9 - related).endswith(": the wrong way round")
     told = robustness.draw_spread(spread, related).alt
     maes = [float(part.split("MAE ")[1].split(" ")[0]) for part in told.split("Thirds by spread: ")[1].split(";")]
     assert maes == sorted(maes)

@@ -126,6 +126,8 @@ def test_what_is_learned_by_heart_is_calibrated_twice(cohort: Cohort, tmp_path) 
     table = uncertainty.by_heart(course, Preprocessing(32, 0.2, 0.2), (1, 2), 0.5, films=40)
     assert table["epochs"].tolist() == [1, 1, 2, 2]
     assert table["calibrated on"].tolist() == ["calibration films", "its own films"] * 2
+    known, taught = len(cohort.split("calibration")), min(40, len(cohort.split("train")))
+    assert table["films"].tolist() == [known, taught] * 2
     assert ((table["low"] <= table["inside"]) & (table["inside"] <= table["high"])).all()
     told = uncertainty.draw_by_heart(table, 0.5).alt
     assert f"on its own films: {table['inside'][1]:.0%} after 1 epochs" in told

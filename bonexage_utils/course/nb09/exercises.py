@@ -83,7 +83,7 @@ def _twenty() -> Exercise:
                  "from 20 films did to the error of other films.",
             "B": f"One number is safer than four, not safe. The bias is {bias} months: the truth may lie on either "
                  "side of zero, and then the shift goes the wrong way. The table above has the share of hospitals that "
-                 "a shift from 20 films harmed.",
+                 "a shift from 20 films harmed by more than half a month.",
             "C": f"The bias is {bias} months. That is a suspicion: zero lies inside, and so does a bias worth mending. "
                  "A hundred films would make the interval less than half as wide; then a shift can be decided on, and "
                  "with some hundreds a line.",
@@ -323,7 +323,8 @@ def _since() -> Exercise:
         if month == SINCE:
             return right(f"From month {SINCE} on the bars lie below the line, one after the other, and do not come "
                          "back: that is when the scanner was changed. The half-width has not noticed. It was learned "
-                         "before, and only labels could tell.")
+                         "before, and only labels could tell. (The figure cannot tell a scanner from a new reader: had "
+                         "no date been known, either would explain it.)")
         if month == dip:
             return wrong(f"Month {dip} is the lowest of the first {SINCE - 1}, but its bar reaches the line, and the "
                          "next months are back above or about it. One low month is what chance does.")

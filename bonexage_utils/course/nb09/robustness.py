@@ -151,11 +151,12 @@ def nine_answers(predictor: Predictor, films: pd.DataFrame, batch: int = 32) -> 
 
 def spread_and_error(spread: np.ndarray, error: np.ndarray) -> str:
     """Spearman's rank correlation of the spread of nine answers with |error|, both (n,), with its 95 % interval by
-    Fisher's z, whose standard error for ranks is √((1 + ρ²/2) / (n − 3)) (Bonett & Wright 2000)."""
+    Fisher's z, whose standard error for ranks is √((1 + ρ²/2) / (n − 3)) (Bonett & Wright 2000), and in words."""
     rho = float(stats.spearmanr(spread, np.abs(error)).statistic)
     reach = 1.96 * np.sqrt((1 + rho**2 / 2) / (len(error) - 3))
     low, high = np.tanh(np.arctanh(rho) + np.array([-reach, reach]))
-    return f"{rho:+.2f} [{low:+.2f}, {high:+.2f}]"
+    hint = "a hint" if low > 0 else "no hint that these films can show" if high >= 0 else "the wrong way round"
+    return f"{rho:+.2f} [{low:+.2f}, {high:+.2f}]: {hint}"
 
 
 def draw_spread(spread: np.ndarray, error: np.ndarray) -> Picture:

@@ -165,8 +165,8 @@ def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, .
     """A head that learns the maps of `films` training films for more and more epochs, calibrated twice each time.
 
     One row for each of `lengths` (epochs) and for the films that calibrated, "calibration films" or "its own films":
-    MAE on both and on the selection films, which are new here, the `half_width`, and the share of these films' labels
-    `inside` with its 95 % interval `low` to `high`; months.
+    how many `films` they are, the MAE on them and on the selection films, which are new here, the `half_width`, and the
+    share of the selection films' labels `inside` with its 95 % interval `low` to `high`; months.
     """
     parts = {name: course.cohort.split(name) for name in ("train", "selection", "calibration")}
     parts["train"] = parts["train"].sample(min(films, len(parts["train"])), random_state=course.seed)
@@ -180,7 +180,8 @@ def by_heart(course: Course, preprocessing: Preprocessing, lengths: tuple[int, .
         for name, learned in (("calibration films", "calibration"), ("its own films", "train")):
             half = half_width(errors[learned], wanted)
             found = share(errors["selection"] <= half)
-            rows.append({"epochs": epochs, "calibrated on": name, "MAE of these": errors[learned].mean(),
+            rows.append({"epochs": epochs, "calibrated on": name, "films": len(errors[learned]),
+                         "MAE, films that calibrated": errors[learned].mean(),
                          "MAE, selection films": errors["selection"].mean(), "half_width": half, "inside": found.value,
                          "low": found.low, "high": found.high})
     return pd.DataFrame(rows)

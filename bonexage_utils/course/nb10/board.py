@@ -12,12 +12,19 @@ from jinja2 import Environment, StrictUndefined
 from bonexage_utils.checkpoints import load_model
 from bonexage_utils.course.exercise import NOT_ATTEMPTED
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.familiarity import FEWEST, Familiarity
 from bonexage_utils.files import atomic_file
 from bonexage_utils.report.tables import STRESS_COLUMNS, markdown
 from bonexage_utils.statistics import SMALLEST_GROUP, Interval
 
 TEMPLATE = Path(__file__).with_name("board_report.md")
 DASH = "–"
+# What a board should miss on the page: nothing that the notebook's hospital sent can tell it.
+NEVER_MEASURED = {
+    "atlas, readers, children's ages, diagnoses": f"{DASH} (only the hospital has them)",
+    "one child in training and in test": f"{DASH} (no child's number was sent)",
+    "one hand filmed twice": DASH, "a second reader on the same films": DASH, "wrong sex typed": DASH,
+    "children who change side of ± 2 SD for their age": DASH}
 
 
 def board_report(run: Path, report: Path, words: Mapping[str, Any], sent: int, tries: int,
@@ -31,10 +38,11 @@ def board_report(run: Path, report: Path, words: Mapping[str, Any], sent: int, t
     Raises BoneXageError naming what is missing or of another network.
     """
     metrics, groups = _json(report / "metrics.json"), _table(report / "groups.csv")
-    described = load_model(run / "model.safetensors")[2]
+    model, _, described = load_model(run / "model.safetensors")
     rows = _films(described["training"], metrics, sent) | _recipe(described["training"], tries) | _result(metrics) | {
         "groups of sex and age that are too small to speak": _silent(groups), "the worst of the others": _worst(groups),
-        "intervals": _intervals(described, report), **_stress(report, described["network_sha256"])}
+        "intervals": _intervals(described, report), **_stress(report, described["network_sha256"]),
+        "films that are no hand": _strange(model.familiarity), **NEVER_MEASURED}
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["markdown"] = markdown
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -121,6 +129,10 @@ def _stress(report: Path, network: str) -> dict[str, str]:
     worst = _table(report / "stress.csv")[STRESS_COLUMNS].nlargest(3, "mae_change")
     return {f"{row.perturbation} {row.strength:g}":
             f"MAE {row.mae_change:+.1f} [{row.low:+.1f}, {row.high:+.1f}] months" for row in worst.itertuples()}
+
+
+def _strange(known: Familiarity | None) -> str:
+    return "some get a note, not all" if known else f"not recognised (it takes {FEWEST} calibration films)"
 
 
 def _intervals(described: dict, report: Path) -> str:

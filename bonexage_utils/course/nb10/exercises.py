@@ -140,10 +140,10 @@ def _out() -> Exercise:
     absent = {
         "A": "A blank film has a label and no hand. The network would learn an age for nothing.",
         "B": "Two rows have one and the same file: at least one of the labels belongs to another hand, and nobody can "
-             "tell which.",
+             "tell which. So both go.",
         "E": "A row without a film: there is nothing to learn from, and the training would stop there.",
         "F": "A note only, but look at what it means: one film stands there twice under two names and two labels. Were "
-             "one learned and the other tested, the test would not be one.",
+             "one learned and the other tested, the test would not be one. Both go: nobody knows whose label it is.",
         "H": "A file that was cut short: half a hand at best.",
         "I": "It cannot be read at all, so nothing can be learned from it.",
     }

@@ -20,7 +20,7 @@ FIRST = "first"  # the notebook's own run; a learner's have other names
 MADE = (FIRST, "films", "findings", "calibration", "report", "published")  # what the notebook makes anew each time
 SIDES, EPOCHS = {"fast": 64, "cpu": 128}, {"fast": 2, "cpu": 6, "gpu": 20}
 RATES = {"phantom": 1e-3, "imagenet": 2e-4}
-# Of the conditions of a stress test, one of each kind that a week in a hospital may well bring.
+# Of the conditions of a stress test, one of each kind that is easily made.
 USUAL = {"rotation": 10.0, "brightness": -25.0, "contrast": -0.5, "marker": 10.0, "resolution": 1.0}
 
 
@@ -62,7 +62,7 @@ def workplace(course: Course) -> Path:
 
 
 def recipe(course: Course) -> dict[str, str | int | float]:
-    """Options of `bonexage train` for what this machine can do in about two minutes."""
+    """Options of `bonexage train` for what such a machine can do in about two minutes, if nothing else runs."""
     backbone, weights, side = frozen_backbone(course.profile)
     name = course.profile.name
     return {"backbone": backbone, "weights": weights, "image-size": SIDES.get(name, side), "epochs": EPOCHS[name],
