@@ -158,6 +158,16 @@ def test_kernel_is_this_interpreter(tmp_path):
     assert notebook.cells[0].outputs[0].text.strip() == sys.executable
 
 
+@pytest.mark.parametrize("kind", ["DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"])
+def test_a_deprecation_fails_a_strict_run_where_our_code_meets_it(tmp_path, capsys, kind):
+    theirs = f"import warnings\nexec('warnings.warn(str(), {kind})', {{'warnings': warnings, '__name__': 'theirs'}})"
+    write_source(tmp_path, [*GOOD[:2], ("code", theirs), ("code", f"warnings.warn('going soon', {kind})")])
+    arguments = ["execute", "--notebooks", str(tmp_path), "--out", str(tmp_path), "--ledger", str(tmp_path)]
+    assert build.main(arguments) == 0
+    assert build.main([*arguments, "--strict"]) == 1
+    assert "cell 4 (warnings.warn('going soon'" in capsys.readouterr().err
+
+
 def test_own_kernel_wins_over_a_foreign_one(tmp_path, monkeypatch):
     spec = tmp_path / "kernels" / "python3"
     spec.mkdir(parents=True)
