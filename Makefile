@@ -8,7 +8,8 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(PY) -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help course test check lab workshop notebooks lint browser audit oldest newest colab colab-python wheel badges wheels clean
+.PHONY: help course test check lab workshop notebooks lint browser audit oldest newest colab colab-python wheel badges wheels \
+  release clean
 # For the throw-away environments: which tests, which notebooks (as "00 03"; all without), and Colab's list of packages.
 TESTS      ?=
 NOTEBOOKS  ?=
@@ -93,6 +94,9 @@ wheel:  ## build the wheel, install it alone, and use it in an empty folder
 
 badges:
 	@$(PYTHON) -m tools.badges
+
+release:  ## stamp a version or a fork's address: make release VERSION=0.2.0 ADDRESS=https://github.com/YOU/FORK
+	@$(PYTHON) -m tools.release --version "$(VERSION)" --address "$(ADDRESS)"
 
 wheels: $(STAMP)  ## fill wheels/ and data/ for machines without a network: copy this folder, then make lab
 	@$(PY) -m pip download --quiet --disable-pip-version-check --dest wheels ".[notebooks,dev]" "setuptools>=77" pip

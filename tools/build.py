@@ -35,7 +35,7 @@ def execute(options: argparse.Namespace) -> int:
     rows = []
     for number, source in enumerate(sources, 1):
         print(f"[{number}/{len(sources)}] {source.stem} ({options.profile}) …", end=" ", flush=True)
-        notebook, row = run(source, folder, options.profile, options.cell_timeout)
+        notebook, row = run(source, folder, options.profile, options.cell_timeout, options.strict)
         traces = local_traces(notebook)
         if traces and options.save and row.ok:
             row.result, row.error, row.cell = "failed", "\n".join(traces), "outputs tied to this machine"
@@ -131,6 +131,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("build/course/notebooks"), help="where else")
     command.add_argument("--ledger", type=Path, default=Path("build/course"), help="where the table goes")
     command.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell")
+    command.add_argument("--strict", action="store_true", help="what the course calls and is deprecated is an error")
     checking = add(check, "look at sources and saved notebooks, run nothing")
     tables = add(pages, "write the tables of README.md and INSTRUCTORS.md from what was recorded")
     tables.add_argument("--ledger", type=Path, help="take over the times that a run has left there")

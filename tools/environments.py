@@ -185,8 +185,8 @@ def newest(options: argparse.Namespace) -> int:
     environment.install("--upgrade", "--upgrade-strategy", "eager", "--editable", f"{ROOT}[notebooks,dicom,dev]")
     there = environment.packages()
     tested, _ = environment.run("-m", "pytest", "-q", "-m", "not slow", *options.tests)
-    ran, _ = environment.run("-m", "tools.build", "execute", "--profile", options.profile, "--out", environment.work,
-                             "--ledger", environment.work, *options.notebooks)
+    ran, _ = environment.run("-m", "tools.build", "execute", "--strict", "--profile", options.profile, "--out",
+                             environment.work, "--ledger", environment.work, *options.notebooks)
     return finish("newest", began, tested + ran, 2, "passed: the fast tests, the notebooks", asked_of(there))
 
 
@@ -200,13 +200,20 @@ def colab(options: argparse.Namespace) -> int:
                    if not options.notebooks or path.name[:2] in options.notebooks)
     if not saved:
         raise BoneXageError(f"no notebook is numbered {', '.join(options.notebooks)}; choose from 00 to 10")
+    lacking = [name for name in (*BOOTSTRAP["UNTOUCHED"], *COLAB_KERNEL) if name not in versions]
+    if lacking:
+        raise BoneXageError(f"{options.list}: no {', '.join(lacking)}, which Colab has and the first cell never "
+                            "installs; give the whole pip freeze")
     environment = Environment("colab")
     constraints = environment.folder / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()), encoding="utf-8")
     environment.install("--constraint", constraints, *colab_packages(versions))
     before = environment.packages()
-    # git takes this checkout for the course's home; what is not committed yet is not fetched.
-    variables = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{ROOT.as_uri()}.insteadOf",
+    # git takes a copy of this checkout for the course's home; what is not committed yet is not fetched.
+    home = environment.folder / "home.git"
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(ROOT), str(home)], check=True)
+    subprocess.run(["git", "-C", str(home), "tag", "--force", BOOTSTRAP["TAG"]], check=True, stdout=subprocess.DEVNULL)
+    variables = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{home.as_uri()}.insteadOf",
                  "GIT_CONFIG_VALUE_0": BOOTSTRAP["ADDRESS"], "BONEXAGE_PROFILE": options.profile}
     first_cell(environment, saved[0], variables)
     failed = []
@@ -244,7 +251,7 @@ def first_cell(environment: Environment, notebook: Path, variables: dict[str, st
 
 
 def wheel(options: argparse.Namespace) -> int:
-    """The wheel with the core alone, in an empty folder: phantom, check, train, predict."""
+    """The wheel with the core alone, in an empty folder: phantom, check, train, predict, evaluate."""
     began, environment = time.monotonic(), Environment("wheel")
     environment.run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", environment.folder, ROOT)
     found = list(environment.folder.glob("*.whl"))
@@ -260,9 +267,10 @@ def wheel(options: argparse.Namespace) -> int:
         + ", ".join(f"{name} {parts[name] / 1e6:,.0f}" for name in big))
     steps = (
         "phantom cohort --n 40", "check cohort",
-        "train cohort --out run --backbone resnet10t --image-size 64 --epochs 1 --batch-size 8 --grad-accum 1 "
+        "train cohort --out run --backbone convnext_atto_ols --image-size 64 --epochs 1 --batch-size 8 --grad-accum 1 "
         "--weights phantom",
         "predict run/model.safetensors cohort --split test --out predictions.csv",
+        "evaluate predictions.csv cohort --out report",
     )
     good = 0
     for step in steps:

@@ -27,11 +27,19 @@ PROFILES = ("fast", "cpu", "gpu")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_TWIN = "[An interactive widget: run this notebook to use it.]"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# What a notebook or the package calls and will be gone; what others call among themselves is theirs to mend.
+DEPRECATIONS_ARE_ERRORS = """\
+import warnings
+for _ in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+    warnings.filterwarnings("error", category=_, module=r"(__main__|bonexage_utils)\\b")
+del warnings, _
+"""
 
 
 @contextmanager
-def own_kernel() -> Iterator[dict[str, str]]:
-    """Make `python3` mean the interpreter running now, and yield the variables that say so.
+def own_kernel(strict: bool = False) -> Iterator[dict[str, str]]:
+    """Make `python3` mean the interpreter running now, and yield the variables that say so. In a `strict` one a
+    deprecation that the course's own code meets is an error.
 
     The kernelspec called python3 that Jupyter finds first may belong to another environment, and the
     notebooks would then test code that nobody installed.
@@ -41,7 +49,11 @@ def own_kernel() -> Iterator[dict[str, str]]:
         spec.parent.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
         spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
-        # A profile in ~/.ipython could import or configure what a learner does not have: use an empty one.
+        if strict:
+            startup = Path(folder) / "ipython" / "profile_default" / "startup" / "deprecations.py"
+            startup.parent.mkdir(parents=True)
+            startup.write_text(DEPRECATIONS_ARE_ERRORS)
+        # A profile in ~/.ipython could import or configure what a learner does not have: use one of our own.
         variables = {"JUPYTER_PATH": folder, "IPYTHONDIR": str(Path(folder) / "ipython")}
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
@@ -95,7 +107,7 @@ class PeakMemory:
 
 
 def run(
-    source: Path, folder: Path, profile: str, cell_timeout: int | None = None
+    source: Path, folder: Path, profile: str, cell_timeout: int | None = None, strict: bool = False
 ) -> tuple[NotebookNode, Row]:
     """Convert and run one source in `folder`; the notebook comes back tidied, also when a cell failed."""
     notebook = convert(source)
@@ -109,7 +121,7 @@ def run(
     )
     cell, error = "", ""
     start = time.perf_counter()
-    with own_kernel(), PeakMemory() as memory:
+    with own_kernel(strict), PeakMemory() as memory:
         try:
             client.execute(env=kernel_environment(profile))
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as problem:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bonexage_utils.course.bootstrap import ADDRESS
+from bonexage_utils.course.bootstrap import ADDRESS, TAG
 from bonexage_utils.course.records import DEVICES, NOT_YET, RUNS, how_made, interval_text, read_runs
 from bonexage_utils.course.start import course_folder
 from bonexage_utils.errors import BoneXageError
@@ -147,7 +147,7 @@ def times_table(folder: Path) -> str:
     times, rows = recorded_times(folder), []
     for number, head in heads(folder / "notebooks").items():
         minutes = f"{head.minutes} min" if head.minutes else "not estimated"
-        colab = f"{ADDRESS.replace('github.com', 'colab.research.google.com/github')}/blob/main/notebooks/{head.file}"
+        colab = f"{ADDRESS.replace('github.com', 'colab.research.google.com/github')}/blob/{TAG}/notebooks/{head.file}"
         rows.append([f"[{number} {head.title}]({head.file}) ([{number} on Colab]({colab}))", head.asked,
                      "core" if number in CORE else "", minutes, computing(times, number), memory(times, number)])
     columns = ["notebook", "question", "path", "with exercises (estimate)", "computing", "memory"]

@@ -11,23 +11,27 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-# The course's home, here and nowhere else: the first cell of every notebook carries it.
+# The course's home and the release that is fetched from it; `make release` stamps both, here and in every notebook.
 ADDRESS = "https://github.com/bonexage/bonexage"
+TAG = "v0.1.0"
 
 # The first code cell of every notebook, letter by letter (a test compares). Where the package is installed, as
 # on a learner's own machine, it does nothing. In notebooks/ of a checkout without an installation it installs what is
 # missing. Anywhere else, as on Colab, it fetches the course first, once.
 BOOTSTRAP_CELL = f"""\
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
-import importlib.util, os, subprocess, sys
+import importlib.util, os, runpy, subprocess, sys
 
-ADDRESS = "{ADDRESS}"  # the course's home; a fork has its own
+ADDRESS, TAG = "{ADDRESS}", "{TAG}"  # a fork has its own
 if importlib.util.find_spec("bonexage_utils") is None:
     if not os.path.isdir("../bonexage_utils"):
         if not os.path.isdir("bonexage"):
-            subprocess.run(["git", "clone", "--quiet", "--depth=1", ADDRESS, "bonexage"], check=True)
+            print(f"Fetching the course (25 MB) from {{ADDRESS}}: about half a minute")
+            git = f"git -c advice.detachedHead=false clone --quiet --depth=1 --branch={{TAG}}"
+            if subprocess.run(f"{{git}} {{ADDRESS}} bonexage", shell=True).returncode:
+                sys.exit(f"Not fetched: unzip {{ADDRESS}}/archive/{{TAG}}.zip here as folder bonexage, run this again")
         os.chdir("bonexage/notebooks")
-    subprocess.run([sys.executable, "../bonexage_utils/course/bootstrap.py"], check=True)
+    runpy.run_path("../bonexage_utils/course/bootstrap.py", run_name="__main__")
     sys.path.insert(0, os.path.abspath(".."))
 import bonexage_utils"""
 
@@ -75,4 +79,7 @@ def install_missing() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("installed: " + (", ".join(install_missing()) or "nothing, all there"))
+    try:
+        print("installed: " + (", ".join(install_missing()) or "nothing, all there"))
+    except subprocess.CalledProcessError:
+        sys.exit(f"Not installed: {', '.join(missing())}; turn the network on (Kaggle: Settings, Internet), run again")

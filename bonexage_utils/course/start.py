@@ -23,6 +23,7 @@ from bonexage_utils.phantom import write_cohort
 from bonexage_utils.phantom.dataset import VERSION
 
 SEED = 0
+KAGGLE = Path("/kaggle/input")  # where Kaggle lays the data sets that a notebook of its own asks for
 
 
 @dataclass(frozen=True)
@@ -86,19 +87,26 @@ def sample_cohort(cohort: Cohort, films: int) -> Cohort:
     return replace(cohort, table=cohort.table.loc[sorted(kept)].reset_index(drop=True))
 
 
+def find_rsna(data: Path) -> Path | None:
+    """The folder of the RSNA data set: `data`, or one up to three folders deep in `KAGGLE`; None if it is not there."""
+    if any((data / name).is_file() for name in LABEL_FILES["training"]):
+        return data
+    name = LABEL_FILES["training"][0]  # a train.csv lies in half of Kaggle's data sets
+    tables = (table for depth in ("*", "*/*", "*/*/*") for table in KAGGLE.glob(f"{depth}/{name}"))
+    return next((table.parent for table in tables), None)
+
+
 def find_cohort(profile: Profile, folder: Path) -> tuple[Cohort, bool]:
     """The cohort to work on, and whether it is the embedded one.
 
     BONEXAGE_DATA names a cohort folder, or is "phantom" for the embedded cohort whatever else is there. Without it,
-    data/ if RSNA is in it, else the embedded cohort, made once under data/phantom-N-vV, V its version. A cohort of
-    more films than the profile takes is sampled, and a line is printed.
+    data/ if RSNA is in it, else RSNA where Kaggle lays it, else the embedded cohort, made once under data/phantom-N-vV,
+    V its version. A cohort of more films than the profile takes is sampled, and a line is printed.
     """
-    requested = os.environ.get("BONEXAGE_DATA", "")
     data = folder / "data"
-    if requested and requested != "phantom":
+    requested = os.environ.get("BONEXAGE_DATA") or find_rsna(data) or "phantom"
+    if requested != "phantom":
         cohort, embedded = load_cohort(requested), False
-    elif not requested and any((data / name).is_file() for name in LABEL_FILES["training"]):
-        cohort, embedded = load_cohort(data), False
     else:
         phantoms = data / f"phantom-{profile.phantoms}-v{VERSION}"  # an older one may lie there from before an update
         if not phantoms.is_dir():

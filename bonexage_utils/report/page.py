@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined, pass_eval_context
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateNotFound, pass_eval_context
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
 from bonexage_utils import __version__
 from bonexage_utils.calibration import Calibration, Coverage
 from bonexage_utils.cohort import UNKNOWN_SPLIT
+from bonexage_utils.errors import BoneXageError
 from bonexage_utils.evaluation import Comparison, Evaluation
 from bonexage_utils.files import atomic_file, only_writer
 from bonexage_utils.labels import KNOWN_LABELS
@@ -142,13 +143,20 @@ def card_facts(provenance: dict, calibration: Calibration | None, evaluation: Ev
 
 
 def render(name: str, facts: dict) -> str:
-    """A template of this package with `facts`; every text in them stays text, in HTML as in Markdown."""
+    """A template of this package with `facts`; every text in them stays text, in HTML as in Markdown.
+
+    Raises BoneXageError if the template is not there, as after half an installation.
+    """
     environment = Environment(
         loader=PackageLoader("bonexage_utils.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=lambda name: bool(name) and name.endswith(".html"), finalize=_plain)
     environment.filters |= {"html_table": partial(pd.DataFrame.to_html, border=0), "markdown": _markdown,
                             "identifier": _identifier}
-    return environment.get_template(name).render(**facts)
+    try:
+        return environment.get_template(name).render(**facts)
+    except TemplateNotFound as error:
+        raise BoneXageError(f"{error}: this template is missing in the installed package; install bonexage again") \
+            from None
 
 
 def write_text(path: Path, text: str) -> None:

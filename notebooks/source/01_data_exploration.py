@@ -22,15 +22,18 @@
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
-import importlib.util, os, subprocess, sys
+import importlib.util, os, runpy, subprocess, sys
 
-ADDRESS = "https://github.com/bonexage/bonexage"  # the course's home; a fork has its own
+ADDRESS, TAG = "https://github.com/bonexage/bonexage", "v0.1.0"  # a fork has its own
 if importlib.util.find_spec("bonexage_utils") is None:
     if not os.path.isdir("../bonexage_utils"):
         if not os.path.isdir("bonexage"):
-            subprocess.run(["git", "clone", "--quiet", "--depth=1", ADDRESS, "bonexage"], check=True)
+            print(f"Fetching the course (25 MB) from {ADDRESS}: about half a minute")
+            git = f"git -c advice.detachedHead=false clone --quiet --depth=1 --branch={TAG}"
+            if subprocess.run(f"{git} {ADDRESS} bonexage", shell=True).returncode:
+                sys.exit(f"Not fetched: unzip {ADDRESS}/archive/{TAG}.zip here as folder bonexage, run this again")
         os.chdir("bonexage/notebooks")
-    subprocess.run([sys.executable, "../bonexage_utils/course/bootstrap.py"], check=True)
+    runpy.run_path("../bonexage_utils/course/bootstrap.py", run_name="__main__")
     sys.path.insert(0, os.path.abspath(".."))
 import bonexage_utils
 

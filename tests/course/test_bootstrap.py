@@ -2,6 +2,8 @@
 
 import ast
 import json
+import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -16,34 +18,39 @@ from bonexage_utils.course import bootstrap
 PRELUDE = """
 import importlib.util, json, os, shutil, subprocess, sys
 sys.path.insert(0, "")  # as in a notebook
-sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != ROOT]
 if HIDE:
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != ROOT]
     sys.meta_path[:] = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("__editable__")]
-calls, really = [], subprocess.run
-def run(command, **kwargs):
-    calls.append(command[0] if command[0] == "git" else "bootstrap.py")
-    if command[0] != "git":
-        return really(command, **kwargs)
-    assert command[1] == "clone" and kwargs["check"]
-    shutil.copytree(os.path.join(ROOT, "bonexage_utils"), os.path.join(command[-1], "bonexage_utils"))
-    os.mkdir(os.path.join(command[-1], "notebooks"))
+calls = []
+def run(command, shell):
+    calls.append(command.split())
+    if FAILS:
+        return subprocess.CompletedProcess(command, 128)
+    shutil.copytree(os.path.join(ROOT, "bonexage_utils"), "bonexage/bonexage_utils")
+    os.mkdir("bonexage/notebooks")
+    return subprocess.CompletedProcess(command, 0)
 subprocess.run = run
 """
 REPORT = """
 import bonexage_utils
 print(json.dumps([calls, os.getcwd(), os.path.abspath(bonexage_utils.__file__)]))
 """
+ALL_THERE = "installed: nothing, all there"
 
 
-def run_cell(folder: Path, times: int = 1, hide: bool = True) -> tuple[list[str], Path, Path]:
-    """What the cell started, where it ended, and which package it found."""
+def prelude(hide: bool = True, fails: bool = False) -> str:
+    return f"ROOT, HIDE, FAILS = {str(ROOT)!r}, {hide}, {fails}\n" + PRELUDE
+
+
+def run_cell(folder: Path, times: int = 1, hide: bool = True) -> tuple[list[str], list[str], Path, Path]:
+    """What the cell fetched and printed, where it ended, and which package it found."""
     script = folder / "cell.py"
-    prelude = f"ROOT, HIDE = {str(ROOT)!r}, {hide}\n" + PRELUDE
-    script.write_text(prelude + (bootstrap.BOOTSTRAP_CELL + "\n") * times + REPORT, encoding="utf-8")
+    script.write_text(prelude(hide) + (bootstrap.BOOTSTRAP_CELL + "\n") * times + REPORT, encoding="utf-8")
     done = subprocess.run([sys.executable, "-P", script.name], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    calls, where, package = json.loads(done.stdout.splitlines()[-1])
-    return calls, Path(where), Path(package)
+    *printed, last = done.stdout.splitlines()
+    calls, where, package = json.loads(last)
+    return calls, printed, Path(where), Path(package)
 
 
 def installed_otherwise() -> bool:
@@ -53,14 +60,15 @@ def installed_otherwise() -> bool:
 
 @pytest.mark.skipif(installed_otherwise(), reason="the package is not an editable installation")
 def test_on_colab_the_course_is_fetched_once(tmp_path: Path) -> None:
-    calls, where, package = run_cell(tmp_path, times=2)
-    assert calls == ["git", "bootstrap.py"]
+    calls, printed, where, package = run_cell(tmp_path, times=2)
+    assert [(words[0], *words[-3:]) for words in calls] == [
+        ("git", f"--branch={bootstrap.TAG}", bootstrap.ADDRESS, "bonexage")]
+    assert "about half a minute" in printed[0]
+    assert printed[1:] == [ALL_THERE]
     assert where == tmp_path / "bonexage" / "notebooks"
     assert package == tmp_path / "bonexage" / "bonexage_utils" / "__init__.py"
     # A kernel that was started again finds what the first one fetched.
-    calls, again, _ = run_cell(tmp_path, times=2)
-    assert calls == ["bootstrap.py"]
-    assert again == where
+    assert run_cell(tmp_path, times=2)[:3] == ([], [ALL_THERE], where)
 
 
 @pytest.mark.skipif(installed_otherwise(), reason="the package is not an editable installation")
@@ -69,27 +77,36 @@ def test_in_a_checkout_nothing_is_fetched(tmp_path: Path) -> None:
     (tmp_path / "bonexage_utils" / "course").mkdir(parents=True)
     (tmp_path / "bonexage_utils" / "__init__.py").touch()
     (tmp_path / "bonexage_utils" / "course" / "bootstrap.py").write_text(Path(bootstrap.__file__).read_text())
-    calls, where, package = run_cell(tmp_path / "notebooks", times=2)
-    assert calls == ["bootstrap.py"]
-    assert where == tmp_path / "notebooks"
+    calls, printed, where, package = run_cell(tmp_path / "notebooks", times=2)
+    assert (calls, printed, where) == ([], [ALL_THERE], tmp_path / "notebooks")
     assert package == tmp_path / "bonexage_utils" / "__init__.py"
 
 
 def test_where_the_package_is_installed_nothing_happens(tmp_path: Path) -> None:
-    assert run_cell(tmp_path, times=2, hide=False)[:2] == ([], tmp_path)
+    assert run_cell(tmp_path, times=2, hide=False)[:3] == ([], [], tmp_path)
 
 
-def test_a_fetch_that_fails_stops_the_cell(tmp_path: Path) -> None:
-    script = f"ROOT, HIDE = {str(ROOT)!r}, True\n" + PRELUDE + (
-        "def run(command, **kwargs):\n    raise subprocess.CalledProcessError(128, command)\nsubprocess.run = run\n")
-    done = subprocess.run([sys.executable, "-P", "-c", script + bootstrap.BOOTSTRAP_CELL], cwd=tmp_path,
+@pytest.mark.skipif(installed_otherwise(), reason="the package is not an editable installation")
+def test_a_fetch_that_fails_is_one_line_with_the_way_out(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", prelude(fails=True) + bootstrap.BOOTSTRAP_CELL], cwd=tmp_path,
                           capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "git" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"unzip {bootstrap.ADDRESS}/archive/{bootstrap.TAG}.zip" in line
+
+
+def test_what_pip_cannot_get_is_one_line_with_the_way_out() -> None:
+    out_of_reach = {**os.environ, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+    code = Path(bootstrap.__file__).read_text(encoding="utf-8").replace(
+        'NEEDED = {', 'NEEDED = {"no_such_module": "no-such-distribution>=2",')
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=out_of_reach)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.fullmatch(r"Not installed: no-such-distribution>=2; turn .*", done.stderr.splitlines()[-1])
 
 
 def test_the_cell_is_short_and_leaves_torch_and_numpy_alone() -> None:
-    assert len(bootstrap.BOOTSTRAP_CELL.splitlines()) <= 12
+    assert len(bootstrap.BOOTSTRAP_CELL.splitlines()) <= 15
     assert bootstrap.ADDRESS in bootstrap.BOOTSTRAP_CELL
     assert not set(bootstrap.NEEDED) & set(bootstrap.UNTOUCHED)
 

@@ -24,7 +24,7 @@ from bonexage_utils.evaluation import evaluate, read_predictions, read_provenanc
 from bonexage_utils.images import film_hash
 from bonexage_utils.prediction import Predictor, predict_to_file
 from bonexage_utils.report import figures
-from bonexage_utils.report.page import headline, write_report
+from bonexage_utils.report.page import headline, render, write_report
 from bonexage_utils.report.tables import plain_markdown, stress_table, worst_table
 
 
@@ -368,6 +368,11 @@ def test_a_number_that_is_none_is_null_and_a_dash(tmp_path: Path, kind: str) -> 
     for text in (headline(result), re.sub("data:image[^\"]*", "", page.read_text("utf-8")),
                  (tmp_path / "model_card.md").read_text("utf-8")):
         assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+def test_a_template_that_was_not_installed_is_named() -> None:
+    with pytest.raises(BoneXageError, match=r"no_such\.html.*install bonexage again"):
+        render("no_such.html", {})
 
 
 def test_the_coverage_of_an_earlier_evaluation_goes(tmp_path: Path) -> None:

@@ -158,6 +158,25 @@ def test_kernel_is_this_interpreter(tmp_path):
     assert notebook.cells[0].outputs[0].text.strip() == sys.executable
 
 
+@pytest.mark.parametrize("kind", ["DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"])
+def test_a_deprecation_fails_a_strict_run_where_our_code_meets_it(tmp_path, capsys, kind):
+    theirs = f"import warnings\nexec('warnings.warn(str(), {kind})', {{'warnings': warnings, '__name__': 'theirs'}})"
+    write_source(tmp_path, [*GOOD[:2], ("code", theirs), ("code", f"warnings.warn('going soon', {kind})")])
+    arguments = ["execute", "--notebooks", str(tmp_path), "--out", str(tmp_path), "--ledger", str(tmp_path)]
+    assert build.main(arguments) == 0
+    assert build.main([*arguments, "--strict"]) == 1
+    assert "cell 4 (warnings.warn('going soon'" in capsys.readouterr().err
+
+
+def test_a_folder_may_have_spaces_and_umlauts(tmp_path):
+    folder = tmp_path / "Kurs für Zoë 手"
+    write_source(folder, [*GOOD[:2], ("code", "open('für.txt', 'w', encoding='utf-8').close()")])
+    arguments = ["execute", "--notebooks", str(folder), "--out", str(folder / "ä"), "--ledger", str(folder / "ä")]
+    assert build.main(arguments) == 0
+    assert (folder / "für.txt").is_file()
+    assert (folder / "ä" / "01_tiny.ipynb").is_file()
+
+
 def test_own_kernel_wins_over_a_foreign_one(tmp_path, monkeypatch):
     spec = tmp_path / "kernels" / "python3"
     spec.mkdir(parents=True)

@@ -16,7 +16,7 @@ pytest.importorskip("nbval")
 from conftest import ROOT
 from filelock import FileLock
 
-from tools.execution import kernel_environment
+from tools.execution import kernel_environment, own_kernel
 from tools.lint import CHECKED, lint_folder
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -76,7 +76,8 @@ def test_notebooks_keep_the_rules():
 @pytest.mark.parametrize("notebook", SAVED[::-1], ids=lambda path: path.stem)
 def test_notebook_runs_and_its_checked_outputs_agree(notebook, tmp_path):
     before = git_status()
-    result = nbval(notebook, tmp_path / "pytest.ini")
+    with own_kernel(strict=True):
+        result = nbval(notebook, tmp_path / "pytest.ini")
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
     assert git_status() == before, "running the notebook leaves files that git sees"
 

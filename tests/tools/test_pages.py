@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from bonexage_utils.course.bootstrap import ADDRESS
+from bonexage_utils.course.bootstrap import ADDRESS, TAG
 from bonexage_utils.errors import BoneXageError
 from tools import build, pages
 from tools.ledger import Row
@@ -69,7 +69,7 @@ def test_what_is_not_measured_says_so(course: Path) -> None:
     table = pages.times_table(course)
     assert "| [00 Start](00_start.ipynb) ([00 on Colab](https://colab." in table
     assert f"| Does it run? | core | 40 min | {pages.NOT_YET} | {pages.NOT_YET} |" in table
-    assert ADDRESS.rsplit("github.com", 1)[1] + "/blob/main/notebooks/00_start.ipynb" in table
+    assert ADDRESS.rsplit("github.com", 1)[1] + f"/blob/{TAG}/notebooks/00_start.ipynb" in table
 
 
 def test_a_claim_shows_both_rows_and_both_verdicts(course: Path) -> None:
