@@ -42,7 +42,7 @@
         range.stepUp();
         show();
         if (range.value === range.max || !range.isConnected) pause();
-      }, 120);
+      }, 200);
     };
     menu.append(...told.groups.map((each) => element("option", { textContent: each.name })));
     menu.onchange = choose;
@@ -59,7 +59,7 @@
     if (told.play) controls.append(play);
     stage.prepend(controls);
     // In a frame of its own (Colab) the window's height follows the output's: measure by the screen there.
-    if (window !== window.parent) stage.style.maxHeight = `${0.6 * screen.availHeight}px`;
+    if (window !== window.parent) stage.style.maxHeight = `${0.52 * screen.availHeight}px`;
     choose();
   }
 }

@@ -6,8 +6,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import nbformat
-
 from bonexage_utils.errors import BoneXageError
 from tools import ledger
 from tools.site.offsite import offsite_references
