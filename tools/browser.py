@@ -98,7 +98,7 @@ class Tab:
             self.ask("Input.dispatchKeyEvent", type="keyUp", **facts)
 
     def drag(self, places: Iterable[tuple[float, float]]) -> None:
-        """Press the mouse at the first of these places (x, y), px, move it through the others, let it go at the last."""
+        """Press the mouse at the first of these places (x, y), px, move it through the others and let it go."""
         kind = "mousePressed"
         for x, y in places:
             self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)

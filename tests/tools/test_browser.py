@@ -353,7 +353,7 @@ def test_a_notebook_runs_in_jupyterlab(tab: Tab, lab: str, name: str) -> None:
     tab.darken(False)
     tab.resize(*LAPTOP)
     tab.open(f"{lab}/lab/tree/{name}")
-    tab.wait(READY, 120)
+    tab.wait(READY, 300)
     tab.evaluate(RUN_ALL)
     tab.wait("window.ran", 600)
     assert tab.evaluate(FAILED) == []
