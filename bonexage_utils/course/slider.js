@@ -7,11 +7,11 @@
     const caption = figure.querySelector("figcaption");
     const element = (name, facts) => Object.assign(document.createElement(name), facts);
     const controls = element("div");
-    controls.style.cssText = "display: flex; flex-wrap: wrap; flex: none; align-items: center; gap: 0.3em 1em";
-    controls.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the arrow keys
+    controls.style.cssText = "display: flex; flex-wrap: wrap; flex: none; max-width: 100%; align-items: center; gap: 0.3em 1em";
+    controls.onkeydown = (event) => event.stopPropagation(); // else JupyterLab takes the arrow keys
     const named = (text, control) => {
       const label = element("label", { textContent: `${text} ` });
-      label.style.cssText = "display: flex; align-items: center; gap: 0.5em; margin: 0";
+      label.style.cssText = "display: flex; min-width: 0; align-items: center; gap: 0.5em; margin: 0";
       label.append(control);
       controls.append(label);
     };
@@ -50,7 +50,7 @@
       pause();
       show();
     };
-    range.style.cssText = "width: 22em; max-width: 55vw; margin: 0";
+    range.style.cssText = "flex: 0 1 auto; width: 22em; min-width: 4em; margin: 0";
     value.style.cssText = "min-width: 6em";
     value.setAttribute("aria-live", "off"); // the slider tells its value itself
     if (told.groups.length > 1) named(told.menu, menu);

@@ -359,7 +359,7 @@ def test_a_notebook_runs_in_jupyterlab(tab: Tab, lab: str, name: str) -> None:
     assert tab.evaluate(FAILED) == []
     assert tab.evaluate(NAMELESS) == 0
     assert tab.evaluate(TO_SLIDER) > 0
-    tab.wait(FIGURE % 0)
+    tab.wait(f"!!{FIGURE % 0}", 60)
     before = tab.evaluate(FACTS % 0)
     tab.evaluate(FOCUS % 0)
     tab.press("ArrowRight")
