@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 BROKEN_IMAGES = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src.slice(0, 99))"
 TOO_WIDE = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
 SETTLE_SECONDS, START_SECONDS, WIDTH, HEIGHT, TALLEST = 0.4, 20, 1280, 1000, 12_000
-KEYS = {"Tab": 9, "Enter": 13, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+KEYS = {"Tab": 9, "Enter": 13, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39,
+        "ArrowDown": 40}
 # axe-core, the rules that a page must keep for readers with a disability; pip's wrapper carries the script.
 AXE_VARIABLE, AXE_PACKAGE, AXE_FILE = "BONEXAGE_AXE", "axe_playwright_python", "axe.min.js"
 WITHOUT_AXE = f"no axe-core: pip install --no-deps axe-playwright-python, or name {AXE_FILE} in {AXE_VARIABLE}"
-AXE_RUN = """axe.run(document, {resultTypes: ["violations"], %s}).then(found => found.violations
+AXE_RUN = """axe.run(%s, {resultTypes: ["violations"], %s}).then(found => found.violations
     .filter(rule => ["serious", "critical"].includes(rule.impact)).map(rule =>
     `${rule.impact}, ${rule.id}: ${rule.help}; at ${rule.nodes.map(node => node.target).slice(0, 5).join(", ")}`))"""
 
@@ -96,6 +97,14 @@ class Tab:
             self.ask("Input.dispatchKeyEvent", type="keyDown", **facts, **({"text": "\r"} if key == "Enter" else {}))
             self.ask("Input.dispatchKeyEvent", type="keyUp", **facts)
 
+    def drag(self, places: Iterable[tuple[float, float]]) -> None:
+        """Press the mouse at the first of these places (x, y), px, move it through the others and let it go."""
+        kind = "mousePressed"
+        for x, y in places:
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+            kind = "mouseMoved"
+        self.ask("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1)
+
     def resize(self, width: int = WIDTH, height: int = HEIGHT, zoom: float = 1) -> None:
         """Make the window so wide and high, in px at `zoom` 1; magnified, less of the page fits into it."""
         size = {"width": round(width / zoom), "height": round(height / zoom)}
@@ -140,10 +149,11 @@ class Tab:
                 found.append(f"console error: {data['entry'].get('text')} {data['entry'].get('url', '')}")
         return found
 
-    def barriers(self, axe: Path, rule: str | None = None) -> list[str]:
-        """The serious and critical rules of axe-core, or `rule` alone, that the page breaks as it stands, and where."""
+    def barriers(self, axe: Path, rule: str | None = None, part: str = "html") -> list[str]:
+        """The serious and critical rules of axe-core, or `rule` alone, that the page as it stands breaks in the `part`
+        that a selector names, and where."""
         self.evaluate(axe.read_text(encoding="utf-8"))
-        return self.evaluate(AXE_RUN % (f"runOnly: ['{rule}']" if rule else ""))
+        return self.evaluate(AXE_RUN % (json.dumps(part), f"runOnly: ['{rule}']" if rule else ""))
 
     def photograph(self, path: Path) -> None:
         """The page from top to bottom, as PNG."""

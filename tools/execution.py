@@ -24,8 +24,6 @@ from tools.portable import machine_traces, output_texts
 from tools.sources import NOTEBOOK_METADATA, convert
 
 PROFILES = ("fast", "cpu", "gpu")
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDGET_TWIN = "[An interactive widget: run this notebook to use it.]"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # What a notebook or the package calls and will be gone; what others call among themselves is theirs to mend.
 DEPRECATIONS_ARE_ERRORS = """\
@@ -158,7 +156,7 @@ def name_cell(cell: NotebookNode, number: int) -> str:
 
 
 def tidy(notebook: NotebookNode) -> None:
-    """Keep of an executed notebook what is the same on every machine, and give widgets a readable twin."""
+    """Keep of an executed notebook what is the same on every machine, and each figure once."""
     notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
@@ -166,10 +164,9 @@ def tidy(notebook: NotebookNode) -> None:
             continue
         cell.outputs = _merge_streams(cell.outputs)
         for output in cell.outputs:
-            # A view without its stored state is an error message on GitHub; a sentence is not.
-            if WIDGET_VIEW in output.get("data", {}):
-                del output.data[WIDGET_VIEW]
-                output.data["text/plain"] = WIDGET_TWIN
+            # A figure comes as an image and, for JupyterLab, again as HTML. GitHub is sure to show the first.
+            if "image/png" in output.get("data", {}):
+                output.data.pop("text/html", None)
 
 
 def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:

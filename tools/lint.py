@@ -15,13 +15,14 @@ import nbformat
 from nbformat import NotebookNode
 
 from bonexage_utils.errors import BoneXageError
-from tools.execution import WIDGET_TWIN, WIDGET_VIEW, name_cell
+from tools.execution import name_cell
 from tools.portable import machine_traces, output_texts
 from tools.quotes import drifted
 from tools.readability import hard_to_read
 from tools.sources import NOTEBOOK_METADATA, convert
 
 CHECKED = "nbval-check-output"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 CHECKED_CELLS, MOST_BYTES, LONG_CELL, TOO_LONG_CELL = 5, 1_500_000, 12, 15
 WIDEST_LINE = 88
 HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
@@ -124,10 +125,7 @@ def checked(case: Case) -> Iterator[tuple[str, str]]:
         yield f"{len(marked)} checked cells, expected at least {CHECKED_CELLS}", fix
     for name, cell in marked:
         kinds = [set(output.get("data", {})) for output in cell.outputs]
-        texts = [text for output in cell.outputs for text in output_texts(output)]
-        if any(WIDGET_VIEW in kind for kind in kinds) or WIDGET_TWIN in texts:
-            yield f"{name} is checked and shows a widget", "check a cell that prints the number instead"
-        elif all(any(mime.startswith("image/") for mime in kind) for kind in kinds):
+        if all(any(mime.startswith("image/") for mime in kind) for kind in kinds):
             yield f"{name} is checked and has no stored text output", "print a value, or remove the tag"
 
 
@@ -149,7 +147,10 @@ def described(case: Case) -> Iterator[tuple[str, str]]:
 
 
 def without_state(case: Case) -> Iterator[tuple[str, str]]:
-    """Only metadata that is the same everywhere; widget state breaks GitHub, pairing rewrites the sources."""
+    """Only what is the same everywhere, and lives without a kernel: widgets break GitHub, pairing rewrites sources."""
+    for name, cell in case.code():
+        if any(WIDGET_VIEW in output.get("data", {}) for output in cell.outputs):
+            yield f"{name} shows a widget that needs its kernel", "use slider, from bonexage_utils.course.sliders"
     for key in sorted(set(case.saved.metadata) - set(NOTEBOOK_METADATA)):
         yield f"carries metadata.{key}", f"do not save it from JupyterLab: {EXECUTE}"
     if "version" in case.saved.metadata.get("language_info", {}):

@@ -15,6 +15,7 @@ ABSOLUTE_PATH = re.compile(
     r"(?<![\w./+:-])/(?:home|root|work|tmp|Users|mnt|opt|var/folders|private)/[^\s'\"<>,)\]]*"
     r"|(?<![A-Za-z])[A-Za-z]:\\[^\s'\"<>,)\]]*"
 )
+BASE64 = re.compile(r";base64,[A-Za-z0-9+/=]+")
 TEXT_TYPES = ("text/", "application/json", "image/svg+xml")
 
 
@@ -27,7 +28,7 @@ def output_texts(output: dict[str, Any]) -> Iterator[str]:
     else:
         for mime, value in output["data"].items():
             if mime.startswith(TEXT_TYPES):
-                yield value if isinstance(value, str) else json.dumps(value)
+                yield BASE64.sub("", value if isinstance(value, str) else json.dumps(value))
 
 
 def machine_traces(text: str, this_machine: bool = False) -> list[str]:

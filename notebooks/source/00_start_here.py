@@ -154,8 +154,8 @@ ex.order.check(my_order)
 # %% [markdown]
 # ## Let a hand grow
 #
-# Move the slider. It shows the *average* girl and the *average* boy of the same age, so all you see is maturity.
-# The hand always fills the film; watch the 2 cm bar to see how much it grows.
+# Move the slider, or press *Play*. It shows the *average* girl and the *average* boy of the same age, so all you see
+# is maturity. The hand always fills the film; watch the 2 cm bar to see how much it grows.
 
 # %%
 from bonexage_utils.course.nb00.figures import draw_growth, grow_a_hand

@@ -62,16 +62,17 @@ for kind in ("float32", "bfloat16", "float16"):
     print(f"{kind:9} {sign} {exponent:8} {fraction:23} is {stored(200.4, kind):.9g}")
 
 # %% [markdown]
-# The same age in three formats, 200.4 months. Type a number, from 0 to a million, and see what each format makes of it.
-# Try 0.1, then `0.00000001`, then 70000:
+# The same age in three formats, 200.4 months. Change the number below, run the cell again, and see what each format
+# makes of it. Try 0.1, then `0.00000001`, then 70000:
 
 # %%
-from bonexage_utils.course.nb07.formats import draw_bits, type_a_number
+from bonexage_utils.course.nb07.formats import draw_bits
 
-type_a_number()
+number = 0.1
+draw_bits((number,))
 
 # %% [markdown]
-# The same without typing, for four numbers:
+# Four numbers at once:
 
 # %%
 draw_bits()

@@ -563,8 +563,8 @@ after_guess(guesses, drawn, beside(measured, guesses))
 #
 # ## One film after the other
 #
-# From the film read most too young to the one read most too old: its point among all errors, the film, its map, and the
-# three training films most like it *to the network*.
+# Some of the test films, from the one read most too young to the one read most too old: its point among all errors, the
+# film, its map, and the three training films most like it *to the network*.
 
 # %%
 from bonexage_utils.course.nb08.residuals import draw_three_cases, explore

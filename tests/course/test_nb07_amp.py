@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from bonexage_utils.course.nb07.formats import FORMATS
 from bonexage_utils.course.nb07.scaling import Batch
 from bonexage_utils.course.records import read_runs
 from bonexage_utils.course.start import course_folder
-from bonexage_utils.figures import Picture
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.model import BoneAgeNet
 
@@ -84,26 +82,6 @@ def test_gaps_at_200_months(kind: str, gap: float) -> None:
     (0.0, "float16", "0, exact"), (0.5, "bfloat16", "0.5, exact")])
 def test_what_is_left_in_words(value: float, kind: str, told: str) -> None:
     assert formats.what_is_left(value, kind) == told
-
-
-def test_the_field_follows_at_both_ends() -> None:
-    pytest.importorskip("ipywidgets")
-    field, image, told = formats.type_a_number().children
-    assert (field.min, field.max, field.value) == (0, formats.LARGEST_TYPED, 0.1)
-    seen = {image.value}
-    for value in (0.0, formats.LARGEST_TYPED, 1e-8):
-        field.value = value
-        picture = formats.draw_bits((value,))
-        assert (image.value, told.value) == (picture.png, picture.alt)
-        seen.add(image.value)
-    assert len(seen) == 4
-
-
-def test_without_ipywidgets_the_static_twin_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    shown = formats.type_a_number()
-    assert isinstance(shown, Picture)
-    assert shown.alt == formats.draw_bits().alt
 
 
 def test_number_lines_count_what_float16_loses() -> None:

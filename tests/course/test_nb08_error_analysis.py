@@ -1,7 +1,6 @@
 """What notebook 08 looks at: residuals one by one, maps scored on bones, a planted strip, made-up readers."""
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,6 @@ from bonexage_utils.course.bones import film_and_region, hands_with_masks
 from bonexage_utils.course.nb08 import attribution, readers, residuals, shortcut
 from bonexage_utils.course.records import read_runs
 from bonexage_utils.decoding import read_gray
-from bonexage_utils.figures import Picture
 from bonexage_utils.images import Preprocessing
 from bonexage_utils.phantom import child_and_film
 from bonexage_utils.prediction import Predictor
@@ -85,26 +83,13 @@ def test_the_worst_come_worst_first(five: residuals.Residuals) -> None:
     assert told.index("b label 80, says 50") < told.index("d label 120, says 140") < told.index("a label 60, says 65")
 
 
-def test_the_explorer_follows_at_both_ends(five: residuals.Residuals) -> None:
-    pytest.importorskip("ipywidgets")
-    slider, image, told = residuals.explore(five).children
-    assert (slider.min, slider.value, slider.max) == (1, 3, 5)
-    seen = {image.value}
-    for value in (1, 5):
-        slider.value = value
-        picture = residuals.draw_case(five, (value,))
-        assert (image.value, told.value) == (picture.png, picture.alt)
-        seen.add(image.value)
-    assert len(seen) == 3
-
-
-def test_without_ipywidgets_the_explorer_is_its_twin(
-    five: residuals.Residuals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    shown = residuals.explore(five)
-    assert isinstance(shown, Picture)
-    assert shown.alt == residuals.draw_three_cases(five).alt
+def test_the_explorer_goes_from_end_to_end(five: residuals.Residuals) -> None:
+    made = residuals.explore(five)
+    frames = made.frames[""]
+    assert [frame.value for frame in frames] == [f"{place} of 5" for place in range(1, 6)]
+    assert made.first.value == "3 of 5"
+    assert [frame.alt for frame in frames] == [residuals.draw_case(five, (place,)).alt for place in range(1, 6)]
+    assert [frame.value for frame in residuals.explore(five, 2).frames[""]] == ["1 of 5", "3 of 5", "5 of 5"]
 
 
 def test_yardsticks_with_and_without_an_interval() -> None:

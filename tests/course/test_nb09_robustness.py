@@ -1,6 +1,5 @@
 """What notebook 09 does to a network from outside: the same children twice, nine views, one film spoilt bit by bit."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from bonexage_utils.calibration import Calibration
 from bonexage_utils.checks.stress import PERTURBATIONS
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.nb09 import robustness
-from bonexage_utils.course.nb09.robustness import GRIDS, KINDS, TWIN, Watch
+from bonexage_utils.course.nb09.robustness import GRIDS, KINDS, WATCHED, Watch
 from bonexage_utils.course.start import PROFILES, SEED, Course
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import Picture
@@ -157,29 +156,13 @@ def test_every_change_begins_with_the_film_as_it_is(watch: Watch, name: str) -> 
 
 
 @pytest.mark.slow
-def test_the_slider_follows_at_both_ends_of_every_change(watch: Watch) -> None:
-    pytest.importorskip("ipywidgets")
-    menu, slider, image, told = robustness.perturb_and_watch(watch).children
-    assert slider.value == 0
-    seen = set()
-    for name in (*list(GRIDS)[1:], "rotation"):
-        menu.value = name
-        assert slider.value == 0
-        for strength in (0, GRIDS[name][0], GRIDS[name][-1]):
-            slider.value = strength
-            picture = robustness.draw_watched(watch, ((name, strength),))
-            assert told.value == picture.alt
-            assert image.value == picture.png
-            assert f"{name} {strength:g}: answer" in told.value
-            seen.add(image.value)
-    assert len(seen) >= 2 * len(GRIDS)
-
-
-def test_without_ipywidgets_the_static_twin_is_shown(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    shown = robustness.perturb_and_watch(watch)
-    assert isinstance(shown, Picture)
-    assert shown.alt == robustness.draw_watched(watch).alt
-    for name, strength in TWIN:
-        assert f"{name} {strength:g}: answer" in shown.alt
-    assert shown.alt.count("the label is inside") + shown.alt.count("the label is outside") == len(TWIN)
+def test_the_slider_has_every_change_and_begins_with_the_film_as_it_is(watch: Watch) -> None:
+    made = robustness.perturb_and_watch(watch)
+    assert list(made.frames) == list(GRIDS)
+    for name, strengths in WATCHED.items():
+        assert set(strengths) <= set(GRIDS[name])
+        assert made.frames[name][made.starts[name]].value == "0"
+        for frame, strength in zip(made.frames[name], strengths, strict=True):
+            assert f"{name} {strength:g}: answer" in frame.alt
+        assert made.frames[name][-1].alt == robustness.draw_watched(watch, ((name, strengths[-1]),)).alt
+        assert len({frame.webp for frame in made.frames[name]}) == len(strengths)

@@ -1,4 +1,4 @@
-"""In a real browser: the opening game played to its end, JupyterLab with a notebook; and that a bad page is found out.
+"""In a real browser: the opening game played to its end, sliders, JupyterLab with notebooks; a bad page is found out.
 
 The built site's pages are visited by `tools.build browser`.
 """
@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from bonexage_utils.course.sliders import menu_and_slider, slider
 from bonexage_utils.errors import BoneXageError
+from bonexage_utils.figures import Picture, new_figure
 from bonexage_utils.statistics import Interval, agreement
 from tools.browser import TOO_WIDE, WITHOUT_AXE, Tab, chromium, find_axe, find_chromium, look_at
 from tools.execution import kernel_environment, own_kernel
@@ -163,9 +165,144 @@ def test_a_bad_page_is_found_out(tab: Tab, tmp_path: Path) -> None:
         assert word in found
 
 
+# --- sliders -----------------------------------------------------------------------------------------------
+
+LAPTOP = (1366, 768)  # px
+MOST = 0.6  # of the window's height, for the controls and the picture
+FIGURE = "document.querySelectorAll('[data-awake]')[%d]"
+FACTS = f"""(figure => {{ const image = figure.querySelector("img"), range = figure.querySelector("input");
+    const box = range.getBoundingClientRect();
+    return {{alt: image.alt, src: image.src, caption: figure.querySelector("figcaption").textContent,
+        value: figure.querySelector("output").textContent, spoken: range.getAttribute("aria-valuetext"),
+        name: range.labels[0].textContent.trim(), height: figure.querySelector("div").offsetHeight / innerHeight,
+        wide: figure.scrollWidth - figure.clientWidth, left: box.left, right: box.right,
+        y: (box.top + box.bottom) / 2}}; }})({FIGURE})"""
+FOCUS = f"(figure => {{ figure.scrollIntoView(); figure.querySelector('input').focus(); return 1; }})({FIGURE})"
+COUNT = f"""(figure => {{ window.pictures = 0; figure.querySelector("img").addEventListener("load", () => pictures++);
+    return 1; }})({FIGURE})"""
+
+
+def dragged(tab: Tab, place: int, moves: int = 60) -> float:
+    """Drag a slider of the page from end to end and back; the pictures it showed in a second."""
+    tab.evaluate(FOCUS % place)
+    tab.evaluate(COUNT % place)
+    facts = tab.evaluate(FACTS % place)
+    left, right, y = facts["left"] + 8, facts["right"] - 8, facts["y"]
+    started = time.monotonic()
+    tab.drag((left + (right - left) * abs(1 - 2 * step / moves), y) for step in range(moves + 1))
+    return tab.evaluate("pictures") / (time.monotonic() - started)
+
+
+def agree(facts: dict, value: str | None = None) -> None:
+    """Picture, alt text, caption and what is spoken belong to one value."""
+    assert facts["alt"] == facts["caption"]
+    assert facts["value"] == facts["spoken"]
+    assert value is None or facts["value"] == value
+
+
+def grey(way: str, strength: int) -> Picture:
+    """A figure whose grey tells its value."""
+    figure, ax = new_figure(6, 6)
+    figure.set_facecolor((0.5 + strength / 100,) * 3)
+    ax.axis("off")
+    return Picture(figure, f"{way} {strength}")
+
+
+@pytest.fixture(scope="module")
+def sliders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with a slider, the same again, and a menu with a slider."""
+    path = tmp_path_factory.mktemp("sliders") / "sliders.html"
+    one = slider(lambda age: grey("age", age), range(0, 50, 2), 10, "age, months", "{} months".format, play=True)
+    two = menu_and_slider(grey, {"down": (-40, -20, 0), "up": (0, 20, 40)}, 0, "way", "by")
+    path.write_text("<!doctype html><html lang='en'><meta charset='utf-8'><title>Sliders</title>"
+                    "<style>:root { color-scheme: light dark }</style><main><h1>Sliders</h1>"
+                    f"{one.to_html()}{one.to_html()}{two.to_html()}</main></html>", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def sliding(tab: Tab, sliders: Path) -> Tab:
+    tab.darken(False)
+    tab.resize(*LAPTOP)
+    tab.open(sliders.as_uri())
+    return tab
+
+
+def test_a_slider_moves_by_keyboard_and_its_copy_does_not(sliding: Tab) -> None:
+    before = sliding.evaluate(FACTS % 0)
+    agree(before, "10 months")
+    assert before["name"] == "age, months"
+    sliding.evaluate(FOCUS % 0)
+    for key, value in (("ArrowRight", 12), ("ArrowLeft", 10), ("End", 48), ("Home", 0)):
+        sliding.press(key)
+        facts = sliding.evaluate(FACTS % 0)
+        agree(facts, f"{value} months")
+        assert facts["alt"] == f"age {value}"
+    assert facts["src"] != before["src"]
+    assert sliding.evaluate(FACTS % 1)["alt"] == "age 10"
+    assert sliding.problems() == []
+
+
+def test_a_slider_follows_the_mouse(sliding: Tab) -> None:
+    a_second = dragged(sliding, 0)
+    print(f"{a_second:.0f} pictures a second")
+    facts = sliding.evaluate(FACTS % 0)
+    agree(facts, "48 months")
+    assert facts["alt"] == "age 48"
+    assert a_second > 0
+
+
+def test_a_menu_changes_the_slider(sliding: Tab) -> None:
+    agree(sliding.evaluate(FACTS % 2), "0")
+    sliding.evaluate(f"{FIGURE % 2}.querySelector('select').focus()")
+    sliding.press("ArrowDown")
+    assert sliding.evaluate(FACTS % 2)["alt"] == "up 0"
+    sliding.evaluate(FOCUS % 2)
+    sliding.press("End")
+    facts = sliding.evaluate(FACTS % 2)
+    agree(facts, "40")
+    assert facts["alt"] == "up 40"
+
+
+def test_a_hand_grows_at_the_press_of_a_button_and_stops(sliding: Tab) -> None:
+    button = f"{FIGURE % 0}.querySelector('button')"
+    sliding.evaluate(f"{button}.focus()")
+    sliding.press("Enter")
+    assert sliding.evaluate(f"{button}.textContent") == "Pause"
+    sliding.wait(f"({FACTS % 0}).alt === 'age 16'", 20)
+    sliding.press("Enter")
+    assert sliding.evaluate(f"{button}.textContent") == "Play"
+    stopped = sliding.evaluate(FACTS % 0)
+    time.sleep(0.5)
+    assert sliding.evaluate(FACTS % 0) == stopped
+    sliding.evaluate(FOCUS % 0)
+    sliding.press("End")
+    sliding.press("ArrowLeft")
+    sliding.evaluate(f"{button}.focus()")
+    sliding.press("Enter")
+    sliding.wait(f"{button}.textContent === 'Play'", 20)
+    agree(sliding.evaluate(FACTS % 0), "48 months")
+
+
+@pytest.mark.parametrize("zoom", [1, 2])
+def test_a_slider_fits_the_window(sliding: Tab, zoom: float) -> None:
+    sliding.resize(*LAPTOP, zoom=zoom)
+    for place in range(3):
+        facts = sliding.evaluate(FACTS % place)
+        assert 0.3 < facts["height"] <= MOST
+        assert facts["wide"] <= 0
+    assert sliding.evaluate(TOO_WIDE) <= 0
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_sliders_have_no_barriers(sliding: Tab, axe: Path, dark: bool) -> None:
+    sliding.darken(dark)
+    assert sliding.barriers(axe) == []
+
+
 # --- JupyterLab --------------------------------------------------------------------------------------------
 
-NOTEBOOK = "00_start_here.ipynb"
+NOTEBOOKS = ("00_start_here.ipynb", "01_data_exploration.ipynb")
 READY = """(() => { const panel = window.jupyterapp?.shell.currentWidget;
     return panel?.context?.isReady && panel.sessionContext?.session?.kernel?.status === "idle"; })()"""
 RUN_ALL = """window.ran = ""; jupyterapp.commands.execute("notebook:run-all-cells").then(() => window.ran = "all"); 0"""
@@ -173,16 +310,18 @@ FAILED = """jupyterapp.shell.currentWidget.context.model.toJSON().cells.flatMap(
     .filter(output => output.output_type === "error").map(output => output.evalue)"""
 # JupyterLab draws the cells near the window alone: go to the one with the slider.
 TO_SLIDER = """(async () => { const book = jupyterapp.shell.currentWidget.content;
-    const place = book.model.toJSON().cells.findIndex(cell => JSON.stringify(cell).includes("jupyter.widget-view"));
+    const place = book.model.toJSON().cells.findIndex(cell => JSON.stringify(cell).includes("<figure data-slider"));
     book.activeCellIndex = place; await book.scrollToItem(place, "start"); return place; })()"""
-PICTURE = "document.querySelector('.jupyter-widgets img')?.src"
+NAMELESS = "[...document.querySelectorAll('.jp-OutputArea-output img')].filter(image => !image.alt).length"
+THEME = "jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab %s'}).then(() => 1)"
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a JupyterLab on a copy of one notebook, with settings and a kernel of its own."""
+    """The address of a JupyterLab on a copy of some notebooks, with settings and a kernel of its own."""
     folder = tmp_path_factory.mktemp("lab")
-    shutil.copy(ROOT / "notebooks" / NOTEBOOK, folder)
+    for name in NOTEBOOKS:
+        shutil.copy(ROOT / "notebooks" / name, folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -209,18 +348,35 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_notebook_runs_in_jupyterlab(tab: Tab, lab: str) -> None:
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_in_jupyterlab(tab: Tab, lab: str, name: str) -> None:
     tab.darken(False)
-    tab.resize(1366, 768)
-    tab.open(f"{lab}/lab/tree/{NOTEBOOK}")
-    tab.wait(READY, 120)
+    tab.resize(*LAPTOP)
+    tab.open(f"{lab}/lab/tree/{name}")
+    tab.wait(READY, 300)
     tab.evaluate(RUN_ALL)
-    tab.wait("window.ran", 400)
+    tab.wait("window.ran", 600)
     assert tab.evaluate(FAILED) == []
+    assert tab.evaluate(NAMELESS) == 0
     assert tab.evaluate(TO_SLIDER) > 0
-    before = tab.wait(PICTURE)
-    tab.wait("document.querySelector('.jupyter-widgets [role=slider]')?.focus() === undefined")
+    tab.wait(f"!!{FIGURE % 0}", 60)
+    before = tab.evaluate(FACTS % 0)
+    tab.evaluate(FOCUS % 0)
     tab.press("ArrowRight")
-    tab.wait(f"{PICTURE} !== '{before}'", 30)
+    after = tab.evaluate(FACTS % 0)
+    agree(after)
+    assert after["alt"] != before["alt"]
+    assert after["src"] != before["src"]
+    print(f"{name}: {dragged(tab, 0):.0f} pictures a second")
+    agree(tab.evaluate(FACTS % 0))
+    for theme in ("Light", "Dark"):
+        tab.evaluate(THEME % theme)
+        assert tab.evaluate(FACTS % 0)["height"] <= MOST
+        if axe := find_axe():
+            assert tab.barriers(axe, part="[data-awake]") == []
+    tab.resize(*LAPTOP, zoom=2)
+    facts = tab.evaluate(FACTS % 0)
+    assert facts["height"] <= MOST
+    assert facts["wide"] <= 0
     own = f"{lab}/lsp/status"  # JupyterLab asks for language servers, which nobody needs
     assert [problem for problem in tab.problems(lab, "ws:") if own not in problem] == []

@@ -38,6 +38,9 @@ for height, alt in enumerate({ALTS!r}):
     figure.savefig(buffer)
     plt.close(figure)
     display(Image(buffer.getvalue()), metadata={{"image/png": {{"alt": alt}}}})"""
+FIGURE = """from bonexage_utils.course.sliders import slider
+from bonexage_utils.figures import Picture, new_figure
+"""
 GOOD = [
     ("markdown", "# A tiny notebook\n\nBounded: $240\\,\\sigma(x)$ and\n\n$$\\frac{1}{n}\\sum_i |y_i| \\leq 3$$"),
     ("code", "import bonexage_utils\nimport os, sys"),
@@ -47,7 +50,8 @@ GOOD = [
     (CHECK, 'os.environ["BONEXAGE_DATA"], os.environ["BONEXAGE_PROFILE"]'),
     (CHECK, "round(0.1 + 0.2, 3)"),
     ("code", FIGURES),
-    ("code", "import ipywidgets\nipywidgets.IntSlider(description='age')"),
+    ("code", FIGURE + 'slider(lambda age: Picture(new_figure(1, 1)[0], f"at {age}"), (1, 2), 1, "age")'),
+    ("code", FIGURE + 'Picture(new_figure(1, 1)[0], "two axes")'),
     ("code", "from tqdm import tqdm\nfor _ in tqdm(range(3), leave=False): pass"),
 ]
 
@@ -117,14 +121,15 @@ def test_saved_notebook_is_the_same_everywhere(good):
     assert not list(good.glob(".*partial"))
 
 
-def test_widget_leaves_a_text_and_no_state(good):
-    text = (good / "01_tiny.ipynb").read_text()
-    assert "vnd.jupyter" not in text
-    assert "An interactive widget" in text
+def test_a_slider_is_stored_whole_and_a_figure_once(good):
+    sliding, figure = (read(good).cells[place].outputs[0].data for place in (8, 9))
+    assert "data:image/webp" in sliding["text/html"]
+    assert '"alt": "at 2"' in sliding["text/html"]
+    assert set(figure) == {"image/png", "text/plain"}
 
 
 def test_progress_bar_leaves_nothing(good):
-    assert read(good).cells[9].outputs == []
+    assert read(good).cells[10].outputs == []
 
 
 def test_ledger_names_time_and_memory(good):
@@ -227,7 +232,6 @@ BAD = {
         lambda nb: set_(nb.cells[2].metadata, "tags", []),
         lambda nb: set_(nb.cells[2], "outputs", []),
         lambda nb: set_(nb.cells[2], "outputs", nb.cells[7].outputs),
-        lambda nb: set_(nb.cells[2], "outputs", nb.cells[8].outputs),
     ],
     "described": [
         lambda nb: set_(figure(nb), "metadata", {}),
@@ -237,6 +241,7 @@ BAD = {
     ],
     "without_state": [
         lambda nb: set_(nb.metadata, "widgets", {}),
+        lambda nb: set_(first_output(nb).data, "application/vnd.jupyter.widget-view+json", {}),
         lambda nb: set_(nb.metadata, "jupytext", {"formats": "ipynb,py:percent"}),
         lambda nb: set_(nb.metadata.language_info, "version", "3.11.2"),
     ],
@@ -367,14 +372,9 @@ class Images(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(good, tmp_path_factory):
-    """The built site of the tiny notebook, with a widget view put back as a learner's JupyterLab would save it."""
+    """The built site of the tiny notebook."""
     folder = tmp_path_factory.mktemp("executed")
-    notebook = read(good)
-    view = {"version_major": 2, "version_minor": 0, "model_id": "0"}
-    notebook.cells[8].outputs[0].data["application/vnd.jupyter.widget-view+json"] = view
-    state = {"state": {"0": {"model_name": "IntSliderModel", "state": {}}}, "version_major": 2, "version_minor": 0}
-    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": state}
-    nbformat.write(notebook, folder / "01_tiny.ipynb")
+    nbformat.write(read(good), folder / "01_tiny.ipynb")
     out = tmp_path_factory.mktemp("site")
     ledger.write([ledger.Row("01_tiny", "cpu", "ok", 1.5, 100, 20)], out)
     index = tmp_path_factory.mktemp("index") / "README.md"
@@ -387,7 +387,7 @@ def site(good, tmp_path_factory):
 def test_alt_text_of_the_page_is_that_of_the_notebook(site):
     page = Images()
     page.feed((site / "01_tiny.html").read_text())
-    assert page.alts == ALTS
+    assert page.alts == [*ALTS, "two axes"]
 
 
 def test_nothing_leaves_the_site(site):
@@ -426,10 +426,10 @@ def test_formula_that_cannot_be_drawn_is_reported(good, tmp_path, tex, drawn):
     assert "eqno" not in (tmp_path / "site" / "01_tiny.html").read_text()
 
 
-def test_widget_becomes_its_text(site):
+def test_a_slider_lives_on_the_page(site):
     text = (site / "01_tiny.html").read_text()
-    assert "An interactive widget: run this notebook" in text
-    assert "widget-view" not in text
+    assert text.count('<figure data-slider="') == 1
+    assert '"alt": "at 2"' in text
 
 
 def test_index_lists_the_notebook_and_its_cost(site):

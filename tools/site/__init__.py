@@ -6,8 +6,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import nbformat
-
 from bonexage_utils.errors import BoneXageError
 from tools import ledger
 from tools.site.offsite import offsite_references
@@ -42,10 +40,7 @@ def build_site(notebooks: Path, out: Path, index: Path | None = None, game: bool
         pages = Path(temporary) / "pages"
         pages.mkdir()
         for path in found:
-            notebook = nbformat.read(path, as_version=4)
-            # Widget state pulls the widget manager from a CDN, for widgets that need a kernel anyway.
-            notebook.metadata.pop("widgets", None)
-            nbformat.write(notebook, pages / path.name)
+            shutil.copy(path, pages)
         text, others = PLAIN_INDEX, []
         if index and index.is_file():
             text = index.read_text(encoding="utf-8")

@@ -10,12 +10,7 @@ myst_heading_anchors = 3
 
 nb_execution_mode = "off"
 nb_merge_streams = True
-# A view without its kernel is dead, and scripts in outputs fetch require.js: show their text twins instead.
-nb_mime_priority_overrides = [
-    ("*", "application/vnd.jupyter.widget-view+json", None),
-    ("*", "application/javascript", None),
-]
-nb_ipywidgets_js: dict[str, dict[str, str]] = {}
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # else every page would fetch them
 
 html_theme = "sphinx_book_theme"
 html_title = "BoneXage"

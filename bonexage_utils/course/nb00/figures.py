@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.course.exercise import number
-from bonexage_utils.course.sliders import OLDEST, ONE, SEXES, YOUNGEST, average_child, slider_or_twin
+from bonexage_utils.course.sliders import OLDEST, ONE, SEXES, YOUNGEST, Slider, average_child, slider
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, montage, new_figure
 from bonexage_utils.labels import parse_sex
 from bonexage_utils.phantom import Nuisances, anatomy, render
 from bonexage_utils.prediction import format_age
 
-STEP = 6  # months
+# Months, of the slider: half years while a hand changes fast. Each is a picture to draw and to store.
+AGES = (*range(YOUNGEST, 60, 6), *range(60, OLDEST + 1, 12))
 FILM_HEIGHT = 320  # px
 TWIN_AGES = (12, 24, 60, 108, 156, 204)  # months
 CENTRES = len(anatomy.APPEARANCE)
@@ -65,7 +66,7 @@ def draw_hands(age_months: float) -> Picture:
 
 
 def draw_growth(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
-    """The slider's static twin: the average girl (upper row) and boy (lower row) at several ages in months."""
+    """The same without a slider: the average girl (upper row) and boy (lower row) at several ages in months."""
     pairs = [(sex, age) for sex in SEXES for age in ages]
     counts = [centres_present(sex, age) for sex, age in pairs]
     titles = [f"{ONE[sex]}, {age / 12:g} year{'s' * (age != 12)}\n{count} of {CENTRES}"
@@ -78,10 +79,9 @@ def draw_growth(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
         {", ".join(map(str, boys))}. The bar in each lower left corner is 2 cm long.""", columns=len(ages))
 
 
-def grow_a_hand() -> Any:
-    """A slider over age and the two hands of `draw_hands`; the static twin without ipywidgets."""
-    return slider_or_twin(draw_hands, draw_growth, value=60, min=YOUNGEST, max=OLDEST, step=STEP,
-                          description="age, months")
+def grow_a_hand() -> Slider:
+    """A slider over age and the two hands of `draw_hands`, with a button that lets them grow."""
+    return slider(draw_hands, AGES, 60, "age", format_age, play=True)
 
 
 def read_lead(guess: object) -> tuple[str, float] | None:

@@ -3,13 +3,12 @@
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.sliders import OLDEST, SEXES, slider_or_twin
+from bonexage_utils.course.sliders import OLDEST, SEXES, Slider, slider
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.errors import BoneXageError
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, SEX_COLOUR, SEX_NAME, Picture, montage, new_figure
@@ -59,10 +58,9 @@ def draw_bins(films: pd.DataFrame, widths: tuple[int, ...] = TWIN_BINS) -> Pictu
         Girls and boys together: {'; '.join(parts)}.""")
 
 
-def choose_bins(films: pd.DataFrame) -> Any:
-    """A slider over the bin width and the histogram of `draw_bins`; the static twin without ipywidgets."""
-    return slider_or_twin(lambda width: draw_bins(films, (width,)), lambda: draw_bins(films), value=6, min=1,
-                          max=WIDEST_BIN, step=1, description="bin, months")
+def choose_bins(films: pd.DataFrame) -> Slider:
+    """A slider over the bin width and the histogram of `draw_bins`."""
+    return slider(lambda width: draw_bins(films, (width,)), range(1, WIDEST_BIN + 1), 6, "bin, months")
 
 
 def share_of_multiples(months: np.ndarray, step: int) -> float:

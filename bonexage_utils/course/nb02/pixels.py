@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from time import process_time
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bonexage_utils.course.sliders import average_child, slider_or_twin
+from bonexage_utils.course.sliders import Slider, average_child, slider
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.devices import to_unit
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, montage, new_figure
@@ -93,10 +92,9 @@ def draw_squares(widths: tuple[int, ...] = TWIN_WIDTHS) -> Picture:
         """)
 
 
-def choose_width() -> Any:
-    """A slider over the film's width and the row of `draw_squares`; the static twin without ipywidgets."""
-    return slider_or_twin(lambda width: draw_squares((width,)), draw_squares, value=80, min=NARROWEST, max=WIDEST,
-                          step=5, description="width, % of height")
+def choose_width() -> Slider:
+    """A slider over the film's width and the row of `draw_squares`."""
+    return slider(lambda width: draw_squares((width,)), range(NARROWEST, WIDEST + 1, 5), 80, "width, % of height")
 
 
 @lru_cache

@@ -1,10 +1,8 @@
 """How one wrong label changes the best constant prediction under each loss."""
 
-from typing import Any
-
 import numpy as np
 
-from bonexage_utils.course.sliders import slider_or_twin
+from bonexage_utils.course.sliders import Slider, slider
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, Picture, new_figure
 
 LOSSES = ("L2", "L1", "Huber")
@@ -51,7 +49,6 @@ def draw_slips(slips: tuple[float, ...] = TWIN_SLIPS) -> Picture:
         Three vertical lines: the best single guess under each loss. {'; '.join(parts)}.""")
 
 
-def slip_a_label() -> Any:
-    """A slider over the slip of one label and the row of `draw_slips`; the static twin without ipywidgets."""
-    return slider_or_twin(lambda slip: draw_slips((slip,)), draw_slips, value=36, min=0, max=FARTHEST_SLIP, step=6,
-                          description="slip, months")
+def slip_a_label() -> Slider:
+    """A slider over the slip of one label and the row of `draw_slips`."""
+    return slider(lambda slip: draw_slips((slip,)), range(0, FARTHEST_SLIP + 1, 6), 36, "slip, months")

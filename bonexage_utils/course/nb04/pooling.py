@@ -17,7 +17,7 @@ from tqdm import tqdm
 from bonexage_utils.cohort import load_cohort
 from bonexage_utils.course.bones import hands_with_masks, letterbox_mask
 from bonexage_utils.course.frozen import BACKBONE
-from bonexage_utils.course.sliders import slider_or_twin
+from bonexage_utils.course.sliders import Slider, slider
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.devices import to_network
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, Picture, new_figure
@@ -226,11 +226,9 @@ def _over_film(ax: Any, film: np.ndarray, times: np.ndarray, outline: np.ndarray
     return shown
 
 
-def choose_p(film: np.ndarray, response: Tensor, outline: np.ndarray | None = None) -> Any:
-    """A slider over p and the response map of `draw_responses`; the static twin without ipywidgets."""
-    return slider_or_twin(lambda p: draw_responses(film, response, outline, (p,)),
-                          lambda: draw_responses(film, response, outline), value=3, min=1, max=LARGEST_POWER, step=1,
-                          description="p")
+def choose_p(film: np.ndarray, response: Tensor, outline: np.ndarray | None = None) -> Slider:
+    """A slider over p and the response map of `draw_responses`."""
+    return slider(lambda p: draw_responses(film, response, outline, (p,)), range(1, LARGEST_POWER + 1), 3, "p")
 
 
 def draw_region_shares(area: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> Picture:

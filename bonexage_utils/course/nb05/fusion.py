@@ -1,7 +1,6 @@
 """Predictions of heads with and without the sex as input: the errors without it, the gain with it, the change when it
 is switched, and the errors of each way to treat a child whose sex is unknown."""
 
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from bonexage_utils.course.nb05.same_hand import (
     error_without_sex,
     error_without_sex_by_band,
 )
-from bonexage_utils.course.sliders import ONE, SEXES, slider_or_twin
+from bonexage_utils.course.sliders import ONE, SEXES, Slider, slider
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, new_figure
 from bonexage_utils.images import letterbox
@@ -179,10 +178,9 @@ def draw_films_switched(films: pd.DataFrame, ages: tuple[float, ...] = TWIN_FILM
         label (black), the answer for a girl (orange circle) and for a boy (blue triangle): {'; '.join(parts)}.""")
 
 
-def switch_the_sex(films: pd.DataFrame) -> Any:
-    """A slider over the label's age and the film of `draw_films_switched`; the static twin without ipywidgets."""
-    return slider_or_twin(lambda age: draw_films_switched(films, (age,)), lambda: draw_films_switched(films), value=132,
-                          min=12, max=216, step=12, description="label, months")
+def switch_the_sex(films: pd.DataFrame) -> Slider:
+    """A slider over the label's age and the film of `draw_films_switched`."""
+    return slider(lambda age: draw_films_switched(films, (age,)), range(12, 217, 12), 132, "label, months")
 
 
 # --- when the sex is unknown ---

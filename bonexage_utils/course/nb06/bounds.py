@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from bonexage_utils.batches import FilmDataset
 from bonexage_utils.course.frozen import BATCH, LR, WARM_UP, WEIGHT_DECAY, Maps, head_only
-from bonexage_utils.course.sliders import SEXES, slider_or_twin
+from bonexage_utils.course.sliders import SEXES, Slider, slider
 from bonexage_utils.devices import PIXEL_MAX
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, new_figure
 from bonexage_utils.images import letterbox
@@ -31,7 +31,7 @@ STEPS, EPOCHS = 50, 20  # the first steps of a training of so many epochs
 STARTS = {"bare": "nothing to protect it", "protected": "with warm-up and clipping"}
 LOOK = {"bounded": (BOYS, "-", "o"), "linear": (ACCENT, "--", "s")}
 TWIN_AGES = (3, 12, 120, 228)
-YOUNGEST, OLDEST = 3, 237  # of the slider
+YOUNGEST, OLDEST, STEP = 3, 237, 9  # months, of the slider
 SCORES = np.linspace(-6, 6, 241)
 PARTS = {"under 2 years": (0, 24), "2 to 17 years": (24, 204), "17 years and over": (204, 241)}  # of the label
 TAIL_AGES = {"under 2 years": (12.0, 36.0), "17 years and over": (180.0, 216.0)}  # on the calendar, to draw from
@@ -76,10 +76,9 @@ def draw_tangents(ages: tuple[float, ...] = TWIN_AGES) -> Picture:
         middle, with its tangent and a step of one: {'; '.join(parts)}.""")
 
 
-def choose_age() -> Any:
-    """A slider over the age and the tangent of `draw_tangents`; the static twin without ipywidgets."""
-    return slider_or_twin(lambda age: draw_tangents((age,)), draw_tangents, value=60, min=YOUNGEST, max=OLDEST, step=3,
-                          description="age, months")
+def choose_age() -> Slider:
+    """A slider over the age and the tangent of `draw_tangents`."""
+    return slider(lambda age: draw_tangents((age,)), range(YOUNGEST, OLDEST + 1, STEP), 57, "age, months")
 
 
 def is_guess(guess: object) -> bool:

@@ -1,21 +1,18 @@
 """Number formats (notebook 07): numbers in 32 and 16 bits, their rounding, and how large a network's numbers are."""
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bonexage_utils.course.sliders import slider_or_twin
 from bonexage_utils.figures import ACCENT, BOYS, GIRLS, MUTED, Picture, new_figure
 
 # IEEE 754-2019 for float32 and float16; bfloat16 is float32 with the last 16 bits of the fraction cut off.
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BITS = {"float32": (8, 23), "bfloat16": (8, 7), "float16": (5, 10)}  # of the exponent, of the fraction
 PART_COLOUR = {"sign": MUTED, "exponent": GIRLS, "fraction": BOYS}
-TWIN_NUMBERS = (0.1, 200.4, 1e-8, 70000.0)
-LARGEST_TYPED = 1e6
+FOUR_NUMBERS = (0.1, 200.4, 1e-8, 70000.0)
 
 
 def power_text(base: int, exponent: float) -> str:
@@ -56,7 +53,7 @@ def what_is_left(value: float, kind: str) -> str:
     return f"{kept:.9g}, " + ("exact" if error == 0 else f"off by {100 * error:.2g} %")
 
 
-def draw_bits(numbers: tuple[float, ...] = TWIN_NUMBERS) -> Picture:
+def draw_bits(numbers: tuple[float, ...] = FOUR_NUMBERS) -> Picture:
     """Each number in the three formats, bit by bit, and its rounded value."""
     figure, axes = new_figure(8.6, 0.55 + 1.1 * len(numbers), len(numbers), 1, squeeze=False)
     described = []
@@ -82,12 +79,6 @@ def draw_bits(numbers: tuple[float, ...] = TWIN_NUMBERS) -> Picture:
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return Picture(figure, f"""Numbers as rows of small squares, one for each bit, filled for 1; sign grey, exponent
         orange, fraction blue. {'; '.join(described)}.""")
-
-
-def type_a_number() -> Any:
-    """A field for a number from 0 to LARGEST_TYPED and its bits; the static twin without ipywidgets."""
-    return slider_or_twin(lambda value: draw_bits((value,)), draw_bits, control="BoundedFloatText", value=0.1, min=0.0,
-                          max=LARGEST_TYPED, step=0.1, description="a number")
 
 
 # --- where a network's numbers lie ---

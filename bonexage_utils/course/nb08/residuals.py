@@ -10,7 +10,7 @@ import pandas as pd
 
 from bonexage_utils.checks.attribution import COLOURS_SAY, Attribution, attribute, nearest, overlay, pooled_features
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.sliders import slider_or_twin
+from bonexage_utils.course.sliders import Slider, slider
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, new_figure
 from bonexage_utils.images import letterbox
@@ -19,6 +19,7 @@ from bonexage_utils.prediction import Predictor
 from bonexage_utils.statistics import Interval
 
 NEIGHBOURS = 3
+EXPLORED = 15  # films of the slider: each is drawn, with its attribution, when the cell runs
 WORST_COLUMNS = 3  # cases side by side in the figure of the worst
 FILMS_DPI = 95  # many films in a figure; a notebook may have 1.5 MB
 
@@ -154,16 +155,17 @@ def three_places(residuals: Residuals) -> tuple[int, int, int]:
 
 
 def draw_three_cases(residuals: Residuals) -> Picture:
-    """The explorer's static twin."""
+    """`draw_case` of the three places."""
     return draw_case(residuals, three_places(residuals))
 
 
-def explore(residuals: Residuals) -> Any:
-    """A slider through all films, from the one predicted most too young to the one predicted most too old, and
-    `draw_case` of each; the static twin without ipywidgets."""
+def explore(residuals: Residuals, count: int = EXPLORED) -> Slider:
+    """A slider through `count` films, evenly spread from the one predicted most too young to the one predicted most too
+    old, and `draw_case` of each."""
     low, middle, high = three_places(residuals)
-    return slider_or_twin(lambda place: draw_case(residuals, (place,)), lambda: draw_three_cases(residuals),
-                          value=middle, min=low, max=high, step=1, description="from too young to too old")
+    places = sorted({middle, *np.linspace(low, high, min(count, high)).round().astype(int).tolist()})
+    return slider(lambda place: draw_case(residuals, (place,)), places, middle, "place, from too young to too old",
+                  lambda place: f"{place} of {high}")
 
 
 # --- the worst ---

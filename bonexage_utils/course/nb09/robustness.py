@@ -17,7 +17,7 @@ from bonexage_utils.batches import film_key
 from bonexage_utils.calibration import Calibration
 from bonexage_utils.checks.stress import PERTURBATIONS, perturb
 from bonexage_utils.cohort import load_cohort
-from bonexage_utils.course.sliders import ONE, with_picture
+from bonexage_utils.course.sliders import ONE, Slider, menu_and_slider
 from bonexage_utils.course.start import Course
 from bonexage_utils.decoding import read_gray
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, Picture, montage, new_figure
@@ -32,6 +32,10 @@ GRIDS = {
     "rotation": tuple(range(0, 181, 5)), "flip": (0, 1, 2), "brightness": tuple(range(-100, 101, 5)),
     "contrast": tuple(np.arange(-2, 1.1, 0.25).tolist()), "inversion": (0, 1), "marker": tuple(range(0, 31, 5)),
     "resolution": tuple(np.arange(0, 4.1, 0.5).tolist()),
+}
+WATCHED = {  # some of them, for the slider: each is a picture to draw and to store
+    "rotation": (0, 15, 30, 45, 90, 180), "flip": (0, 1, 2), "brightness": (-100, -50, 0, 50, 100),
+    "contrast": (-2, -1, 0, 1), "inversion": (0, 1), "marker": (0, 10, 20, 30), "resolution": (0, 1, 2, 3, 4),
 }
 TWIN = (("rotation", 45), ("brightness", 100), ("marker", 20), ("resolution", 3))
 
@@ -237,28 +241,10 @@ def draw_watched(watch: Watch, points: tuple[tuple[str, float], ...] = TWIN) -> 
         answer and its interval at every strength of the change. {'; '.join(parts)}.""")
 
 
-def perturb_and_watch(watch: Watch) -> Any:
-    """A menu of the perturbations, a slider over the strength, and `draw_watched`; the static twin without ipywidgets.
+def perturb_and_watch(watch: Watch) -> Slider:
+    """A menu of the perturbations, a slider over some of each one's strengths, and `draw_watched`.
 
     Choosing another perturbation begins at 0, the film as it is.
     """
-    try:
-        import ipywidgets
-    except ImportError:
-        return draw_watched(watch)
-    menu = ipywidgets.Dropdown(options=list(GRIDS), value="rotation", description="change")
-    slider = ipywidgets.SelectionSlider(options=_options("rotation"), value=0, description="strength")
-    box = with_picture(slider, lambda strength: draw_watched(watch, ((menu.value, strength),)))
-
-    def choose(change: dict) -> None:
-        slider.options = _options(change["new"])
-        slider.value = 0
-        picture = draw_watched(watch, ((change["new"], 0),))  # the value may not have changed, the film did
-        box.children[1].value, box.children[2].value = picture.png, picture.alt
-
-    menu.observe(choose, names="value")
-    return ipywidgets.VBox([menu, *box.children])
-
-
-def _options(name: str) -> list[tuple[str, float]]:
-    return [(f"{strength:g}", strength) for strength in GRIDS[name]]
+    return menu_and_slider(lambda name, strength: draw_watched(watch, ((name, strength),)), WATCHED, 0, "change",
+                           "strength")

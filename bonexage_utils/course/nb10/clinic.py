@@ -8,7 +8,6 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from bonexage_utils.augment import augment
 from bonexage_utils.batches import FilmDataset, film_sets
 from bonexage_utils.cohort import SPLITS, load_cohort
 from bonexage_utils.course.frozen import BACKBONE, Maps, frozen_maps
-from bonexage_utils.course.sliders import slider_or_twin
+from bonexage_utils.course.sliders import Slider, slider
 from bonexage_utils.course.start import Course, sample_cohort
 from bonexage_utils.figures import ACCENT, MUTED, Picture, new_figure
 from bonexage_utils.images import Preprocessing, measure_intensity
@@ -35,6 +34,7 @@ SEEDS, SEEN = 10, 200
 AGAIN = Augmentation(rotation=3, shift=0.02, scale=0.03, brightness=0.03, contrast=0.05, gamma=0.05, occlusion=0)
 COVERAGE = 0.9
 TRIED = (1, 20, VARIANTS)
+STEPS_TRIED = (*range(1, 11), 15, 20, *range(30, 101, 10), 125, 150, 175, VARIANTS)  # of the slider
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,9 @@ def chosen_by(found: Evidence) -> Claim:
                  f"{few} test films.)", data)
 
 
-def choose_tried(data: pd.DataFrame) -> Any:
-    """A slider over how many of claim B's variants were tried, and the picture of `draw_winner`; or its static twin."""
-    return slider_or_twin(lambda tried: draw_winner(data, (tried,)), lambda: draw_winner(data), value=TRIED[1],
-                          min=TRIED[0], max=TRIED[-1], step=1, description="variants tried")
+def choose_tried(data: pd.DataFrame) -> Slider:
+    """A slider over how many of claim B's variants were tried, and the picture of `draw_winner`."""
+    return slider(lambda tried: draw_winner(data, (tried,)), STEPS_TRIED, TRIED[1], "variants tried")
 
 
 def draw_winner(data: pd.DataFrame, tried: tuple[int, ...] = TRIED) -> Picture:
