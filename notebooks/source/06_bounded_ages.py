@@ -264,6 +264,8 @@ cases
 # six months moves a one-year-old's by little more than one. Healthy toddlers do differ less than adolescents (notebook
 # 05). So an output that is *finer* there may be just right. We have to measure.
 #
+# <!-- from elsewhere: six (an example) -->
+#
 # ### Exercise: a decision
 #
 # Four clinics, made from our labels. The blue arch is again what one step is worth, in months. The grey bars say how
