@@ -40,7 +40,9 @@ CLAIMS = {
     "AMP is faster and leaner": ("07", []),  # precision.csv has it: time and memory do not depend on the films
     "ConvNeXt converges better than ResNet or EfficientNet": (
         "10", ["ConvNeXt converges better than ResNet", "ConvNeXt converges better than EfficientNet",
-               "ConvNeXt converges better than ResNet, both pretrained and frozen"]),
+               "ConvNeXt converges better than ResNet, both pretrained and frozen",
+               "ConvNeXt converges better than ResNet, all pretrained alike, frozen",
+               "ConvNeXt converges better than EfficientNet, all pretrained alike, frozen"]),
 }
 DEVICE_DECIDES = "depends on the device, not on the films"
 MASKS_NEEDED = "GeM looks more at ossification centres than average pooling"

@@ -422,8 +422,27 @@ print(how_baked())
 # at 96 px. Look for the dotted line first, the median by sex: a network that ends near it has not begun to converge.
 # Where both do, "sooner" means little; the verdict says no more than that. Then compare two distances: between the
 # families, and between the two ResNets, which differ only in where they began. (The intervals are over films and
-# seeds.) Whoever compares backbones and does not name the pretraining may be measuring that. Full size, long training,
-# a GPU: **not yet measured**.
+# seeds.) Whoever compares backbones and does not name the pretraining may be measuring that.
+#
+# So let all three have the same schooling: the same phantoms and task, about a quarter of an hour of one processor core
+# each, and hints from the same teacher (the ResNet of the course). Then each stays as it is, and the same head learns
+# on it, to its end. Who has learned more of hands?
+
+# %%
+from bonexage_utils.course.nb10.bakeoff import draw_pretrained, pretrained_sentences
+
+draw_pretrained()
+
+# %%
+print(pretrained_sentences())
+
+# %% [markdown]
+# Horizontal axis: the films that the head learned from. Vertical axis: the error on films that had no part. Read the
+# lines against the order of the families. It is an order after *equal minutes*, and a slow learner may need more: the
+# course's own ConvNeXt had six times as many, and then read phantoms better than the course's ResNet (the table of
+# claims in `notebooks/README.md`). Full size, long training, a GPU: **not yet measured**.
+#
+# <!-- from elsewhere: six (97 minutes against 15, data/reference_runs) -->
 #
 # ## The page
 #

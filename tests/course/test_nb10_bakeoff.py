@@ -54,11 +54,11 @@ def test_backbones_pretrained_alike_are_told_apart_by_films_and_by_what_was_equa
     real = alike.assign(start="phantom", films="rsna100", trained_on=500)
     pd.concat([old, real, real.assign(matched="updates")]).to_csv(path, index=False)
     told = bakeoff.pretrained_sentences(recorded).splitlines()
-    assert told[0] == ("real films, 100 px, 500, for equal time: ConvNeXt minus ResNet 8.00 [8.00, 8.00] months; "
-                       "ResNet ends lower")
+    assert told[0] == ("real films, 100 px, 500, trained whole for equal time: ConvNeXt minus ResNet 8.00 [8.00, 8.00] "
+                       "months; ResNet ends lower")
     assert len(told) == 4  # two rivals, equal time and equal updates
     alt = bakeoff.draw_pretrained(recorded).alt
-    assert "real films, 100 px, 500, for equal updates: ConvNeXt 21.0, ResNet 13.0, EfficientNet 16.0" in alt
+    assert "500, trained whole for equal updates: ConvNeXt 21.0, ResNet 13.0, EfficientNet 16.0" in alt
     assert bakeoff.gain_sentences(recorded).startswith("the phantom: -4.00")  # of random weights, as before
 
 

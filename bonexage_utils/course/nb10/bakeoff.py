@@ -115,7 +115,8 @@ def draw_bakeoff(folder: Path | None = None) -> Picture:
 
 # --- all three pretrained alike ---
 
-MATCHED = {"time": "for equal time", "updates": "for equal updates"}
+MATCHED = {"frozen": "a head on the frozen backbone", "time": "trained whole for equal time",
+           "updates": "trained whole for equal updates"}
 
 
 def pretrained_runs(folder: Path | None = None) -> dict[str, pd.DataFrame]:
@@ -131,6 +132,7 @@ def pretrained_sentences(folder: Path | None = None) -> str:
     for name, group in pretrained_runs(folder).items():
         for matched, words in MATCHED.items():
             errors = _errors(group[group["matched"] == matched])
+            errors = errors if "ConvNeXt" in errors else {}
             for rival in [arm for arm in errors if arm != "ConvNeXt"]:
                 seeds = sorted(errors["ConvNeXt"].keys() & errors[rival].keys())
                 apart = paired_over_seeds(*(np.stack([errors[arm][seed] for seed in seeds])
@@ -146,32 +148,30 @@ def _errors(runs: pd.DataFrame) -> dict[str, dict[int, np.ndarray]]:
 
 
 def draw_pretrained(folder: Path | None = None) -> Picture:
-    """The MAE of films that had no part against the films learned from, a panel for equal time and one for equal
-    updates: a small mark for each seed, a large one for their mean."""
-    figure, axes = new_figure(9.5, 4, 1, 2, sharey=True)
+    """The MAE of films that had no part against the films learned from, a panel for each way to learn that is recorded:
+    a small mark for each seed, a large one for their mean."""
     by_films, parts = pretrained_runs(folder), []
-    for ax, (matched, words) in zip(axes, MATCHED.items(), strict=True):
-        ax.set(title=words, xlabel="films learned from", ylim=(0, None))
-        said = []
+    ways = [matched for matched in MATCHED if any((group["matched"] == matched).any() for group in by_films.values())]
+    figure, axes = new_figure(4 + 3 * max(1, len(ways)), 4, 1, max(1, len(ways)), sharey=True, squeeze=False)
+    for ax, matched in zip(axes.flat, ways, strict=False):  # one stays empty where nothing is recorded
+        ax.set(title=MATCHED[matched], xlabel="films learned from")
         for place, (name, group) in enumerate(by_films.items()):
-            part = group[group["matched"] == matched]
+            part, said = group[group["matched"] == matched], []
             for shift, (arm, (colour, marker, _)) in zip((-0.2, 0, 0.2), list(LOOK.items())[:3], strict=True):
                 mae = part.loc[part["arm"] == arm, "mae"]
                 ax.plot(np.full(len(mae), place + shift), mae, marker, color=colour, markersize=4, alpha=0.5)
-                ax.plot(place + shift, mae.mean(), marker, color=colour, markersize=9,
-                        label=None if place else arm)
+                ax.plot(place + shift, mae.mean(), marker, color=colour, markersize=9, label=None if place else arm)
                 said.append(f"{arm} {mae.mean():.1f}")
             guess = group["baseline"].iloc[0]
             ax.hlines(guess, place - 0.4, place + 0.4, color="black", linestyle=(0, (1, 3)),
                       label=None if place else "median by sex")
-            parts.append(f"{name}, {words}: {', '.join(said)}, the median by sex {guess:.1f}")
-            said = []
+            parts.append(f"{name}, {MATCHED[matched]}: {', '.join(said)}, the median by sex {guess:.1f}")
         ax.set_xticks(range(len(by_films)), [name.replace(", 100 px", "").replace(", ", "\n") for name in by_films])
-    if not by_films:
-        axes[0].text(0.5, 0.5, NOT_YET, ha="center", transform=axes[0].transAxes, color=MUTED)
-    axes[0].set_ylabel("MAE (months)")
-    handles = axes[0].get_legend_handles_labels()
-    if handles[0]:
-        figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=9)
+        ax.set_ylim(bottom=0)
+    axes[0, 0].set_ylabel("MAE (months)")
+    if ways:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    else:
+        axes[0, 0].text(0.5, 0.5, NOT_YET, ha="center", transform=axes[0, 0].transAxes, color=MUTED)
     return Picture(figure, f"""Mean absolute error in months on films that had no part, by the films learned from, for
         three backbones that were all pretrained alike. {'; '.join(parts) or NOT_YET}.""")
