@@ -133,6 +133,9 @@ def test_all_three_may_begin_where_their_schooling_ended(scripts: ModuleType, ph
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--frozen"])
     scripts.main()
     runs = pd.read_csv(tmp_path / "bakeoff.csv")
+    runs.drop(index=runs.index[-1]).to_csv(tmp_path / "bakeoff.csv", index=False)  # as if stopped before the last one
+    scripts.main()
+    runs = pd.read_csv(tmp_path / "bakeoff.csv")
     heads = runs[runs["matched"] == "frozen"]
     assert heads.groupby("arm").size().to_dict() == {"ConvNeXt": 2, "EfficientNet": 2, "ResNet": 2}
     claims = pd.read_csv(tmp_path / "claims.csv")

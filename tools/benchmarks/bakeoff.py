@@ -207,12 +207,13 @@ def bake(args: argparse.Namespace, oven: Oven, table: Table) -> None:
 def bake_frozen(args: argparse.Namespace, oven: Oven, table: Table) -> None:
     """Heads on the maps of each backbone as it is, a row for each seed that is not in the table yet."""
     for family, backbone in zip(FAMILIES, args.backbones, strict=True):
-        if all(table.rows(arm=family, matched="frozen", seed=seed) for seed in range(args.seeds)):
+        left = [seed for seed in range(args.seeds) if not table.rows(arm=family, matched="frozen", seed=seed)]
+        if not left:
             continue
         features = oven.network(backbone, "phantom", 0).features.eval()
         maps = {split: maps_of(features, oven.sets[split], oven.preprocessing, oven.device)
                 for split in ("train", "calibration")}
-        for seed in range(args.seeds):
+        for seed in left:
             started, wall = oven.clock(), time.perf_counter()
             head = fit_head(backbone, maps["train"], seed, HEAD_EPOCHS)
             errors = np.abs(head_errors(head, maps["calibration"]))
