@@ -107,6 +107,8 @@ def _by_number(text: str) -> tuple[float, str]:
 
 def _words(answer: Any) -> tuple[str, ...]:
     """What an answer says, in small letters and without filler: ("6", "8") of "from 6 to 8 years", "6-8" or (6, 8)."""
+    if hasattr(answer, "tolist"):  # an array or a tensor
+        answer = answer.tolist()
     if isinstance(answer, list | tuple):
         answer = " and ".join("" if part is None else str(part) for part in answer)
     text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " to ", str(answer).lower())
