@@ -350,6 +350,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a learner's mistake may be one, too
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_must_teach(course: Course, name: str) -> None:
     loss, expected = LOSSES[name]
