@@ -67,7 +67,8 @@ def _read(path: Path, section: Section, fit: Callable[[dict, Shapes], None] | No
         if fit:
             fit(description, shapes)
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in shapes}
+            # Copies, because on Windows a file cannot be replaced while tensors are mapped from it.
+            tensors = {name: file.get_tensor(name).clone() for name in shapes}
         if digest != _digest(tensors, description):
             raise BoneXageError("changed since it was written")
     return tensors, description

@@ -336,4 +336,4 @@ def save_predictions(predictions: pd.DataFrame, predictor: Predictor, out: Path 
             {**predictor.description, "table": printable(out.name),
              "checkpoint": printable(predictor.path.name), "sha256": predictor.sha256,
              **_identity(predictor), "familiarity": _familiarity(predictor), "table_sha256": file_hash(out), **known},
-            indent=2))
+            indent=2), encoding="utf-8")

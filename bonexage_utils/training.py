@@ -429,7 +429,7 @@ def _write_settings(trainer: Trainer, cohort: Cohort) -> None:
         temporary.write_text(json.dumps(
             {**asdict(trainer.config), "precision_used": trainer.precision,
              "device": trainer.accelerator.device.type, "cohort": cohort.name,
-             "label_hashes": cohort.label_hashes}, indent=2))
+             "label_hashes": cohort.label_hashes}, indent=2), encoding="utf-8")
     with atomic_file(trainer.out / "last" / "films.csv") as temporary:
         temporary.write_bytes(trainer.films.encode())
     if not trainer.dropped:  # of a run that was stopped before its first state

@@ -222,7 +222,7 @@ def _first_tab(port_file: Path, process: subprocess.Popen[bytes]) -> str:
     """The address of the tab that Chromium opened; it writes its port into a file once it listens."""
     limit = time.monotonic() + START_SECONDS
     while time.monotonic() < limit and process.poll() is None:
-        if port_file.is_file() and (lines := port_file.read_text().splitlines()):
+        if port_file.is_file() and (lines := port_file.read_text(encoding="utf-8").splitlines()):
             with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json", timeout=10) as answer:
                 tabs = [tab for tab in json.load(answer) if tab["type"] == "page"]
             if tabs:

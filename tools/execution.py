@@ -46,11 +46,11 @@ def own_kernel(strict: bool = False) -> Iterator[dict[str, str]]:
         spec = Path(folder) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
-        spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
+        spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}), encoding="utf-8")
         if strict:
             startup = Path(folder) / "ipython" / "profile_default" / "startup" / "deprecations.py"
             startup.parent.mkdir(parents=True)
-            startup.write_text(DEPRECATIONS_ARE_ERRORS)
+            startup.write_text(DEPRECATIONS_ARE_ERRORS, encoding="utf-8")
         # A profile in ~/.ipython could import or configure what a learner does not have: use one of our own.
         variables = {"JUPYTER_PATH": folder, "IPYTHONDIR": str(Path(folder) / "ipython")}
         before = {name: os.environ.get(name) for name in variables}

@@ -221,7 +221,7 @@ def stress(predictor: Predictor, cohort: Cohort, out: Path | str, split: str | N
             path.write_text(json.dumps({
                 "checkpoint": predictor.path.name, "network_sha256": predictor.description["network_sha256"],
                 "tta": predictor.tta, "split": split, "films": len(used),
-                "unreadable": len(failures), "significant_months": SIGNIFICANT_MONTHS}, indent=2))
+                "unreadable": len(failures), "significant_months": SIGNIFICANT_MONTHS}, indent=2), encoding="utf-8")
     mae = bootstrap_mean((used["predicted"] - used["months"]).abs())
     unread = f"; {len(failures):,} cannot be read, e.g. {reason}" if failures else ""
     summary = f"{len(used):,} films of split {split}, MAE {mae} months as they are{unread}"

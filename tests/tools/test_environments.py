@@ -86,6 +86,15 @@ def test_a_notebook_that_is_none_makes_no_environment() -> None:
         environments.colab(environments.parser().parse_args(["colab", "77"]))
 
 
+@pytest.mark.parametrize("absent", ["torch", "ipykernel"])
+def test_a_list_without_what_the_first_cell_never_installs_is_refused(tmp_path: Path, absent: str) -> None:
+    text = environments.COLAB.read_text(encoding="utf-8")
+    (tmp_path / "list.txt").write_text(re.sub(rf"^{absent}==.*\n", "", text, flags=re.MULTILINE), encoding="utf-8")
+    options = environments.parser().parse_args(["colab", "--list", str(tmp_path / "list.txt"), "00"])
+    with pytest.raises(BoneXageError, match=f"no {absent}, which Colab has"):
+        environments.colab(options)
+
+
 def test_it_needs_nothing_installed() -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); import tools.badges, tools.environments"
     command = [sys.executable, "-I", "-S", "-c", code, str(ROOT)]

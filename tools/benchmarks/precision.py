@@ -39,7 +39,8 @@ from tools.benchmarks.table import commit, hardware
 def processor() -> str:
     """The name of the processor, where the system tells it."""
     path = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")
+    names = [line.split(":", 1)[1].strip()
+             for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("model name")
              ] if path.is_file() else []
     return names[0] if names else "processor"
 
