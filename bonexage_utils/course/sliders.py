@@ -13,7 +13,7 @@ import html
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -51,7 +51,7 @@ class Frame:
 
     value: str
     alt: str
-    webp: bytes
+    webp: bytes = field(repr=False)
     size: tuple[int, int]
 
     @classmethod
