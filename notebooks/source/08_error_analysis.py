@@ -329,7 +329,7 @@ bland_altman(films)
 #
 # Why the mean of both on the horizontal axis? The label has an error of its own:
 #
-# <!-- from elsewhere: 23 (Brush Foundation), 15 (1.96 · 0.63 years, Thodberg & Sävendahl 2010) -->
+# <!-- from elsewhere: 23 (Brush Foundation) -->
 
 # %%
 from bonexage_utils.report.figures import error_against_age
