@@ -300,7 +300,8 @@ def evaluate(predictions: pd.DataFrame, truth: pd.DataFrame, medians: dict[str, 
         raise BoneXageError(f"film {film} has no label, but {other}, in another spelling, has; name it alike in both")
     predictions = predictions.reindex(columns=["id", "sex", "bone_age_months", "low_months", "high_months", "sha256",
                                                "image", "error", "note"])
-    predictions = predictions.fillna({"sha256": "", "sex": "", "image": "", "error": "", "note": ""}).rename(columns={
+    texts = predictions[["sha256", "sex", "image", "error", "note"]].astype(object)  # a column may be empty throughout
+    predictions = predictions.assign(**texts.where(texts.notna(), "")).rename(columns={
         "sex": "given_sex", "image": "given_image", "bone_age_months": "predicted"})
     joined = predictions.merge(truth, on="id", how="left")
     failed = joined["predicted"].isna()
