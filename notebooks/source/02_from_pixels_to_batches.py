@@ -779,7 +779,7 @@ pd.DataFrame(rows_of, index=list(errors)).astype(str)
 #
 # ## What you can now say
 #
-# <!-- from elsewhere: 11, 119.99 (an example) -->
+# <!-- from elsewhere: 11, 119.99 (an example), 41 (notebook 03) -->
 
 # %%
 other = paired_difference(errors["0.5 and 0.5"], first)
