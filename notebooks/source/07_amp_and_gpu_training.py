@@ -263,7 +263,7 @@ for kind in ("bfloat16", "float16"):
 # Every training is these lines. The name behind each is the function in which you will write it:
 #
 #     for each epoch:                                # one_epoch
-#         for images, sex, months in batches:        # Films, load, batches
+#         for images, sex, months in batches:        # Films, loader, batches
 #             months read = net(images, sex)         # build, forward
 #             loss, and its gradients                # learn
 #             the optimizer moves the weights        # update
@@ -285,6 +285,8 @@ import torch
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader, Dataset
 
+# %%
+# %%writefile -a train.py
 from bonexage_utils import BoneAgeNet, load_cohort
 from bonexage_utils.augment import augment
 from bonexage_utils.batches import film_key, film_sets
@@ -393,13 +395,20 @@ print("one film:", image.dtype, tuple(image.shape), "- its label:", months.dtype
 # %%writefile -a train.py
 
 
-def batches(run, films, learning=False):
+def loader(run, films, learning):
     how = {"num_workers": run.workers, "pin_memory": torch.cuda.is_available()}
     if learning:
         order = np.random.default_rng([run.seed, run.epoch]).permutation(len(films))
         how["sampler"] = order[: run.steps * run.batch_size]
         how["generator"] = torch.Generator()
-    for batch in DataLoader(films, run.batch_size, **how):
+    return DataLoader(films, run.batch_size, **how)
+
+# %%
+# %%writefile -a train.py
+
+
+def batches(run, films, learning=False):
+    for batch in loader(run, films, learning):
         images, sex, months, keys = (t.to(run.device, non_blocking=True) for t in batch)
         images = images.float() / 255
         if learning:
@@ -508,8 +517,6 @@ def update(run, net, optimizer, scaler):
 # `unscale_` divides the gradients by the scale, and looks whether one is infinite or no number. If so, `step` skips the
 # step; we count it as an update all the same. `update` halves the scale after a skipped step, and doubles it when all
 # has gone well for 2,000 steps in a row. By hand (`seen` is only for the picture):
-#
-# <!-- from elsewhere: 2,000 (torch's growth_interval) -->
 
 # %%
 class Scale:
@@ -551,8 +558,6 @@ class MyScaler(Scale):
 # `learn` is one epoch. `grad_accum` batches make one update. Their gradients add up by themselves. So each loss is
 # divided by the number of batches, and everything in `update`, unscaling too, is done once for all of them. (A second
 # `unscale_` before `update` raises an error.)
-#
-# <!-- from elsewhere: 2/3, 32 (32^(-2/3) is 0.099), the share is timm's -->
 
 # %%
 # %%writefile -a train.py
@@ -717,7 +722,8 @@ def validate(run):
 # %%
 # %%writefile -a train.py
 
-PARTS, COUNTS = ("net", "ema", "optimizer", "scaler"), ("epoch", "update", "best", "log")
+PARTS = ("net", "ema", "optimizer", "scaler")
+COUNTS = ("epoch", "update", "best", "log")
 
 
 def save(run):
@@ -752,8 +758,8 @@ def resume(run):
 def one_epoch(run):
     start, loss, mae = time.perf_counter(), learn(run), validate(run)
     run.epoch += 1
-    run.log.append({"epoch": run.epoch, "train_loss_years": loss,
-                    "selection_mae_months": mae, "seconds": time.perf_counter() - start})
+    row = {"epoch": run.epoch, "train_loss_years": loss, "selection_mae_months": mae}
+    run.log.append(row | {"seconds": time.perf_counter() - start})
     if mae < run.best:
         run.best, path = mae, run.out / "model.safetensors"
         about = {**run.about, "epoch": run.epoch, "selection_mae_months": mae}

