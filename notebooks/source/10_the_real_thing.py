@@ -392,7 +392,7 @@ print(tell_run())
 # - An earlier README quoted errors of runs of which no file was kept, and a command with other epochs than had run. All
 #   that was thrown away. Now each number has a row.
 # - Of the run that README quotes, on films of 128 px, the log was not kept. So this smaller one had to be made.
-# - The number of epochs was chosen before the run, by feeling. The end of the blue line says whether that was wise.
+# - The number of epochs was a guess, made before the run. The end of the blue line says whether that was wise.
 # - The minutes are those of a clock, while other work ran beside it. Read them as "at most".
 # - The graded ways (other displays, a black border) were made up before anybody had measured one. Which costs most?
 # </details>
