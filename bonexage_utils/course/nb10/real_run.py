@@ -65,6 +65,7 @@ def draw_run(folder: Path | None = None) -> Picture:
     bars = [[plain["mae"] - plain["low"]], [plain["high"] - plain["mae"]]]
     ax.errorbar(last + 1, plain["mae"], bars, fmt="s", color=GIRLS, elinewidth=3, label="calibration films")
     ax.set_ylim(0, 1.1 * epochs[["train_mae_months", "selection_mae_months"]].to_numpy().max())
+    ax.set_xticks([tick for tick in ax.get_xticks() if 1 <= tick <= last])  # the calibration films have no epoch
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     first = epochs.iloc[0]
     return Picture(figure, f"""Mean absolute error in months against the epoch, {len(epochs)} epochs. Training films,
