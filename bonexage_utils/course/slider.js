@@ -19,7 +19,8 @@
     let group, playing = 0;
     const show = () => {
       const frame = group.frames[range.value];
-      [image.src, image.alt, caption.textContent, value.textContent] = [frame.src, frame.alt, frame.alt, frame.value];
+      image.src = told.pictures[frame.picture];
+      [image.alt, caption.textContent, value.textContent] = [frame.alt, frame.alt, frame.value];
       range.setAttribute("aria-valuetext", frame.value);
       caption.style.minHeight = `${caption.offsetHeight}px`; // what stands below must not jump
     };

@@ -96,10 +96,13 @@ class Slider:
 
     def to_html(self) -> str:
         """All of it, without anything to fetch."""
+        pictures = list(dict.fromkeys(each.src for frames in self.frames.values() for each in frames))  # each one once
         groups = [{"name": name, "start": self.starts[name],
-                   "frames": [{"value": each.value, "alt": each.alt, "src": each.src} for each in frames]}
+                   "frames": [{"value": each.value, "alt": each.alt, "picture": pictures.index(each.src)}
+                              for each in frames]}
                   for name, frames in self.frames.items()]
-        told = json.dumps({"label": self.label, "menu": self.menu, "play": self.play, "groups": groups})
+        told = json.dumps({"label": self.label, "menu": self.menu, "play": self.play, "groups": groups,
+                           "pictures": pictures})
         told = told.replace("<", "\\u003c")  # nothing in a text may end the script
         script = files(__package__).joinpath("slider.js").read_text(encoding="utf-8")
         script = script[script.index("(key"):].strip()  # without the comment above

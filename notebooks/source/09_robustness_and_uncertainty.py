@@ -329,7 +329,8 @@ costs = paired_difference(typed["predicted"] - typed["months"],
                           spoilt["predicted"] - spoilt["months"])
 print(f"wrong sex: the MAE changes by {costs} months")
 for sex, part in (typed["predicted"] - spoilt["predicted"]).groupby(spoilt["sex"]):
-    print(f"- {sex} typed as the other: the answer moves by {bootstrap_mean(part)} months")
+    far = bootstrap_mean(part)
+    print(f"- {sex} typed as the other: the answer moves by {far} months")
 
 # %% [markdown]
 # ## Second remedy: put the fault into the training

@@ -156,9 +156,9 @@ def test_every_change_begins_with_the_film_as_it_is(watch: Watch, name: str) -> 
 
 
 @pytest.mark.slow
-def test_the_slider_has_every_change_and_begins_with_the_film_as_it_is(watch: Watch) -> None:
+def test_the_slider_has_some_changes_and_begins_with_the_film_as_it_is(watch: Watch) -> None:
     made = robustness.perturb_and_watch(watch)
-    assert list(made.frames) == list(GRIDS)
+    assert set(made.frames) == set(WATCHED) <= set(GRIDS)
     for name, strengths in WATCHED.items():
         assert set(strengths) <= set(GRIDS[name])
         assert made.frames[name][made.starts[name]].value == "0"

@@ -88,7 +88,16 @@ def test_every_picture_is_drawn_once_and_kept() -> None:
     page = told(made)
     assert (page["label"], page["play"], page["groups"][0]["start"]) == ("grey", True, 1)
     assert [frame["value"] for frame in page["groups"][0]["frames"]] == ["0 of 255", "100 of 255", "200 of 255"]
-    assert [frame["src"] for frame in page["groups"][0]["frames"]] == [frame.src for frame in made.frames[""]]
+    shown = [page["pictures"][frame["picture"]] for frame in page["groups"][0]["frames"]]
+    assert shown == [frame.src for frame in made.frames[""]]
+
+
+def test_a_picture_that_several_entries_share_is_kept_once() -> None:
+    made = menu_and_slider(lambda name, grey: square(grey), {"a": (0, 100), "b": (0, 200)}, 0, "kind", "grey")
+    page = told(made)
+    assert len(page["pictures"]) == 3
+    places = {group["name"]: [frame["picture"] for frame in group["frames"]] for group in page["groups"]}
+    assert places["a"][0] == places["b"][0] != places["a"][1]
 
 
 def test_without_scripts_the_first_picture_and_its_text_stand_there() -> None:

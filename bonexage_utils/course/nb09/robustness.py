@@ -34,8 +34,7 @@ GRIDS = {
     "resolution": tuple(np.arange(0, 4.1, 0.5).tolist()),
 }
 WATCHED = {  # some of them, for the slider: each is a picture to draw and to store
-    "rotation": (0, 15, 30, 45, 90, 180), "flip": (0, 1, 2), "brightness": (-100, -50, 0, 50, 100),
-    "contrast": (-2, -1, 0, 1), "inversion": (0, 1), "marker": (0, 10, 20, 30), "resolution": (0, 1, 2, 3, 4),
+    "rotation": (0, 45, 90), "brightness": (-100, 0, 100), "resolution": (0, 4),
 }
 TWIN = (("rotation", 45), ("brightness", 100), ("marker", 20), ("resolution", 3))
 
@@ -242,7 +241,7 @@ def draw_watched(watch: Watch, points: tuple[tuple[str, float], ...] = TWIN) -> 
 
 
 def perturb_and_watch(watch: Watch) -> Slider:
-    """A menu of the perturbations, a slider over some of each one's strengths, and `draw_watched`.
+    """A menu of some perturbations, a slider over some strengths of each, and `draw_watched`.
 
     Choosing another perturbation begins at 0, the film as it is.
     """
