@@ -443,8 +443,6 @@ print(pretrained_sentences())
 # course's own ConvNeXt had six times as many, and then read phantoms better than the course's ResNet (the table of
 # claims in `notebooks/README.md`). Full size, long training, a GPU: **not yet measured**.
 #
-# <!-- from elsewhere: six (97 minutes against 15, data/reference_runs) -->
-#
 # ## The page
 #
 # ### Exercise: what may stand on it
