@@ -144,8 +144,8 @@ my_order = ...  # such as "ABC"
 ex.order.check(my_order)
 
 # %% [markdown]
-# Every exercise works like that. You may leave the `...`: nothing further down depends on it. Stuck? Take the `#`
-# away, one line at a time. `solution()` prints code that you can paste.
+# Every exercise works like that. You may leave the `...`: every later cell runs without it. (Only what answers your
+# guess stays folded.) Stuck? Take the `#` away, one line at a time. `solution()` prints code that you can paste.
 
 # %%
 # ex.order.hint()
@@ -250,7 +250,8 @@ for tempo in (-2, -1, 0, 1, 2):
 
 # %% [markdown]
 # Five girls, one birthday, and nearly four years between the first line and the last. One step is one SD: 11.7
-# months. The average is 125.7 and not 120, because the children of this table were a little ahead of the atlas.
+# months. The average is 125.7 and not 120, because the children of that growth study were a little ahead of the
+# atlas.
 #
 # ### Exercise: one girl
 #
@@ -270,7 +271,8 @@ ex.ahead.check(my_view)
 # ## The game: six films
 #
 # You play against the median and a network. Which films may we use? If the network trained on them, it would have an
-# easy game. So each film has its place, decided by a hash of its id, which behaves like dice:
+# easy game. So each film has its place, decided by a **hash** of its id: a number computed from it, always the same,
+# which behaves like dice. We try it on many made-up ids:
 
 # %% tags=["nbval-check-output"]
 from collections import Counter
@@ -344,8 +346,8 @@ print({sex: format_age(months) for sex, months in medians.items()})
 #
 # ### The network
 #
-# Now a very small ResNet learns, from random numbers, on films of only 96 × 96 pixels. It is a **toy**: no
-# pretraining, no augmentation, well under a minute on a laptop. Later notebooks explain each part.
+# Now a very small network (a ResNet, see notebook 03) learns from films of only 96 × 96 pixels. It starts with random
+# numbers inside. It is a **toy**: well under a minute on a laptop. Later notebooks explain each part.
 #
 # <!-- from elsewhere: 17 (RSNA's label table) -->
 

@@ -9,7 +9,7 @@
 # **After this notebook you can**
 #
 # - say what the comb in a histogram tells about labels, and what it hides;
-# - find bad films, by eye and with an audit, and say what each of the two missed;
+# - find bad films, by eye and with an audit, and say what your eye missed, and what an audit cannot know;
 # - explain how a split can make a poor reader look good, and build one that does not;
 # - compute the error that every model has to beat.
 #
@@ -125,7 +125,7 @@ draw_bins(table)
 # %% [markdown]
 # Horizontal axis: the age in months. Each bar counts films. Bins of one month make a **comb**: high teeth, and
 # between them months that no child seems to have. Each sex has its own atlas, and so its own teeth. In bins of two
-# years the girls have a hole at 96 to 119 months, but no children are missing there. That bin holds one tooth (106),
+# years the girls have a dip at 96 to 119 months, but no children are missing there. That bin holds one tooth (106),
 # and the bin before it holds two (82, 94). So the bin width decides what you see.
 #
 # ## Predict first
@@ -225,10 +225,10 @@ from bonexage_utils.course.nb01.exploration import label_costs
 label_costs(course.cohort).round(1).to_frame("here")
 
 # %% [markdown]
-# Rounding to a plate alone would cost 2.6 months on average. The whole label is off by 5.1 months. The larger part is
-# that readers differ, and no histogram shows that. Only about half of the labels name the plate nearest to the truth.
-# So no model can be right to the month on such labels. If a network says 127 and the label says 120, the network may
-# be nearer to the truth.
+# Rounding to a plate alone would cost 2.6 months on average. The whole label is off by 5.1 months, twice as much. The
+# rest is that readers differ, and no histogram shows that. Only about half of the labels name the plate nearest to
+# the truth. So no model can be right to the month on such labels. If a network says 127 and the label says 120, the
+# network may be nearer to the truth.
 #
 # ### Exercise: a decision
 #
