@@ -53,7 +53,9 @@ def test_each_slider_has_its_pictures_from_end_to_end(name: str) -> None:
     (frames,), (start,) = made.frames.values(), made.starts.values()
     for value, frame in zip(values, (frames[0], frames[start], frames[-1]), strict=True):
         assert frame.alt == draw(value).alt
-    assert len({frame.webp for frame in frames}) == len(frames)
+    told = {frame.alt for frame in frames}
+    assert len({frame.webp for frame in frames}) == len(told)  # another text, another picture
+    assert len(told) == len(frames) or name == "switch_the_sex"  # which has four films for eighteen ages
     assert len({frame.size for frame in frames}) == 1
     assert len(made.to_html()) < MOST_BYTES
 
