@@ -64,15 +64,22 @@ class Tab:
             self.ask(f"{domain}.enable")
         self.ask("Emulation.setFocusEmulationEnabled", enabled=True)  # as if somebody sat before it
 
-    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send one command and wait for its answer; events met on the way are kept."""
+    def _send(self, method: str, **parameters: Any) -> int:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        return self._number
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send one command and wait for its answer; events met on the way are kept. A page that asks whether it may be
+        left may."""
+        number = self._send(method, **parameters)
         while True:
             message = json.loads(self._socket.recv())
-            if message.get("id") == self._number:
+            if message.get("id") == number:
                 return message.get("result", {})
             self.events.append(message)
+            if message.get("method") == "Page.javascriptDialogOpening":
+                self._send("Page.handleJavaScriptDialog", accept=True)
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression on the page; of a promise, what it keeps."""

@@ -304,7 +304,7 @@ def test_sliders_have_no_barriers(sliding: Tab, axe: Path, dark: bool) -> None:
 
 NOTEBOOKS = ("00_start_here.ipynb", "01_data_exploration.ipynb")
 READY = """(() => { const panel = window.jupyterapp?.shell.currentWidget;
-    return panel?.context?.isReady && panel.sessionContext?.session?.kernel?.status === "idle"; })()"""
+    return panel?.context?.path === "%s" && panel.context.isReady && panel.sessionContext?.session?.kernel?.status === "idle"; })()"""
 RUN_ALL = """window.ran = ""; jupyterapp.commands.execute("notebook:run-all-cells").then(() => window.ran = "all"); 0"""
 FAILED = """jupyterapp.shell.currentWidget.context.model.toJSON().cells.flatMap(cell => cell.outputs || [])
     .filter(output => output.output_type === "error").map(output => output.evalue)"""
@@ -352,8 +352,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_notebook_runs_in_jupyterlab(tab: Tab, lab: str, name: str) -> None:
     tab.darken(False)
     tab.resize(*LAPTOP)
-    tab.open(f"{lab}/lab/tree/{name}")
-    tab.wait(READY, 300)
+    tab.open(f"{lab}/lab/tree/{name}?reset")  # without what was open before
+    tab.wait(READY % name, 300)
     tab.evaluate(RUN_ALL)
     tab.wait("window.ran", 600)
     assert tab.evaluate(FAILED) == []
