@@ -173,7 +173,7 @@ def train(
     lr: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 2e-4,
     max_age: Annotated[float, typer.Option(min=1, help="Upper bound of a bounded output, months.")] = 240.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 where native, fp16 on older GPUs.")] = Precision.auto,
+    precision: Annotated[Precision, typer.Option(help="auto: fp32; on GPUs bf16, or fp16.")] = Precision.auto,
     tf32: Annotated[bool, typer.Option("--tf32", help="On a GPU, multiply fp32 at 10 bits: faster.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the network first.")] = False,
     weights: Annotated[Weights, typer.Option(help="phantom: shipped with the package.")] = Weights.imagenet,

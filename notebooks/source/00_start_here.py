@@ -97,7 +97,7 @@ for months in (126.5, 119.99):
 # and eleven months. Public bone-age programs have done that. The course's `format_age` rounds first, and we use it
 # from here on.
 #
-# Here are twelve films, a girl and a boy side by side, with the label over each:
+# Here are twelve films, a girl and a boy side by side. Over each stands its **label**: the bone age a reader gave it.
 
 # %%
 from bonexage_utils.decoding import read_gray
@@ -239,8 +239,8 @@ ex.plateau.check(flat_between)
 # %% [markdown]
 # ## How far apart are healthy children?
 #
-# In the phantom, each child has a **tempo**: how many standard deviations (SD) the bones are ahead of the average.
-# Here are girls on their tenth birthday:
+# In the phantom, each child has a **tempo**: how far the bones are ahead of the average, in standard deviations (SD).
+# About two healthy children in three lie within one SD of the average. Here are girls on their tenth birthday:
 
 # %% tags=["nbval-check-output"]
 for tempo in (-2, -1, 0, 1, 2):
@@ -255,9 +255,9 @@ for tempo in (-2, -1, 0, 1, 2):
 #
 # ### Exercise: one girl
 #
-# She is ten, her bone age is 140 months. Is that `"usual"` (within 2 SD), `"unusual"`, or `"a wrong reading"`?
+# She is ten, her bone age is 145 months. Is that `"usual"` (within 2 SD), `"unusual"`, or `"a wrong reading"`?
 #
-# <!-- from elsewhere: 11.7, 140 (the atlas; an example) -->
+# <!-- from elsewhere: 11.7, 145 (the atlas; an example) -->
 
 # %% tags=["nbval-check-output"]
 my_view = ...
@@ -270,9 +270,9 @@ ex.ahead.check(my_view)
 # %% [markdown]
 # ## The game: six films
 #
-# You play against the median and a network. Which films may we use? If the network trained on them, it would have an
-# easy game. So each film has its place, decided by a **hash** of its id: a number computed from it, always the same,
-# which behaves like dice. We try it on many made-up ids:
+# You play against a network, and against a guess that never looks at a film. Which films may we use? If the network
+# trained on them, it would have an easy game. So each film has its place, decided by a **hash** of its id: a number
+# computed from it, always the same, which behaves like dice. We try it on many made-up ids:
 
 # %% tags=["nbval-check-output"]
 from collections import Counter
@@ -284,19 +284,19 @@ for name in ("train", "selection", "calibration", "test"):
     print(f"{name:12} {places[name]:5}  {places[name] / 10_000:.0%}")
 
 # %% [markdown]
-# About three quarters train. *Selection* picks the best epoch. *Test* stays shut until notebook 08. We play with
-# **calibration** films: nobody trains on them, and we throw today's toy network away, so looking at them spoils
-# nothing.
+# About three quarters train. *Selection* tells when a network in training is at its best. *Test* stays shut until
+# notebook 08. We play with **calibration** films: nobody trains on them, and we throw today's toy network away, so
+# looking at them spoils nothing.
 #
-# Here are six of them, shuffled. Some films come with plaster round a wrist, or nearly black. They have to be read,
-# too.
+# We sort them by age, cut them into six equal parts, draw one film from each, and shuffle. Some films come with
+# plaster round a wrist, or nearly black. They have to be read, too.
 
 # %%
 others = course.cohort.split("calibration")
-wanted = [("F", 30), ("M", 66), ("F", 96), ("M", 126), ("F", 156), ("M", 198)]
-nearest = [(others["months"] - age)[others["sex"] == sex].abs().idxmin()
-           for sex, age in wanted]
-game = others.loc[np.random.default_rng(2).permutation(nearest)].reset_index(drop=True)
+rng = np.random.default_rng(8)
+sixths = np.array_split(others.sort_values("months", kind="stable").index, 6)
+drawn = [rng.choice(sixth) for sixth in sixths]
+game = others.loc[rng.permutation(drawn)].reset_index(drop=True)
 
 names = [f"{'ABCDEF'[row.Index]}: {'girl' if row.sex == 'F' else 'boy'}"
          for row in game.itertuples()]
@@ -342,7 +342,7 @@ print({sex: format_age(months) for sex, months in medians.items()})
 
 # %% [markdown]
 # The median depends on which children were filmed. In the phantom, girls and boys have like ages, so the two are
-# close. In RSNA's table the boys are older, by 17 months on average.
+# close. In the public films of the RSNA, a society of radiologists, the boys are older, by 17 months on average.
 #
 # ### The network
 #

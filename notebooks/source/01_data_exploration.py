@@ -56,9 +56,9 @@ print(f"{len(labelled):,} films have a label. We look at {len(table):,}; "
 table[["id", "months", "sex", "split"]].head()
 
 # %% [markdown]
-# First ask *which* table it is. RSNA's test labels exist in two versions. They differ by 2.8 months on average, and
-# nobody would see it. A *hash* tells them apart: a number computed from all characters of a file. Change one
-# character, and the number changes.
+# First ask *which* table it is. The RSNA, a society of radiologists, published the films that this course is made
+# for. Its test labels exist in two versions. They differ by 2.8 months on average, and nobody would see it. A *hash*
+# tells them apart: a number computed from all characters of a file. Change one character, and the number changes.
 #
 # <!-- from elsewhere: 2.8 (RSNA's label table) -->
 
@@ -391,7 +391,7 @@ summary(findings)
 # %%
 from bonexage_utils.checks.audit import first_findings
 
-first_findings(findings)
+after_guess(my_eye, first_findings(findings))
 
 # %% [markdown]
 # <details><summary>For the curious: how can a program know what is upside down?</summary>
@@ -410,12 +410,11 @@ first_findings(findings)
 # %%
 mirrored = findings.loc[findings["finding"] == "mirrored", "id"].tolist()
 look_at = [*mirrored, "1058"]  # or ids of your own
-draw_closer(look_at)
+after_guess(my_eye, draw_closer(look_at), """1075 is a left hand turned over.
+1058 is a right hand and stays. The audit says nothing about 1058: only an eye
+finds it. Did you note another thumb on the left? Put its id into look_at.""")
 
 # %% [markdown]
-# 1075 is a left hand turned over. 1058 is a right hand and stays. The audit says nothing about 1058; only an eye
-# finds it. Did you note another thumb on the left? Put its id above.
-#
 # ### Exercise: the twelve
 #
 # Which films are bad? Use your eye and the audit, and give a list of ids, as text. A film with a note may be a good
@@ -466,28 +465,37 @@ assert sum(found) >= 9, "the audit misses more of the planted faults than it sho
 # in different splits. RSNA's table may hold such pairs, or the same child a year later. Nobody outside can tell.
 #
 # What does such a twin do? Our reader is the laziest there is. For a new film it says the label of the training film
-# that looks most alike: the one whose pixels correlate most. One film in ten gets a second export. We draw the split
-# in two ways: film by film, or child by child. Child by child, both exports stay together.
+# that looks most alike: the one whose pixels correlate most.
+#
+# First the films. One in ten gets a second export, and goes to the end of the pile. `child` says whose film each is.
 #
 # <!-- from elsewhere: 74, 58 (the exact interval of twelve of twelve; data/reference_runs) -->
 
 # %%
 from bonexage_utils.course.nb01.exploration import exported_again, looks, small_films
 
-pixels, months = small_films(course.cohort)
 rng = np.random.default_rng(0)
-copied = rng.permutation(len(pixels))[: len(pixels) // 10]
-child = np.r_[np.arange(len(pixels)), copied]  # whose film it is
-films = looks(np.concatenate([pixels, exported_again(pixels[copied], rng)]))
-lots = {"by film": rng.random(len(child)), "by child": rng.random(len(pixels))[child]}
+pixels, months = small_films(course.cohort)  # a row of pixels for each child
+children = np.arange(len(pixels))
+copied = rng.permutation(children)[: len(children) // 10]
+child = np.concatenate([children, copied])
+films = np.concatenate([pixels, exported_again(pixels[copied], rng)])
+
+# %% [markdown]
+# Then the split. Each *film* draws a lot from 0 to 1, or each *child* draws one for all its films. Lots below 0.25
+# are tested on the others.
+#
+# <!-- from elsewhere: 0.25 (set in the next cell) -->
 
 # %%
+alike = looks(films) @ looks(films).T  # correlation of each film with each other
+lots = {"by film": rng.random(len(films)), "by child": rng.random(len(children))[child]}
 for split, lot in lots.items():
-    test = lot < 0.25
-    nearest = (films[test] @ films[~test].T).argmax(axis=1)
-    off = np.abs(months[child[test]] - months[child[~test]][nearest])
-    met = np.isin(child[test], child[~test])
-    print(f"split {split:8}: {off.mean():.1f} months off; {met.sum()} of {len(met)} "
+    test, train = np.flatnonzero(lot < 0.25), np.flatnonzero(lot >= 0.25)
+    nearest = train[alike[test][:, train].argmax(axis=1)]
+    off = np.abs(months[child[test]] - months[child[nearest]])
+    twins = np.isin(child[test], child[train]).sum()
+    print(f"split {split:8}: {off.mean():.1f} months off; {twins} of {len(test)} "
           "test films have a twin among the training films")
 
 # %% [markdown]
@@ -506,8 +514,9 @@ draw_leak(leaked)
 # Split by child, the line hardly moves: a second export of a known film teaches nothing new. Split by film, the error
 # falls and falls. The reader has not become better. It *recognises* more and more films.
 #
-# The dotted line is the **median** of these 500 labels: as many lie below it as above. It is a guess that looks at no
-# film. Our lazy reader, the solid line, is *worse*. Yet with enough twins the dashed line falls far below the median.
+# The dotted line is the error of a guess that looks at no film: the **median** of these 500 labels. As many labels
+# lie below it as above. Our lazy reader, the solid line, is *worse*. Yet with enough twins the dashed line falls far
+# below the dotted one.
 #
 # <details><summary>For the curious: how can looking be worse than not looking?</summary>
 #

@@ -304,7 +304,8 @@ def test_sliders_have_no_barriers(sliding: Tab, axe: Path, dark: bool) -> None:
 
 NOTEBOOKS = ("00_start_here.ipynb", "01_data_exploration.ipynb")
 READY = """(() => { const panel = window.jupyterapp?.shell.currentWidget;
-    return panel?.context?.path === "%s" && panel.context.isReady && panel.sessionContext?.session?.kernel?.status === "idle"; })()"""
+    return panel?.context?.path === "%s" && panel.context.isReady
+        && panel.sessionContext?.session?.kernel?.status === "idle"; })()"""
 RUN_ALL = """window.ran = ""; jupyterapp.commands.execute("notebook:run-all-cells").then(() => window.ran = "all"); 0"""
 FAILED = """jupyterapp.shell.currentWidget.context.model.toJSON().cells.flatMap(cell => cell.outputs || [])
     .filter(output => output.output_type === "error").map(output => output.evalue)"""

@@ -131,7 +131,7 @@ def _plateau() -> Exercise:
 
 
 def _ahead() -> Exercise:
-    age, reading = 120, 140
+    age, reading = 120, 145
     average = {"rng": np.random.default_rng(0), "jitter": False}
     mean = grow("F", age, tempo=0.0, **average).bone_age_months
     sd = grow("F", age, tempo=1.0, **average).bone_age_months - mean
