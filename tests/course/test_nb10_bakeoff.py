@@ -52,13 +52,16 @@ def test_backbones_pretrained_alike_are_told_apart_by_films_and_by_what_was_equa
     old = pd.read_csv(path)
     alike = old[(old["matched"] == "time") & (old["arm"] != bakeoff.PRETRAINED)]
     real = alike.assign(start="phantom", films="rsna100", trained_on=500)
-    pd.concat([old, real, real.assign(matched="updates")]).to_csv(path, index=False)
+    heads = real.assign(matched="frozen", trained_on=2000)
+    pd.concat([old, real, real.assign(matched="updates"), heads]).to_csv(path, index=False)
     told = bakeoff.pretrained_sentences(recorded).splitlines()
-    assert told[0] == ("real films, 100 px, 500, trained whole for equal time: ConvNeXt minus ResNet 8.00 [8.00, 8.00] "
-                       "months; ResNet ends lower")
-    assert len(told) == 4  # two rivals, equal time and equal updates
+    assert told[0] == ("real films, 100 px, 500, trained whole for equal time, 40 s of one core each: ConvNeXt minus "
+                       "ResNet 8.00 [8.00, 8.00] months; ResNet ends lower")
+    assert len(told) == 6  # two rivals, equal time and equal updates, and a head for other films
     alt = bakeoff.draw_pretrained(recorded).alt
     assert "500, trained whole for equal updates: ConvNeXt 21.0, ResNet 13.0, EfficientNet 16.0" in alt
+    assert "2,000, trained whole" not in alt
+    assert "nan" not in alt
     assert bakeoff.gain_sentences(recorded).startswith("the phantom: -4.00")  # of random weights, as before
 
 

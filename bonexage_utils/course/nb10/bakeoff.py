@@ -131,8 +131,10 @@ def pretrained_sentences(folder: Path | None = None) -> str:
     lines = []
     for name, group in pretrained_runs(folder).items():
         for matched, words in MATCHED.items():
-            errors = _errors(group[group["matched"] == matched])
-            errors = errors if "ConvNeXt" in errors else {}
+            part = group[group["matched"] == matched]
+            errors = _errors(part) if "ConvNeXt" in set(part["arm"]) else {}
+            if matched == "time" and errors:
+                words += f", {part['seconds'].iloc[0]:g} s of one core each"
             for rival in [arm for arm in errors if arm != "ConvNeXt"]:
                 seeds = sorted(errors["ConvNeXt"].keys() & errors[rival].keys())
                 apart = paired_over_seeds(*(np.stack([errors[arm][seed] for seed in seeds])
@@ -157,6 +159,8 @@ def draw_pretrained(folder: Path | None = None) -> Picture:
         ax.set(title=MATCHED[matched], xlabel="films learned from")
         for place, (name, group) in enumerate(by_films.items()):
             part, said = group[group["matched"] == matched], []
+            if part.empty:
+                continue
             for shift, (arm, (colour, marker, _)) in zip((-0.2, 0, 0.2), list(LOOK.items())[:3], strict=True):
                 mae = part.loc[part["arm"] == arm, "mae"]
                 ax.plot(np.full(len(mae), place + shift), mae, marker, color=colour, markersize=4, alpha=0.5)
