@@ -204,9 +204,9 @@ draw_signed(signed, lifted)
 
 # %% [markdown]
 # Left: the map after the norm (the first bar holds all below −4). The orange part is negative, and it *means*
-# something: "surely nothing round here". A clamp makes all of it 0.000001, a strong no and a weak no alike. Right: a softplus,
-# log(1 + eˣ), makes every number positive and keeps their order. Does it matter? Clamp and power with p = 1 should give
-# the average:
+# something: "surely nothing round here". A clamp makes all of it 0.000001, a strong no and a weak no alike. Right: a
+# softplus, log(1 + eˣ), makes every number positive and keeps their order. Does it matter? Clamp and power with p = 1
+# should give the average:
 #
 # <!-- from elsewhere: −4 (the axis) -->
 
