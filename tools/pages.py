@@ -6,6 +6,7 @@ and minutes from the notebooks' own first cells.
 """
 
 import json
+import math
 import os
 import platform
 import re
@@ -54,27 +55,35 @@ NINETY_MINUTES = (("The game, then: would you let it read a child's hand?", 10),
                   (f"08{READ}", 25), ("Would you let it read a child's hand?", 10))
 HALF_DAY = (("Welcome; does it run on every machine?", 10), ("00", 25), ("01", 35), ("03", 35), ("Break", 15),
             ("04", 40), ("05", 30), ("08", 40), ("Would you let it read a child's hand?", 10))
-DAY_ONE = (("Welcome; does it run on every machine?", 15), ("00", None), ("01", None), ("Break", 15), ("02", None),
-           ("Lunch", 60), ("03", None), ("Break", 15), ("04", None), ("What we would claim by now", 15))
-DAY_TWO = (("Questions from yesterday", 15), ("05", None), ("Break", 15), ("08", None), ("Lunch", 60), ("09", None),
-           ("Break", 15), ("10", None), ("Each group presents: would you let it read a child's hand?", 45))
+DAY_ONE = (("Welcome; does it run on every machine?", 15), ("00", None), ("Break", 15), ("01", None), ("Lunch", 60),
+           ("03", None), ("Break", 15), ("04", 40), ("05", 30), ("What we would claim by now", 15))
+DAY_TWO = (("Questions from yesterday", 15), ("08", None), ("Lunch", 60), ("10", None), ("Break", 15),
+           ("Each group presents: would you let it read a child's hand?", 45))
 STARTS_AT, UNWRITTEN = 9 * 60, 60  # o'clock in minutes; minutes planned for a notebook that is not there
 
 
 @dataclass(frozen=True)
 class Head:
-    """The facts in a notebook's first cell. `minutes` are its author's estimate, with the exercises."""
+    """The facts in a notebook's first cell. `minutes`, alone and with the exercises, are what test readers took ("65",
+    "110 to 130"), or an estimate ("about 125"); `only_run` are the sections to run unread when there is less time."""
 
     number: str
     file: str
     title: str
     question: str
-    minutes: int | None
+    minutes: str = ""
+    only_run: str = ""
 
     @property
     def asked(self) -> str:
         """The question with a capital letter."""
         return self.question[0].upper() + self.question[1:]
+
+    @property
+    def planned(self) -> int:
+        """Minutes in a plan: the middle of what readers took, in steps of five."""
+        found = [int(number) for number in re.findall(r"\d+", self.minutes)]
+        return 5 * math.ceil(sum(found) / len(found) / 5) if found else UNWRITTEN
 
 
 # --- what is known ---
@@ -86,10 +95,12 @@ def heads(notebooks: Path) -> dict[str, Head]:
         source = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
         text = " ".join((source if isinstance(source, str) else "".join(source)).split())
         title = re.match(r"# \d\d · (.*?) \*\*The question:\*\* (.*?[?.])(?: |$)", text)
-        minutes = re.search(r"\*\*Time:\*\* (?:about )?(\d+) minutes with the exercises", text)
+        minutes = re.search(r"\*\*Time:\*\* ((?:about )?\d+(?: to \d+)?) minutes with the exercises", text)
+        only_run = re.search(r"With less time, only run (.+?\*)\.", text)
         if title is None:
             raise BoneXageError(f"{path.name}: begin its first cell with '# NN · title' and '**The question:** ...?'")
-        found[path.name[:2]] = Head(path.name[:2], path.name, *title.groups(), int(minutes[1]) if minutes else None)
+        found[path.name[:2]] = Head(path.name[:2], path.name, *title.groups(),
+                                    *(said[1] if said else "" for said in (minutes, only_run)))
     return found
 
 
@@ -145,14 +156,15 @@ def notebooks_table(folder: Path) -> str:
 
 
 def times_table(folder: Path) -> str:
-    """Every notebook: its question, minutes, computing, memory, and where Colab finds it."""
+    """Every notebook: its question, minutes, computing, memory, what to skip, and where Colab finds it."""
     times, rows = recorded_times(folder), []
     for number, head in heads(folder / "notebooks").items():
         minutes = f"{head.minutes} min" if head.minutes else "not estimated"
         colab = f"{ADDRESS.replace('github.com', 'colab.research.google.com/github')}/blob/{TAG}/notebooks/{head.file}"
         rows.append([f"[{number} {head.title}]({head.file}) ([{number} on Colab]({colab}))", head.asked,
-                     "core" if number in CORE else "", minutes, computing(times, number), memory(times, number)])
-    columns = ["notebook", "question", "path", "with exercises (estimate)", "computing", "memory"]
+                     "core" if number in CORE else "", minutes, computing(times, number), memory(times, number),
+                     head.only_run])
+    columns = ["notebook", "question", "path", "with exercises", "computing", "memory", "with less time, only run"]
     table = markdown_lines(columns, rows)
     if times.empty:
         return f"{table}\n\nComputing and memory: {NOT_YET}."
@@ -229,7 +241,7 @@ def schedule(plan: tuple[tuple[str, int | None], ...], folder: Path) -> str:
         head = known.get(what)
         name = f"**{what} {head.title}**{read}" if head else f"**{what}** (not there)" if what.isdigit() else what
         if minutes is None:
-            minutes = head.minutes if head and head.minutes else UNWRITTEN
+            minutes = head.planned if head else UNWRITTEN
         computed = "none" if read else computing(times, what) if head else ""
         rows.append([f"{clock // 60}:{clock % 60:02}", name, str(minutes), computed])
         clock += minutes

@@ -18,8 +18,8 @@
 #
 # **You need** Python with functions and classes, and a first idea of arrays. Notebooks 00 and 01 help.
 #
-# **Time:** 70 minutes with the exercises, one or two of them computing on two processor cores. The first start draws
-# the course's films, which takes a minute more.
+# **Time:** about 125 minutes with the exercises, one of them computing on two processor cores. The first start draws
+# the course's films, which takes a minute more. With less time, only run *When bright is too bright* and *Read once*.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -314,8 +314,8 @@ from bonexage_utils.course.nb02.pixels import draw_sides
 draw_sides()
 
 # %% [markdown]
-# *1 mm = 0.3 px* means that a millimetre is a third of a pixel. A growth gap in a child's finger is a millimetre wide
-# or less. At 64 pixels there is no gap, only a slightly darker place. At 128 you guess it, at 256 it is a line, and
+# *1 mm = 0.3 px* means that a millimetre is a third of a pixel. At ten, a growth gap in a finger is about a millimetre
+# wide. At 64 pixels there is no gap, only a slightly darker place. At 128 you guess it, at 256 it is a line, and
 # at 512 it has edges.
 #
 # What is enough? The toy of notebook 00 beat the median with 96 pixels, so it must have used what is large, such as
@@ -609,8 +609,8 @@ for ax, (name, log) in zip(axes, logs.items(), strict=True):
     ax.plot(log["epoch"], log["train_mae_months"], color=MUTED, label="training films")
     ax.plot(log["epoch"], log["selection_mae_months"], color=BOYS, linewidth=2.5,
             label="selection films")
-    ax.set(title=name, xlabel="epoch", ylim=(0, 60))
-axes[0].set_ylabel("MAE (months)")
+    ax.set(title=name, xlabel="epoch")
+axes[0].set(ylabel="MAE (months)", ylim=(0, None))
 _ = axes[0].legend()
 
 # %%

@@ -18,8 +18,8 @@
 #
 # **You need** Python with functions and classes, and a first look at PyTorch tensors. Notebooks 00 to 02 help.
 #
-# **Time:** 65 minutes with the exercises, about four of them computing on two processor cores. The first start draws
-# the course's films, which takes a minute more.
+# **Time:** about 115 minutes with the exercises, four of them computing on two processor cores. The first start draws
+# the course's films, which takes a minute more. With less time, only run *Which loss?* and *The batch norms*.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -692,7 +692,8 @@ print(f"{names['pretrained']} from {weights} weights: {first:.1f} months after o
 # %% [markdown]
 # Compare the black curve with the new one: one network, one loop, the same minute of computing. The only difference
 # is what it knew before. That is why nearly everybody begins with weights that somebody else has trained. And whoever
-# reports that a network "learns hands in a minute" has to say what it had learned before.
+# reports that a network "learns hands in a minute" has to say what it had learned before. Does the new curve leap, too?
+# It has no batch norms, so not every leap is theirs.
 #
 # But be careful: it learned from hands of the same simulator. On real films the gain has to be measured again. And
 # *pretrained against ResNet* is no fair contest: one of them had a past, the other had none.

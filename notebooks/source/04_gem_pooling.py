@@ -19,8 +19,9 @@
 #
 # **You need** Python with functions, PyTorch tensors, and for one section logarithms and the chain rule.
 #
-# **Time:** 75 minutes with the exercises, one or two of them computing on two processor cores. The first start draws
-# the 2,400 films, if no other notebook has; that takes a minute more.
+# **Time:** about 130 minutes with the exercises, one or two of them computing on two processor cores. The first start
+# draws the 2,400 films, if no other notebook has; that takes a minute more. With less time, only run *How GeM changes
+# with p* and *How many bits?*.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -202,10 +203,10 @@ with torch.no_grad():
 draw_signed(signed, lifted)
 
 # %% [markdown]
-# Left: the map after the norm (the first bar holds all below −4). The red part is negative, and it *means* something:
-# "surely nothing round here". A clamp makes all of it 0.000001, a strong no and a weak no alike. Right: a softplus,
-# log(1 + eˣ), makes every number positive and keeps their order. Does it matter? Clamp and power with p = 1 should give
-# the average:
+# Left: the map after the norm (the first bar holds all below −4). The orange part is negative, and it *means*
+# something: "surely nothing round here". A clamp makes all of it 0.000001, a strong no and a weak no alike. Right: a
+# softplus, log(1 + eˣ), makes every number positive and keeps their order. Does it matter? Clamp and power with p = 1
+# should give the average:
 #
 # <!-- from elsewhere: −4 (the axis) -->
 

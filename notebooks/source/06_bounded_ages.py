@@ -19,8 +19,9 @@
 #
 # **You need** Python with functions, PyTorch tensors, and for one section the chain rule.
 #
-# **Time:** 65 minutes with the exercises, one or two of them computing on two processor cores. The first start draws
-# the 2,400 films, if no other notebook has; that takes a minute more.
+# **Time:** about 115 minutes with the exercises, one or two of them computing on two processor cores. The first start
+# draws the 2,400 films, if no other notebook has; that takes a minute more. With less time, only run *The slope,
+# derived*, *Where to begin* and *Impossible answers*.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

@@ -20,8 +20,8 @@
 #
 # **You need** Python with functions. Notebooks 01 (splits) and 03 (a training) help; none needs to have been run.
 #
-# **Time:** 90 minutes with the exercises, about five of them computing on two free processor cores. The first notebook
-# you start draws the 2,400 films, in a minute more.
+# **Time:** 140 to 190 minutes with the exercises, about five of them computing on two free processor cores. The first
+# notebook you start draws the 2,400 films, in a minute more. With less time, only run *For whom?* and *Second remedy*.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -80,8 +80,8 @@ pd.DataFrame(log)[["epoch", "train_mae_months", "selection_mae_months"]].round(1
 #
 # The training films taught the network, the selection films chose its best epoch, and the test films are opened once,
 # in notebook 08. So three more sets. The cohort's **calibration** split. **New** children, drawn for this notebook
-# alone, at the cohort's own hospital. And the very same children once more at **hospital B**, which has another
-# scanner, wider frames, less dose and so more noise, and a reader who rounds to half-years and reads a little too old.
+# alone, at the cohort's own hospital. And the very same children once more at **hospital B**. It has another scanner,
+# wider frames, less dose and so more noise. Its reader rounds to half-years and reads a little too old.
 # (With films of your own, half of the calibration split plays the new ones.)
 
 # %%
@@ -109,8 +109,8 @@ from bonexage_utils.course.nb09.robustness import draw_pairs
 draw_pairs(films["new"], films["B"])
 
 # %% [markdown]
-# Above, five children at home; below, the same five at B, each with the label in months. Only the films
-# differ: a smaller hand, levelled greys, more noise, often a shutter that cuts the field. Where the labels differ, two
+# Above, five children at home; below, the same five at B, each with the label in months. On B's films the hand is
+# smaller, its greys are levelled, there is more noise, and often a shutter cuts the field. Where the labels differ, the
 # readers do.
 #
 # ## Predict first
@@ -166,11 +166,11 @@ if course.embedded:  # only of the simulated films are both readings known
         print(f"{'':28} bias {bootstrap_mean(now - then)}")
 
 # %% [markdown]
-# The first two MAEs add up to the third. Which of them is most of it? You can tell only because both readers have read:
-# ask for that before you blame the scanner.
+# The first two changes of the MAE add up to the third. Which is most of it? You can tell only because both readers
+# read the same films: ask for that before you blame the scanner.
 #
 # B's reader reads old, and no network can know it. The MAE may hide that; the bias does not. A child who is read here
-# first, and at B a year later, seems to have grown by these months as well. So follow-up films belong to one reader, or
+# first, and at B a year later, seems to have matured by these months more. So follow-up films belong to one reader, or
 # to one program.
 #
 # <details><summary>Does every network lose so much elsewhere?</summary>
@@ -306,8 +306,9 @@ error_under_stress(stress, SIGNIFICANT_MONTHS)
 # %% [markdown]
 # A panel for each test. Horizontal axis: the strength. Vertical axis: by how many months the MAE of the very same films
 # has *changed*, with its 95 % interval. The orange number is the share of films whose answer moved by more than a year.
-# (That is our mark; others counted changed diagnoses.) Where the MAE hardly moves and the share is large, answers move
-# in both directions: for the statistic nothing happened, for the child much did. Now the list from its two ends:
+# (That is our mark; others counted changed diagnoses.) Where the MAE hardly moves and the share is large, some answers
+# came nearer and others went further off: for the statistic nothing happened, for the child much did. Now the list from
+# its two ends:
 
 # %%
 shown = ["perturbation", "strength", "mae_change", "low", "high", "bias_change",
@@ -320,8 +321,8 @@ stress.sort_values("mae_change").iloc[[0, 1, 2, -3, -2, -1]][shown].round(2)
 # Does an interval at the mild end lie *below* zero? Do not report that such a change helps. With 26 tries, about one
 # interval misses zero by chance.
 #
-# In a clinic, bent fingers, casts and unusual bones are commoner, and one fault that no film shows: somebody types the
-# **wrong sex**.
+# A clinic has other faults, too: bent fingers, casts, and one that no film shows. Somebody types the **wrong sex**.
+# (The same hand is older in a boy: 05.)
 
 # %%
 typed = ask(spoilt.assign(sex=spoilt["sex"].map({"F": "M", "M": "F"})))
@@ -360,11 +361,12 @@ said = verdict(cost, "the retrained network", "the first network")
 print(f"at home, {len(after)} films as they are: {cost} months of MAE: {said}")
 
 # %% [markdown]
-# Each row is one change of the same films: the MAE of the first network and of the retrained one, and `change`, paired
-# film by film; negative is in favour of the retrained one. The printed line is the price at home, which upright films
+# Each row is one change of the same films, with the MAE of both networks. `change` is their paired difference; negative
+# is in favour of the retrained one. The printed line is the price at home, which upright films
 # pay on average. (It is from all new films; the table's first row has only a few.) Did faults that were *not* trained
 # get better, too? For a clinic: many upright children would pay, to help a film that one click puts right. Fix it at
-# the door, where an audit (01) finds turned films. It is one training each: another seed gives another price.
+# the door, where an audit (01) finds turned films. It is one short training each: another seed, or more epochs, give
+# another price.
 #
 # ## Third remedy: more than one answer
 #
@@ -451,8 +453,8 @@ for name, said in {"nine views": views, "three networks": trio}.items():
 #
 # <details><summary>What the spread of nine views is good for</summary>
 #
-# It is nearly a test–retest figure. If only the hand is laid down anew, the answer moves by about so much, and the
-# change of a year is read through this noise, twice. Real repeat films are the proper test.
+# It is the least that a test–retest figure can be: a second film differs by more than a small shift. The change of a
+# year is read through this noise, twice. Real repeat films are the proper test.
 # </details>
 #
 # ## An interval that keeps a promise
@@ -558,8 +560,8 @@ print(f"of {len(at_home)} new films, they hold {luck[0]:.1%} to {luck[1]:.1%}: "
       f"{coverage_verdict(held(at_home).mean(), luck)}")
 
 # %% [markdown]
-# The interval in brackets is for the chance in the *new* films; "truly cover" is for the chance in the *calibration*
-# films: the promise is kept on average over calibrations, and yours is luckier or unluckier. The last line has both:
+# The interval in brackets is for the chance in the *new* films. "Truly cover" is for the chance in the *calibration*
+# films: the promise is kept on average over calibrations, and yours is luckier or unluckier. The last line has both, so
 # judge by its last words.
 #
 # ## For whom?
@@ -597,8 +599,8 @@ print(in_words, f"share inside, over everybody: {overall} more", sep="\n")
 gains.round(2)
 
 # %% [markdown]
-# `before` is one width for all, `after` is by group. How many of the groups below nine in ten rose *clearly*, says the
-# first line? What differs surely is the *width*: it says whom the network reads well. But the panels are drawn by the
+# `before` is one width for all, `after` is by group. The first line says how many of the groups below nine in ten rose
+# *clearly*. The *widths* now differ: they tell, roughly, whom the network reads well. But the panels are drawn by the
 # *labelled* age. The promise is for bands of the *predicted* one, so group by that:
 
 # %%
@@ -830,10 +832,10 @@ print("more than half go without a note:", ", ".join(missed))
 noted.round(2).astype({"films": int, "months": int})
 
 # %% [markdown]
-# The picture is *one* child's film, spoilt or replaced by another picture; each got an age. The table counts many: the
-# share of each kind that has a note, by what the network sees (`unlike`), by how the greys lie on the film (`lying`,
-# which asks no network), and by either. The first row is the price: usual films with a note. Now look at the kinds that
-# the line above the table names: some are no hands at all. Notes are a net with holes.
+# The picture is *one* child's film, spoilt or replaced by another picture; each got an age. The table counts many: of
+# each kind, the share that has a note. A note comes from what the network sees (`unlike`), or from how the greys lie on
+# the film (`lying`, which asks no network). The first row is the price: usual films with a note. The line above the
+# table names what is missed: some are no hands at all. Notes are a net with holes.
 #
 # ### Exercise: what a note is worth
 #

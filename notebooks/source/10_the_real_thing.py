@@ -22,9 +22,9 @@
 # **You need** Python with functions, a little pandas, and the command line a little. Notebooks 01, 07, 08 and 09 tell
 # why each step is there; nothing here needs them to have been run.
 #
-# **Time:** 120 minutes with the exercises. In profile `cpu` about four minutes of computing on two free processor cores
-# and 1.8 GB of memory, plus half a minute, once, to draw the films. Each try of your own takes about two minutes more
-# on such cores.
+# **Time:** 160 to 230 minutes with the exercises, about three of them computing on two free processor cores. The first
+# start draws the films, in half a minute more; each try of your own takes about two. With less time, only run *Which
+# backbone?* and *A run to read*.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -315,7 +315,8 @@ after_guess(guesses, report_said, beside(measured, guesses), usual)
 # The line with *MAE* is the result; behind it, in brackets, what the median by sex would have had on the same films.
 # Was your guess inside the interval? The selection films flatter, for they chose; but with so few films chance may move
 # an MAE by more than the choosing does. In the lower table each change has its interval. Where it holds 0, these films
-# show no cost. The last column is the share of children whose answer moved by more than a year.
+# show no cost; where two overlap by much, no order. The last column is the share of children whose answer moved by more
+# than a year.
 #
 # Who is behind the mean?
 
@@ -438,10 +439,10 @@ draw_pretrained()
 print(pretrained_sentences())
 
 # %% [markdown]
-# Horizontal axis: the films that the head learned from. Vertical axis: the error on films that had no part. Read the
-# lines against the order of the families. It is an order after *equal minutes*, and a slow learner may need more: the
-# course's own ConvNeXt had six times as many, and then read phantoms better than the course's ResNet (the table of
-# claims in `notebooks/README.md`). Full size, long training, a GPU: **not yet measured**.
+# Horizontal axis: the films that the head learned from. Vertical axis: the error on films that had no part. Which
+# order of the families do the printed lines show, and on which films? It is an order after *equal minutes*, and a slow
+# learner may need more: the course's own ConvNeXt had six times as many, and then read phantoms better than the
+# course's ResNet (the table of claims in `notebooks/README.md`). Full size, long training, a GPU: **not yet measured**.
 #
 # ## The page
 #
@@ -579,8 +580,8 @@ choose_tried(b)
 after_guess(my_chosen, draw_winner(b))
 
 # %% [markdown]
-# Each grey point is a variant: to the left, better on the test films; further down, better on the new ones. The red one
-# is on the card. The more are tried, the further left it lies. Does it go down as well?
+# Each grey point is a variant: to the left, better on the test films; further down, better on the new ones. The orange
+# one is on the card. The more are tried, the further left it lies. Does it go down as well?
 #
 # ### C
 

@@ -23,7 +23,8 @@ def course(tmp_path: Path) -> Path:
     """A course of one notebook, nothing measured."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "data" / "reference_runs").mkdir(parents=True)
-    first = "# # 00 · Start\n\n**The question:** does\nit run?\n\n**Time:** 40 minutes with the exercises."
+    first = ("# # 00 · Start\n\n**The question:** does\nit run?\n\n**Time:** 40 minutes with the exercises. "
+             "With less time, only\nrun *Who runs?* and *Why*. More.")
     cells = [{"cell_type": "markdown", "source": first.removeprefix("# ")}]
     (tmp_path / "notebooks" / "00_start.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
     return tmp_path
@@ -62,13 +63,16 @@ def test_every_notebook_says_its_question_and_minutes() -> None:
     for head in found.values():
         assert head.question.endswith(("?", ".")), head
         assert head.minutes, f"{head.file}: say '**Time:** NN minutes with the exercises' in its first cell"
+        text = (ROOT / "notebooks" / head.file).read_text(encoding="utf-8")
+        for section in re.findall(r"\*(.+?)\*", head.only_run):
+            assert re.search(rf"#+ [^\n]*{re.escape(section)}", text, re.IGNORECASE), f"{head.file}: no {section!r}"
 
 
 def test_what_is_not_measured_says_so(course: Path) -> None:
     assert pages.claims_table(course).count(pages.NOT_YET) >= 2 * len(pages.CLAIMS) - 1
     table = pages.times_table(course)
     assert "| [00 Start](00_start.ipynb) ([00 on Colab](https://colab." in table
-    assert f"| Does it run? | core | 40 min | {pages.NOT_YET} | {pages.NOT_YET} |" in table
+    assert f"| Does it run? | core | 40 min | {pages.NOT_YET} | {pages.NOT_YET} | *Who runs?* and *Why* |" in table
     assert ADDRESS.rsplit("github.com", 1)[1] + f"/blob/{TAG}/notebooks/00_start.ipynb" in table
 
 
@@ -139,6 +143,12 @@ def test_a_notebook_that_is_read_computes_nothing(course: Path) -> None:
     table = pages.schedule((("00", 20), (f"00{pages.READ}", 25)), course)
     assert "| 9:00 | **00 Start** | 20 | 2.2 min |" in table
     assert "| 9:20 | **00 Start**, read and not run | 25 | none |" in table
+
+
+@pytest.mark.parametrize(("said", "planned"), [("40", 40), ("about 125", 125), ("125 to 170", 150),
+                                               ("", pages.UNWRITTEN)])
+def test_a_plan_takes_the_middle_of_what_readers_took(said: str, planned: int) -> None:
+    assert pages.Head("00", "00_start.ipynb", "Start", "why?", said).planned == planned
 
 
 @pytest.mark.parametrize("plan", ["NINETY_MINUTES", "HALF_DAY", "DAY_ONE", "DAY_TWO"])

@@ -87,7 +87,7 @@ def draw_squares(widths: tuple[int, ...] = TWIN_WIDTHS) -> Picture:
             ax.set_anchor("N")
         parts.append(f"width {width} % of the height: {numbers['film']:.1f} on the film, {numbers['squashed']:.1f} "
                      f"squashed, {numbers['letterboxed']:.1f} letterboxed")
-    return Picture(figure, f"""The same simulated hand on films of {len(widths)} widths: as it is, squashed to a square
+    return Picture(figure, f"""The same simulated hand, a row for each width of its film: as it is, squashed to a square
         and letterboxed, the middle metacarpal outlined. How many times the bone is as long as wide: {'; '.join(parts)}.
         """)
 
