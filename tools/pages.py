@@ -64,8 +64,8 @@ STARTS_AT, UNWRITTEN = 9 * 60, 60  # o'clock in minutes; minutes planned for a n
 
 @dataclass(frozen=True)
 class Head:
-    """The facts in a notebook's first cell. `minutes`, alone and with the exercises, are what test readers took ("65",
-    "110 to 130"), or an estimate ("about 125"); `only_run` are the sections to run unread when there is less time."""
+    """The facts in a notebook's first cell. `minutes`, alone and with the exercises, are an estimate ("65",
+    "110 to 130", "about 125"); `only_run` are the sections to run unread when there is less time."""
 
     number: str
     file: str
@@ -81,7 +81,7 @@ class Head:
 
     @property
     def planned(self) -> int:
-        """Minutes in a plan: the middle of what readers took, in steps of five."""
+        """Minutes in a plan: the middle of the estimate, in steps of five."""
         found = [int(number) for number in re.findall(r"\d+", self.minutes)]
         return 5 * math.ceil(sum(found) / len(found) / 5) if found else UNWRITTEN
 
