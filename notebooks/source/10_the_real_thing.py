@@ -427,8 +427,9 @@ print(how_baked())
 # seeds.) Whoever compares backbones and does not name the pretraining may be measuring that.
 #
 # So let all three have the same schooling: the same phantoms and task, about a quarter of an hour of one processor core
-# each, and hints from the same teacher (the ResNet of the course). Then each stays as it is, and the same head learns
-# on it, to its end. Who has learned more of hands?
+# each, and hints from the same teacher (the ResNet of the course). Then each stays as it is, frozen, and the same head
+# learns on it, to its end (128 px). Or each goes on learning as a whole, for the same time or for as many updates
+# (96 px). Who ends lower?
 
 # %%
 from bonexage_utils.course.nb10.bakeoff import draw_pretrained, pretrained_sentences
@@ -439,9 +440,9 @@ draw_pretrained()
 print(pretrained_sentences())
 
 # %% [markdown]
-# Horizontal axis: the films that the head learned from. Vertical axis: the error on films that had no part. Which
-# order of the families do the printed lines show, and on which films? It is an order after *equal minutes*, and a slow
-# learner may need more: the course's own ConvNeXt had six times as many, and then read phantoms better than the
+# Horizontal axis: the films that they learned from. Vertical axis: the error on films that had no part. Which order of
+# the families do the printed lines show, and does it change from panel to panel? It is an order after *equal minutes*,
+# and a slow learner may need more: the course's own ConvNeXt had six times as many, and then read phantoms better than the
 # course's ResNet (the table of claims in `notebooks/README.md`). Full size, long training, a GPU: **not yet measured**.
 #
 # ## The page
@@ -740,7 +741,7 @@ assert (a.predicted - a.label).abs()[a.learned].mean() < 0.9 * ex.trained.soluti
 # %%
 mae, bias = ("{value:.1f} [{low:.1f}, {high:.1f}]".format(**scores[name])
              for name in ("mae", "bias"))
-after_guess(guesses, f"""{recipe["backbone"]}, one seed, {len(logs)} tries:
+after_guess(guesses, f"""{recipe["backbone"]}, one seed, runs tried: {len(logs)}
 - MAE {mae} months, bias {bias}, on {scores["n"]} simulated test films.
 - {sprint.speaking_groups(groups)}.
 And not: as well as a radiologist; elsewhere; for groups without a number.""")

@@ -29,7 +29,7 @@ def recorded(tmp_path: Path) -> Path:
                          "matched": "time", "seed": seed, "backbone": "b", "weights": "none", "lr": 1e-3,
                          "updates": 100, "epochs": 2.0, "parameters": 3_500_000, "trained_on": 1800,
                          "measured_on": FILMS, "mae": off + seed, "baseline": 30.0, "curve": "40 30 20",
-                         "errors": " ".join([f"{off + seed}.0"] * FILMS), "hardware": "1 cores", "commit": "abc",
+                         "errors": " ".join([f"{off + seed}.0"] * FILMS), "hardware": "1 core", "commit": "abc",
                          "date": "2026-11-23"})
     rows.append({**rows[0], "matched": "tuning", "mae": 99.0})
     pd.DataFrame(rows).to_csv(folder / "bakeoff.csv", index=False)

@@ -260,7 +260,7 @@ def compare(table: Table, claims: Path, train_on: int | None = None) -> None:
             with alone(claims):
                 old = pd.read_csv(claims) if claims.is_file() else pd.DataFrame(columns=list(row))
                 others = old[(old["claim"] != row["claim"]) | (old["films"] != row["films"])]
-                pd.DataFrame([*others.to_dict("records"), row]).to_csv(claims, index=False, float_format="%.4g")
+                pd.DataFrame([*others.to_dict("records"), row]).to_csv(claims, index=False, float_format="%.6g")
             print(f"{row['claim']}, {row['films']}: {apart} months, {row['verdict']}", flush=True)
 
 

@@ -14,7 +14,8 @@ from filelock import FileLock
 def hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{torch.get_num_threads()} cores, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    cores = torch.get_num_threads()
+    return f"{cores} core{'s' * (cores > 1)}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def commit() -> str:
