@@ -225,7 +225,7 @@ print("numbers in the two vectors:", package.sex_encoder.vectors.weight.numel())
 # %% tags=["nbval-check-output"]
 heads = {"straight": nn.Linear(channels + 32, 1),
          "bent": nn.Sequential(nn.Linear(channels + 32, 256), nn.GELU(),
-                                                                   nn.Linear(256, 1))}
+                               nn.Linear(256, 1))}
 pooled = torch.randn(5, channels)
 for name, head in heads.items():
     girl, boy = (head(torch.cat([pooled, vectors(torch.full((5,), code))], dim=1))
@@ -236,9 +236,8 @@ for name, head in heads.items():
 
 # %% [markdown]
 # A straight head adds one number to every boy's score, whatever his hand looks like. The sigmoid behind it makes this
-# few months at both ends. But by the tables the distance is small at one end only: a few months at the age of one,
-# about two years at ten, two years and more at the end of growth. Only a head that bends can learn a difference that
-# depends on the hand.
+# few months at both ends. But by the tables the distance is small at one end only: a few months at the age of one, and
+# about two years from ten to the end of growth. Only a head that bends can learn a difference that depends on the hand.
 #
 # ## The trap: who is not a boy is a girl
 #
@@ -378,14 +377,13 @@ draw_residuals(table.assign(error=errors["without sex"].mean(0)))
 
 # %% [markdown]
 # Horizontal axis: the labelled age. Vertical axis: the mean error; above zero means read too old. Bars: 95 % intervals
-# over films. The MAE cannot show this, because it has no sign. In every band the girls lie above the boys: on average
-# girls are read too old, and boys too young. Both colours fall from left to right, because heads pull the youngest and
-# the oldest towards the middle.
+# over films. The MAE cannot show this, because it has no sign. In every band the girls lie above the boys. At the right
+# end both lie lowest, because heads pull the oldest towards the middle.
 #
 # By the tables the colours should be about twenty months apart, except in the youngest. They are closer in every band.
-# There are two suspects. A head that errs stays nearer to the middle with everybody. Or the film itself *betrays* the
-# sex: boys' bones are thicker. We can test the second. Does a plain logistic regression name the sex from the frozen
-# maps, on unseen films?
+# Why? An unsure head may stay nearer to the middle age with every hand. Or the film itself *betrays* the sex: boys'
+# bones are thicker. We can test the second. Does a plain logistic regression name the sex from the frozen maps, on
+# unseen films?
 
 # %%
 from sklearn.linear_model import LogisticRegression
@@ -403,13 +401,13 @@ commonest = max((unseen.sex == code).float().mean().item() for code in (0, 1))
 
 # %%
 more = 100 * (hits.value - commonest)
-print(f"sex named right on {hits.value:.0%} [{hits.low:.0%}, {hits.high:.0%}] of the "
-      f"unseen films; always the commoner one: {commonest:.0%}.")
+print(f"sex named right on {hits.value:.1%} [{hits.low:.1%}, {hits.high:.1%}] of the "
+      f"unseen films; always the commoner one: {commonest:.1%}.")
 shown = "It tells something" if hits.low > commonest else "It need not tell a thing"
-print(f"{shown}: {more:.0f} points of a hundred above a guess that looks at no film.")
+print(f"{shown}: {more:.1f} points of a hundred above a guess that looks at no film.")
 
 # %% [markdown]
-# How much of the distance can that explain? Read the number of points. (This guesser finds only what a line can find.)
+# If the interval holds the blind guess, we have not shown that the film betrays the sex.
 #
 # On real films, a trained network is reported to name the sex in 95 % of cases (Rayed and others, 2025). So "without
 # sex" means from here on: not *told*.
@@ -450,10 +448,9 @@ two_rows(claim, absolute, len(maps["train"]), live).T
 print(how_recorded(claim))
 
 # %% [markdown]
-# The left column is about our simulator. There the sex *must* help whoever reads maturity well; the interval says by
-# how much. The right one is about children, as far as squashed films of 100 × 100 px and a backbone that knows only
-# phantoms can tell. Where an interval holds zero, say "no difference that these films can show", and not "no
-# difference".
+# The left column is about our simulator. There the sex *must* help whoever reads maturity well. The right one is about
+# children, as far as squashed films of 100 × 100 px and a backbone that knows only phantoms can tell. Where an interval
+# holds zero, say "no difference that these films can show", and not "no difference".
 #
 # ## At which age?
 
@@ -475,9 +472,8 @@ gains.assign(within_reach=reach).round(1)
 # measured, with its interval and the number of films. Red dash: what the missing sex costs a reader who makes no other
 # error, by the tables.
 #
-# Our heads cannot gain that much. A reader who errs anyhow is pushed further off on one film, and back towards the
-# truth on the next. So the red diamond is for a reader as good as ours. It is what the missing sex adds to our heads'
-# own errors.
+# Our heads cannot gain that much. A missing sex pushes a reader who errs anyhow further off on one film, and back
+# towards the truth on the next. So the red diamond is what it would add to our heads' own errors.
 #
 # How much of its diamond does each square reach? A square well below it has two possible causes. The film betrays the
 # sex to those who were not told, or those who were told make too little of it.
@@ -522,10 +518,9 @@ draw_switch(said)
 
 # %% [markdown]
 # Every point is a film. Horizontal axis: the middle of its two answers. Vertical axis: how many months older it is as a
-# boy's. The line is the tables' answer. Are nearly all points above zero? Then the heads have learned which of the two
-# is the later one. Do they follow the line, small in the early years and wide afterwards? Then they learned that the
-# difference depends on the hand. (Nobody ever showed a head one film under both sexes.) The median change, by band of
-# the middle:
+# boy's. The line is the tables' answer. Nearly all points lie above zero: the heads have learned which of the two is
+# the later one. Do they rise with the line in the early years? Then they learned that the difference depends on the
+# hand. (Nobody ever showed a head one film under both sexes.) The median change, by band of the middle:
 
 # %%
 from bonexage_utils.course.nb05.fusion import switch_by_band
@@ -534,11 +529,10 @@ switched = switch_by_band(said)
 switched.round(1)
 
 # %% [markdown]
-# Compare the two columns, band by band. Where the heads' median change is smaller than that of the tables, the heads
-# make too little of the sex.
+# Where the heads' median change is smaller than that of the tables, the heads make too little of the sex.
 #
-# And look for points far below zero. For those films the heads give nonsense under one of the two sexes. An error
-# measured with the right sex would never show it.
+# And look for points below zero. For those films the heads give nonsense under one of the two sexes. An error measured
+# with the right sex need not show it.
 #
 # ## And when nobody knows?
 #
@@ -569,7 +563,7 @@ draw_policies({"by the tables": policy_errors(tables_reader(table))})
 # %% [markdown]
 # Horizontal axis: what the reader does. Vertical axis: the MAE, for girls, for boys, and as a diamond for all. An
 # archive has lost its column of sexes, and nobody can be asked. A study needs one number for each film, and neither sex
-# should pay for the loss. Which: `"refuse"`, `"always girl"`, `"always boy"` or `"mean of both"`?
+# should pay alone. Which: `"refuse"`, `"always girl"`, `"always boy"` or `"mean of both"`?
 
 # %% tags=["nbval-check-output"]
 my_policy = ...
@@ -597,7 +591,7 @@ print(f"mean of both: {more['girls']} months more for girls, {more['boys']} for 
 # %% [markdown]
 # Compare the two panels. Left: the three diamonds without a sex are at about the same height. So the overall MAE cannot
 # tell a fair policy from an unfair one. Right: with "always girl" the boys pay, with "always boy" the girls. The mean
-# of both shares the cost, and its diamond cannot be the highest: for one film, the mean of two answers is never further
+# of both shares the cost, and its diamond cannot be the highest. For one film, the mean of two answers is never further
 # off than the two are on average. But it is an answer for nobody in particular. Where somebody can be asked, ask.
 #
 # The cell below stops if one day the numbers leave the band they had when this was written.

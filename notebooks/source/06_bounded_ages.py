@@ -200,8 +200,8 @@ ex.slope.check(my_slopes)
 # ex.slope.solution()
 
 # %% [markdown]
-# Move the age. The blue curve is the bounded head; the dashed line is its tangent; the black corner goes one step to
-# the right and shows how far up that is:
+# Move the age. The blue curve is the bounded head, the dashed line its tangent. The black corner goes one step to the
+# right, and as far up as that is worth:
 
 # %%
 from bonexage_utils.course.nb06.bounds import choose_age, draw_tangents
@@ -235,7 +235,7 @@ after_guess(guess_slope, draw_slopes(labels.std(), guess_slope),
 # ## Who has a say
 #
 # Training moves the score by a gradient, and the chain rule puts this slope into it. Four children, each read one year
-# off, towards the middle. How hard is the score pushed back?
+# off. How hard is the score pushed back?
 
 # %%
 from bonexage_utils.model import age_loss
@@ -369,9 +369,9 @@ pd.DataFrame({name: {"mean label": part.mean(),
               for name, part in clinics.items()}).round(2)
 
 # %% [markdown]
-# In the left column the two MAEs are the same to within a month, because the mean of these labels happens to lie close
-# to 120. Whoever forgets the bias here will never notice. In the right column all the toddlers begin as ten-year-olds.
-# So the line buys nothing here, and much on other data.
+# In the left column the two MAEs are the same to within a month: the mean of these labels happens to lie close to 120.
+# Whoever forgets the bias here will never notice. In the right column all the toddlers begin as ten-year-olds. So the
+# line buys nothing here, and much on other data.
 #
 # ## The experiment
 #
@@ -503,12 +503,11 @@ for arm, off in errors.items():
 
 # %% [markdown]
 # At the usual rate the seeds of a line are close to each other; in the hot lines they lie further apart. Let us call it
-# an **accident** when a seed ends with more than half the error of always the mean. The second list tells accidents
-# apart. The labels have an SD of about 50 months. A head whose answers have next to none tells everybody the same age:
-# an age in the middle, if its MAE is near that of *always the mean*, and a wall, if it is far beyond.
+# an **accident** when a seed ends with more than half the error of always the mean. The labels have an SD of about 50
+# months. A head whose answers have next to none says the same age to everybody.
 #
-# Why the middle? Before the score a head has a hidden layer of 256 units. Each is a kind of switch (GELU) that is flat
-# where it is off. Count the accidents, and the units that any film still switches on:
+# What happens inside? Before the score a head has a hidden layer of 256 units. Each is a kind of switch (GELU) that is
+# flat where it is off. Count the accidents, and the units that any film still switches on:
 
 # %%
 @torch.inference_mode()
@@ -526,9 +525,15 @@ for arm, trained in (nets | hot_nets).items():
           f"{[living(head) for head in trained]}")
 
 # %% [markdown]
-# The hot heads have lost most of their living units. With ten left the error hardly changes; with one or two it does.
-# With none left comes the accident in the middle: the flat slope again, one layer further in. It can happen to either
-# head. An accident at a wall has living units; only the bounded head has it.
+# The hot heads have lost most of their living units. Where several are left the error hardly changes; where one is left
+# it grows.
+#
+# <details><summary>Two kinds of accident, should your list show one</summary>
+#
+# With no living unit a head says an age in the middle, and its MAE is that of always the mean. That is the flat slope
+# again, one layer further in; it can happen to either head. At a wall the MAE is far larger and units live; only the
+# bounded head ends there.
+# </details>
 #
 # Your list may show other accidents, or none: at this learning rate the smallest difference between two machines grows.
 #
@@ -566,10 +571,10 @@ after_guess(guess_hot, beside({"lower error, hot": answers["hot"]}, [guess_hot])
 
 # %% [markdown]
 # Read the interval before the verdict. "No difference" says that *these* films and seeds cannot tell. For the accuracy
-# the interval is narrow: any difference is small beside the error itself. For the hot heads five seeds cannot settle
-# it, the less so if one has an accident. The line below the tables is a second try, pooled by GeM. Does it agree with
-# the live one? What we dare say: at the usual rate, the bound changes little. At a rate that nobody should choose, it
-# may help one time, and stand at a wall another.
+# the intervals are narrow: any difference is small beside the error itself. For the hot heads compare the two columns,
+# and the line below the tables: a second try on the phantom, pooled by GeM. They do not agree, so five seeds do not
+# settle it. What we dare say: at the usual rate, the bound changes little. At a rate that nobody should choose, it may
+# help one time and harm another.
 #
 # The real films' errors are more than twice ours, because the backbone knows only phantoms. Only the difference between
 # two heads is of use here. In the tails of real films nothing was measured.
@@ -594,9 +599,10 @@ parts.round(2).T
 # error with its sign: above zero, read too old.
 #
 # First the leans: both heads pull the ends towards the middle, as every imperfect regression does. Then the right
-# panel. We feared for the ends, where the arch is flat and films have little say. The fear was for nothing: at neither
-# end is the bounded head the worse one, and where a bar lies below zero it is even better. Perhaps because its output
-# is finer there; we have not tested why. The overall claim did not show it, because hardly any film is out there.
+# panel. We feared for the ends, where the arch is flat and films have little say. The fear was for nothing: at both
+# ends the bar lies below zero, so the bounded head is the better one. Perhaps because its output is finer there; we
+# have not tested why. In the middle the linear head is better, by very little. The overall claim did not show the ends,
+# because few films are out there.
 #
 # Compare the sizes, too. On the left, the age of a child matters several times more than the output of the head.
 #
@@ -657,8 +663,8 @@ assert abs(first - mean_guess) < 0.4 * mean_guess, f"untrained: {first:.1f} mont
 #
 # <details><summary>3. Would you bound the head at 228 months, where the atlas ends?</summary>
 #
-# Then 228 itself is on the wall: no finite score says it, and the slope beside it is zero. Boys with closed plates have
-# just that label (notebook 01's histogram). Leave room: with 240, a step at 228 is worth 11.4 months.
+# Then 228 itself is on the wall: no finite score says it, and close to it the slope is almost zero. Boys with closed
+# plates have just that label (notebook 01's histogram). Leave room: with 240, a step at 228 is worth 11.4 months.
 # </details>
 #
 # ## What you can now say

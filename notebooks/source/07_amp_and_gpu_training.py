@@ -5,7 +5,7 @@
 #
 # Today you write the training yourself: one file, `train.py`, in plain PyTorch. *Fast* is a matter of number formats:
 # sixteen bits where they suffice, called automatic mixed precision, AMP. *Safely* is a matter of what happens when the
-# machine goes down at night: you will kill your own training, and see whether it comes back.
+# machine goes down at night. You will kill your own training, and see whether it comes back.
 #
 # **After this notebook you can**
 #
@@ -48,12 +48,12 @@ course = start()
 # %% [markdown]
 # ## A number in sixteen bits
 #
-# A computer writes numbers as we write very large ones: 2.004 × 10², only with powers of two. One bit is for the sign.
-# Some bits give the power of two, the **exponent**: how far the numbers reach. The rest give the digits, the
-# **fraction**: how close together the numbers lie. float32, PyTorch's usual format, has 8 bits for the exponent and 23
-# for the fraction. With sixteen one must choose. *float16* takes 5 and 10, *bfloat16* takes 8 and 7.
+# We can write 200.4 as 2.004 × 10². A computer does the same with powers of two. One bit is for the sign. Some bits
+# give the power of two, the **exponent**: how far the numbers reach. The rest give the digits, the **fraction**: how
+# close together the numbers lie. float32, PyTorch's usual format, has 8 bits for the exponent and 23 for the fraction.
+# With sixteen one must choose. *float16* takes 5 and 10, *bfloat16* takes 8 and 7.
 #
-# <!-- from elsewhere: 2.004 (200.4, written so) -->
+# <!-- from elsewhere: 200.4, 2.004 (an example) -->
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb07.formats import bit_parts, stored
@@ -80,8 +80,8 @@ draw_bits()
 
 # %% [markdown]
 # Each row is one format, each square a bit, filled for 1. At 200.4, bfloat16 is the coarse one. In the two lower panels
-# it is float16 that fails: a hundred-millionth is *gone*, and 70,000 is *infinite*. **bfloat16 has the reach and lacks
-# the digits; float16 has more digits and lacks the reach.**
+# float16 fails: a hundred-millionth is *gone*, 70,000 is *infinite*. **bfloat16 has the reach and lacks the digits;
+# float16 has more digits and lacks the reach.**
 #
 # ### Exercise: how fine is an age?
 #
@@ -121,9 +121,9 @@ for kind in (torch.float32, torch.bfloat16, torch.float16):
 #
 # ## Predict first
 #
-# Two guesses. Take the gradients of a small ConvNeXt that are not zero in float32. **What percent of them become zero
-# when they are computed in float16?** And on your machine, **with which format is a training step quickest: `"fp32"`,
-# `"bf16"` or `"fp16"`?** (float32, bfloat16 and float16, in short.)
+# Make two guesses. Take the gradients of a small ConvNeXt that are not zero in float32. **What percent of them become
+# zero when they are computed in float16?** And on your machine, **with which format is a training step quickest:
+# `"fp32"`, `"bf16"` or `"fp16"`?** (float32, bfloat16 and float16, in short.)
 
 # %%
 guess_lost = ...  # percent, such as 10
@@ -245,8 +245,8 @@ for hook in hooks:
 # The convolution and the matrix products (`Mlp`), where nearly all the work is, give float16. The block gives float32:
 # its layer scale is a float32 weight, and the wider kind wins. GeM (notebook 04) raises values to a power near 3, and
 # is in float32 on purpose: 50³ is too large for float16. The head (`Sequential`) ends in a matrix, so its one number,
-# the *score*, is in float16; the age, 240 × sigmoid(score), is made from it in float32. How many months has the score
-# lost, at worst? It is the gap between scores times the slope of that curve:
+# the *score*, is in float16; the age, 240 × sigmoid(score), is made from it in float32. How fine are the ages? One step
+# is the gap between neighbouring scores times the slope of that curve:
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb07.formats import gap
@@ -261,7 +261,7 @@ for kind in ("bfloat16", "float16"):
 # %% [markdown]
 # ## train.py, piece by piece
 #
-# Every training is these lines. The name behind each is the function in which you will write it:
+# Every training has these lines. Behind each stands the name of the function in which you will write it:
 #
 #     for each epoch:                                # one_epoch
 #         for images, sex, months in batches:        # Films, loader, batches
@@ -343,8 +343,7 @@ print(f"{run.batch_size} films at a time, {run.image_size} px, {run.precision}")
 #
 # A `Dataset` answers two questions: how many items are there, and what is item *i*? This one keeps the rows of a table
 # and the letterboxed films as bytes. Of each film it gives the image, the sex, the label, and a number made from its
-# name, by which its augmentation can be drawn again. For another task, take another column: the width of the radius,
-# say, in place of `months`.
+# name. By that number its augmentation can be drawn again. For another task, take another column in place of `months`.
 
 # %%
 # %%writefile -a train.py
@@ -383,14 +382,14 @@ image, sex, months, key = run.train[0]
 print("one film:", image.dtype, tuple(image.shape), "- its label:", months.dtype)
 
 # %% [markdown]
-# `load` is all plumbing: with other data, set these five by other means. `scale` has the mean and spread of the pixels,
+# `load` only prepares: with other data, set these five in another way. `scale` has the mean and spread of the pixels,
 # `mean` the mean age, and `about` says where the model comes from.
 #
 # A `DataLoader` makes batches. `sampler` is the order of the epoch. `num_workers` are processes that read ahead; 0
 # reads in this one, which is enough for a cache of bytes. `pin_memory` puts batches into memory that the system may not
 # move, and `non_blocking=True` lets a GPU copy them while the program goes on. The films travel as bytes; they are
-# scaled and augmented on the device. And a `DataLoader` draws a random number each time it starts. Taken from torch's
-# common stream, it would change dropout's numbers; so it gets a stream of its own.
+# scaled and augmented on the device. A `DataLoader` also draws a random number each time it starts. From torch's common
+# stream it would change dropout's numbers, so it gets a stream of its own.
 
 # %%
 # %%writefile -a train.py
@@ -418,14 +417,14 @@ def batches(run, films, learning=False):
         yield images.to(memory_format=torch.channels_last), sex, months
 
 # %% [markdown]
-# Everything random comes from a seed and can be drawn again. The few films that would not fill an update are left out,
-# others in each epoch: else their gradients would wait for the next epoch, and would have to be saved, too.
+# Everything random comes from a seed and can be drawn again. Each epoch leaves out the few films that would not fill an
+# update, not always the same ones. Else their gradients would have to wait, and to be saved.
 #
 # ### The network, the optimizer, the scaler
 #
 # Weight decay pulls a weight towards zero. That makes sense for matrices and kernels, and not for norms, biases, GeM's
 # p or the two vectors of the sex. So AdamW gets two groups. The learning rate rises over the first twentieth of all
-# updates, while AdamW's averages know only a few gradients, and falls along half a cosine.
+# updates, while AdamW's averages know only a few gradients, then falls along half a cosine.
 
 # %%
 # %%writefile -a train.py
@@ -552,13 +551,12 @@ class MyScaler(Scale):
 # %% [markdown]
 # ### Average, and learn
 #
-# `ema` keeps an average of the weights, timm's `ModelEmaV3`. At update u it goes the share u^(−2/3) of the way to the
-# network: all of it at the first update, a tenth at the 32nd, and never less than a thousandth. The average is what is
-# measured and used in the end; it is calmer than the last step.
+# `ema` keeps an average of the weights, timm's `ModelEmaV3`. At each update it goes a share of the way to the network.
+# At update u that share is u^(−2/3): all of the way at the first, a tenth at the 32nd, and never less than a
+# thousandth. The average is what is measured and used in the end; it is calmer than the last step.
 #
 # `learn` is one epoch. `grad_accum` batches make one update. Their gradients add up by themselves. So each loss is
-# divided by the number of batches, and everything in `update`, unscaling too, is done once for all of them. (A second
-# `unscale_` before `update` raises an error.)
+# divided by the number of batches, and everything in `update`, unscaling too, is done once for all of them.
 
 # %%
 # %%writefile -a train.py
@@ -637,8 +635,8 @@ print("; ".join(f"{name}: {length(some):.2g}" for name, some in lengths.items())
 
 # %% [markdown]
 # That is the length which reaches the optimizer. In the wrong order it is tens of thousands of times too short. Would
-# you notice? The ConvNeXt learns our eight films by heart, in both orders, with plain gradient descent (SGD) and with
-# AdamW; in float32, so that nothing but the order differs:
+# you notice? The ConvNeXt learns our eight films by heart in both orders, with plain gradient descent (SGD) and with
+# AdamW. All is in float32, so that only the order differs:
 
 # %%
 from bonexage_utils.course.nb07.scaling import learn_in_order
@@ -653,8 +651,9 @@ by_heart = pd.DataFrame(
 by_heart.round(1).rename_axis("MAE on the eight, months")
 
 # %% [markdown]
-# With SGD the wrong order stands still: the right column is where both begin. AdamW divides each gradient by a running
-# mean of its size, where a constant factor cancels: it *hides* the mistake. But every step is now cut to one length.
+# With SGD the wrong order stands still: its error is the untrained network's. AdamW divides each gradient by a running
+# mean of its size, so a constant factor cancels: it *hides* the mistake. Yet all gradients now have one length, the
+# short ones, too.
 #
 # ### Exercise: six lines
 #
@@ -700,10 +699,10 @@ for name, net in nets.items():
     print(f"{name}: two batches of 4 are one of 8: {same}")
 
 # %% [markdown]
-# For the ConvNeXt they do, to within rounding. For the ResNet they do *not*, and that is no bug: its batch norms bring
+# For the ConvNeXt they do, to within rounding. For the ResNet they do *not*, and that is no bug. Its batch norms bring
 # each channel to mean 0 and spread 1 by the films *in hand*, now 4 instead of 8.
 #
-# ### Validate, save, resume
+# ## Validate, save, resume
 #
 # The averaged network reads the selection films; it is always in its evaluation mode, without dropout. Then everything
 # that the next update depends on goes into one file. It is written aside, then renamed, so that there is always a whole
@@ -747,10 +746,9 @@ def resume(run):
     torch.cuda.set_rng_state_all(state["random"][1:])
 
 # %% [markdown]
-# `weights_only=True` reads tensors, and Python's own numbers, texts, lists and dicts, and nothing else. (A NumPy number
-# can be saved so, but not loaded: write `float(it)`.) Without it, torch would unpickle whatever is in the file, and a
-# pickle can run any program. `state.pt` is for going on. The file to *use* is written by the package's `save_model`,
-# with all that a prediction needs:
+# `weights_only=True` reads tensors, and Python's own numbers, texts, lists and dicts, and nothing else. Without it,
+# torch would unpickle whatever is in the file, and a pickle can run any program. `state.pt` is for going on. The file
+# to *use* is written by the package's `save_model`, with all that a prediction needs:
 
 # %%
 # %%writefile -a train.py
@@ -783,7 +781,7 @@ if __name__ == "__main__":
         one_epoch(run)
 
 # %% [markdown]
-# With workers, Windows and macOS start this file again in each of them; the first line keeps them from training, too.
+# With workers, Windows and macOS run this file again in each worker; the `if` keeps it from training, too.
 
 # %% tags=["nbval-check-output"]
 lines = Path("train.py").read_text(encoding="utf-8").splitlines()
@@ -861,9 +859,13 @@ print(f"in its log: {len(killed.log)} of 3 epochs")
 # %% [markdown]
 # ### Exercise: what must be in it?
 #
-# A the weights, B the averaged weights, C AdamW's moments and step counts, D the scaler's scale, E how many epochs and
-# updates are done, F where the random stream stands, G the gradients, H the films in the cache, I the learning rate.
-# **Which of them must be in the file**, if a run *in float16* is to end, resumed, as if it had never stopped? Give the
+#     A   the weights                            F   where the random stream stands
+#     B   the averaged weights                   G   the gradients
+#     C   AdamW's moments and step counts        H   the films in the cache
+#     D   the scaler's scale                     I   the learning rate
+#     E   how many epochs and updates are done
+#
+# A run *in float16* is to end, resumed, as if it had never stopped. **Which of these must be in the file?** Give the
 # letters.
 
 # %% tags=["nbval-check-output"]
@@ -886,8 +888,8 @@ draw_drill(whole, killed, resumed)
 
 # %% [markdown]
 # The broad band is the run that was never interrupted. On it lie the other one's points before the kill (round) and
-# after it (square). The shaded half epoch was lost, and done again. Points on a line are no proof: compare every number
-# in both files.
+# after it (square). The shaded part was lost, and done again. Points on a line are no proof: compare every number in
+# both files.
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb07.drill import largest_difference
@@ -929,9 +931,9 @@ draw_profile(spans, operators)
 part_shares(spans).map("{:.0%}".format).to_frame("share of the time").T
 
 # %% [markdown]
-# On the left, time runs to the right, and each line is one part of a step; on the right are the operations that took
-# most time. A quicker format can shorten *forward* and *backward*, and nothing else. Say they are two thirds of a step
-# and take half as long: one third stays, two thirds become one, together still two thirds.
+# Left: time runs to the right, and each line is one part of a step. Right: the operations that took most time. A
+# quicker format can shorten *forward* and *backward*, and nothing else. Say they are two thirds of a step, and then
+# take half as long. The step still takes two thirds of its time.
 #
 # ### Exercise: a decision
 #
@@ -982,10 +984,10 @@ after_guess(guess_quickest, draw_race(times), measured.round(digits),
 # step on a GPU; on a processor the counted bytes of what is kept for the way back. (With so few small films, much of it
 # is sixteen-bit copies of the weights: no test of memory.)
 #
-# The winner depends on the machine. Processors with AVX512-BF16 or AMX multiply bfloat16 natively, few multiply
-# float16. GPUs from 2020 on do both. A T4 (2018) only emulates bfloat16, slowly.
+# The winner depends on the machine, and on the network. Processors with AVX512-BF16 or AMX multiply bfloat16 natively,
+# few multiply float16. GPUs from 2020 on do both. A T4 (2018) only emulates bfloat16, slowly.
 #
-# And is the network as good? What was recorded with a small ResNet, against float32:
+# Is the network as good in the end? Recorded with a small ResNet, against float32:
 
 # %%
 from bonexage_utils.course.nb07.precision import how_measured, precision_table

@@ -440,10 +440,11 @@ draw_pretrained()
 print(pretrained_sentences())
 
 # %% [markdown]
-# Horizontal axis: the films that they learned from. Vertical axis: the error on films that had no part. Which order of
-# the families do the printed lines show, and does it change from panel to panel? It is an order after *equal minutes*,
-# and a slow learner may need more: the course's own ConvNeXt had six times as many, and then read phantoms better than the
-# course's ResNet (the table of claims in `notebooks/README.md`). Full size, long training, a GPU: **not yet measured**.
+# Horizontal axis: the films that they learned from. Vertical axis: the error on films that had no part. Which order
+# of the families do the printed lines show, and does it change from panel to panel? It is an order after *equal
+# minutes*, and a slow learner may need more: the course's own ConvNeXt had six times as many, and then read phantoms
+# better than the course's ResNet (the table of claims in `notebooks/README.md`). Full size, long training, a GPU:
+# **not yet measured**.
 #
 # ## The page
 #

@@ -92,6 +92,15 @@ def test_the_explorer_goes_from_end_to_end(five: residuals.Residuals) -> None:
     assert [frame.value for frame in residuals.explore(five, 2).frames[""]] == ["1 of 5", "3 of 5", "5 of 5"]
 
 
+def test_a_frame_of_the_explorer_cuts_nothing_off(five: residuals.Residuals) -> None:
+    figure = residuals.draw_case(five, (1,)).figure
+    figure.draw_without_rendering()
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0) >= 0
+    assert drawn.x1 <= width
+    assert drawn.y1 <= height
+
+
 def test_yardsticks_with_and_without_an_interval() -> None:
     told = residuals.draw_yardsticks({"median": Interval(40.0, 36.0, 44.0), "floor": 5.08}).alt
     assert "median 40.0 [36.0, 44.0]; floor 5.1" in told

@@ -142,7 +142,7 @@ def draw_switch(films: pd.DataFrame) -> Picture:
     told = ", ".join(f"{film.change:.0f} at {film.middle:.0f}" for film in odd.itertuples()) or "none"
     return Picture(figure, f"""The change in bone age when the same film is read as a boy's instead of a girl's, for
         {len(films)} films, against the middle of the two answers. The median change is {half:+.1f} months, four films
-        in five lie from {low:+.1f} to {high:+.1f}; {(change > 0).mean():.0%} of the films are older as boys. A line
+        in five lie from {low:+.1f} to {high:+.1f}; {(change > 0).sum()} of them are older as boys. A line
         shows the same from the tables; at 120 months it is {_tables_switch(120):.0f}. Films that are more
         than {FAR} months *younger* as boys, with the middle of the two answers: {told}.""")
 

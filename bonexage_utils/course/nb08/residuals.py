@@ -103,7 +103,7 @@ def draw_case(residuals: Residuals, places: Sequence[int]) -> Picture:
     """A row for each of `places` (1: predicted most too young; n: most too old): the film's point among all
     residuals, the film, its attribution, and the training films most like it to the network."""
     table, columns = residuals.table, 3 + NEIGHBOURS
-    figure, axes = new_figure(1.5 + 1.1 * (columns - 1), 1.62 * len(places) + 0.2, len(places), columns, squeeze=False,
+    figure, axes = new_figure(1.5 + 1.1 * (columns - 1), 1.62 * len(places) + 0.6, len(places), columns, squeeze=False,
                               width_ratios=[1.5] + [1] * (columns - 1))
     parts = []
     for line, place in zip(axes, places, strict=True):
@@ -145,7 +145,7 @@ def _residual_plot(ax: Any, residuals: Residuals, row: int) -> None:
     ax.tick_params(labelsize=7)
     ax.margins(y=0.12)
     ax.set(xlim=(0, 240), xticks=(0, 120, 240))
-    ax.set_ylabel("said − label", fontsize=8)
+    ax.set_ylabel("error (months)", fontsize=8)
 
 
 def three_places(residuals: Residuals) -> tuple[int, int, int]:
