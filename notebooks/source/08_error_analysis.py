@@ -49,9 +49,9 @@ course = start()
 # %% [markdown]
 # ## The candidate
 #
-# A hospital wants one model, so we train one: the small ConvNeXt that comes with the course, pretrained on simulated
-# hands to name their ossification centres. Now the *whole* network learns bone age. After each epoch it is tried
-# on the **selection** films, and the best one is kept.
+# A hospital wants one model, so we train one. It is the course's small ConvNeXt, pretrained on simulated hands to name
+# their ossification centres. Now the *whole* network learns bone age. After each epoch it is tried on the **selection**
+# films, and the best one is kept.
 
 # %%
 import tempfile
@@ -213,8 +213,11 @@ after_guess(guess_mae, draw_yardsticks(marks), score_table(opened))
 # the labels themselves are a reader's, and off. On real films it has to be estimated, by having some read twice.
 #
 # In the table, see *within 12 months*: for how many children in a hundred would you have been a year off or more?
-# **R²** is the part of the spread of ages that the model explains: high whenever ages differ much, here by eighteen
-# years.
+#
+# <details><summary>And R²?</summary>
+#
+# It is the part of the spread of ages that the model explains: high whenever ages differ much, here by eighteen years.
+# </details>
 #
 # ## For whom?
 
@@ -229,10 +232,10 @@ after_guess(guess_band, error_by_group(opened), group_table(opened),
 
 # %% [markdown]
 # Horizontal axis: the labelled age. Vertical axis: the MAE, with its interval and the number of films. (A dash in the
-# table: fewer than twenty films.) A rule for groups of *different* children (two models on the same films: at the end):
+# table: fewer than twenty films.) A rule for groups of *different* children:
 #
-# *Intervals that overlap widely: say nothing. Intervals that hardly touch: a suspicion.* Eight groups make 28 pairs,
-# and the widest gap among so many is large by chance alone. Test it on other films.
+# *Intervals that overlap widely: say nothing. Intervals that hardly touch: a suspicion.* Even five groups make ten
+# pairs, and the widest gap among so many can be large by chance alone. Test it on other films.
 #
 # Look down the column *bias*, too. The difference between girls and boys of the same ages has an interval:
 
@@ -324,9 +327,9 @@ bland_altman(films)
 # %% [markdown]
 # Horizontal axis: the mean of prediction and label. Vertical axis: prediction minus label; above zero the child was
 # read too old. Solid: the bias; dashed: the limits, with their intervals as bands. The *limits* are what a doctor
-# needs: so far off may one film be. More films will not make them narrower. Two yardsticks: nineteen in twenty healthy
-# children of ten lie within 19 (boys) or 23 months (girls) of their average, two readers of a film within 15 of each
-# other. Our limits include the label's reader.
+# needs: so far off may one film be. More films will not make them narrower. Two yardsticks, each for nineteen in
+# twenty: healthy children of ten lie within 19 (boys) or 23 months (girls) of their average; two readers of a film lie
+# within 15 of each other. Our limits include the label's reader.
 #
 # Why the mean of both on the horizontal axis? The label has an error of its own:
 #
@@ -340,8 +343,8 @@ error_against_age(films)
 # %% [markdown]
 # Left, against the label; right, against the prediction. A square is the mean of at least twenty films; the slope in
 # the title is of all films. Where the squares of the right panel lie at zero, the films that the network *says* are ten
-# years old are so on average. The left panel sinks all the same, and whoever "corrects" it breaks the right one. The
-# mean of both lies in between: its slope is bent less.
+# years old are so on average. The left panel sinks all the same: its squares hardly show it, the slope in its title
+# does. Whoever "corrects" it breaks the right one. The mean of both lies in between.
 #
 # <details><summary>Why does the left one sink?</summary>
 #
@@ -373,9 +376,9 @@ ex.readers.check(my_reader)
 # ## What is decided with it
 #
 # Is this child's maturation unusual? For that question a doctor does not act on months. She subtracts the
-# **chronological age** from the bone age, and counts in standard deviations of healthy children of that age and sex
-# (the Brush Foundation's, in Greulich and Pyle 1959). Beyond two, a child is *advanced* or *delayed* (in the table:
-# early, late). Follow-up needs the change between two films; we do not test it.
+# **chronological age** from the bone age. What is left she counts in standard deviations of healthy children of that
+# age and sex (the Brush Foundation's, in Greulich and Pyle 1959). Beyond two, a child is *advanced* or *delayed* (in
+# the table: early, late).
 #
 # The phantom knows the chronological age; RSNA's table does not. The test films are few for this, so we add the
 # calibration films.
@@ -557,15 +560,14 @@ after_guess(guesses, drawn, beside(measured, guesses))
 # %% [markdown]
 # Horizontal axis: how far the *label* is from the true bone age. Vertical axis: how far the *prediction* is. Ringed:
 # the worst twelve. A ring far to the left or right, at middle height, is a reader's error that is counted as the
-# network's. A ring high up or low down, in the middle, is the network's own. Not all months weigh the same: once the
-# growth plates are closed, ask only "mature or not".
+# network's. A ring high up or low down, in the middle, is the network's own.
 #
 # With real films, take the worst, and as many of the *best*, to two readers who do not know what the network said.
 #
 # ## One film after the other
 #
-# Some of the test films, from the one read most too young to the one read most too old: its point among all errors, the
-# film, its map, and the three training films most like it *to the network*.
+# Some of the test films, from the one read most too young to the one read most too old. You see its point among all
+# errors, the film, its map, and the three training films most like it *to the network*.
 
 # %%
 from bonexage_utils.course.nb08.residuals import draw_three_cases, explore
@@ -584,8 +586,8 @@ draw_three_cases(residuals)
 #
 # ## Where does it look?
 #
-# Take a **start film** (in papers: baseline): the same, blurred until its bones are gone. Walk from it to the film in
-# 32 steps. At each step the gradient says, for each pixel, how many months one more unit of grey would add. The mean
+# Take a **start film** (in papers: baseline): the same film, blurred until its bones are gone. Walk from it to the film
+# in 32 steps. At each step the gradient says, for each pixel, how many months one more unit of grey would add. The mean
 # over the steps, times the grey that the pixel gained on the way, is its months. By hand:
 
 # %%
@@ -622,8 +624,8 @@ print("adds up to film minus start film within 2 months:", abs(told.unexplained)
 
 # %% [markdown]
 # The second line makes this map more than a picture: its pixels add up to what the network says of the film minus what
-# it says of the start film. The package knows two other maps: hide one square after the other (**occlusion**), or do
-# the same for the cells of the last feature map instead of the pixels (**last map**).
+# it says of the start film. The package knows two other maps. **Occlusion** hides one square after the other. The
+# **last map** does with the cells of the last feature map what we did with pixels.
 
 # %%
 from bonexage_utils.checks.attribution import METHODS, attribution_maps
@@ -634,9 +636,9 @@ print(f"film {told.prediction:.0f}, start film {told.baseline:.0f} months; "
 attribution_maps(film, maps, region)
 
 # %% [markdown]
-# The green line is the *simulator's* key. Take the centres that change fastest at this age, until together they make
-# half of all change in its table: these **decide**. One that is not there yet decides as well: its absence says
-# "younger", and purple there is a good answer.
+# The green line comes from the simulator. Inside are the centres that change fastest at this age and together make half
+# of all change in its table: these **decide**. One that is not there yet decides as well: its absence says "younger",
+# and purple there is a good answer.
 #
 # <details><summary>Is this where a reader looks?</summary>
 #
@@ -704,9 +706,9 @@ if course.profile.name != "fast" and course.embedded:
 #
 # The intervals are over *hands*. There is one trained network and one untrained one; no interval speaks for others.
 #
-# Compare the panels: can the last map tell this child's centres from another's? Its cells are large. And if the network
-# does not score above the child's other centres, it looks at bones, but we cannot claim that it looks at those that
-# decide. The centres of a hand mature together, and it may use those that are easiest to see.
+# Compare the panels: can the last map tell this child's centres from another's? Its cells are large. If the network
+# does not score above the child's other centres, we can claim that it looks at bones, but not at those that decide. The
+# centres of a hand mature together; it may use those that are easiest to see.
 #
 # ## Does GeM look more at the centres?
 #
@@ -776,8 +778,8 @@ draw_two_by_two(maes, lines)
 # than the third, which had the same films and the same hurry. Our colleague never saw that: *all her films came from
 # the same scanner.* No split of them, however well locked, could have shown it.
 #
-# An MAE below the noise floor would be an alarm: the label has a reading error that the hand does not show, so no
-# honest network can be better. The other alarm is to look. In the picture you hardly see it; the numbers below show it:
+# An MAE below the noise floor would be an alarm: no honest network can be better, because the hand does not show the
+# label's reading error. The other alarm is to look. In the picture you hardly see it; the numbers below show it:
 
 # %%
 from bonexage_utils.course.nb08.shortcut import draw_strip, strip_shares
@@ -868,8 +870,8 @@ print(verdict(apart, "whole", "frozen"))
 # %% [markdown]
 # The first two lines disagree about how sure the difference is. Two networks err on the same films, because these are
 # faint or their labels slipped. Film by film that cancels: the *paired* bootstrap draws the same films for both models.
-# If the verdict is "no difference", see in the interval how large a difference it may have missed. It is over *films*;
-# each model is one seed.
+# If the verdict is "no difference", see in the interval how large a difference it may have missed. The interval is over
+# *films*; each model is one seed.
 #
 # ### Exercise: a decision
 #
