@@ -65,8 +65,8 @@ class Picture:
         return packed.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        shown = (f'<figure style="margin: 0">{self.to_html()}<figcaption><details><summary>The picture in words'
-                 f"</summary>{html.escape(self.alt)}</details></figcaption></figure>")
+        shown = (f'<figure style="margin: 0">{self.to_html()}<figcaption style="color: inherit"><details>'
+                 f"<summary>The picture in words</summary>{html.escape(self.alt)}</details></figcaption></figure>")
         return ({"text/html": shown, "image/png": self.png, "text/plain": self.alt},
                 {"image/png": {"alt": self.alt}})
 

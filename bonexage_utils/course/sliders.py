@@ -35,7 +35,7 @@ SHOWN = """<figure data-slider="{key}" style="margin: 0">
 <img src="{src}" alt="{alt}" width="{width}" height="{height}" style="max-width: 100%; height: auto; min-height: 0; \
 object-fit: contain; object-position: left">
 </div>
-<figcaption aria-hidden="true">{alt}</figcaption>
+<figcaption aria-hidden="true" style="color: inherit">{alt}</figcaption>
 </figure>
 <script>({script})("{key}", {told})</script>"""
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -292,6 +293,35 @@ def test_a_slider_fits_the_window(sliding: Tab, zoom: float) -> None:
         assert 0.3 < facts["height"] <= MOST
         assert facts["wide"] <= 0
     assert sliding.evaluate(TOO_WIDE) <= 0
+
+
+def stored_sliders() -> dict[str, str]:
+    """The last slider of each stored notebook, as HTML."""
+    found = {}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for output in [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]:
+            if "data-slider" in (shown := output.get("data", {}).get("text/html", "")):
+                found[path.stem] = shown
+    return found
+
+
+@pytest.mark.parametrize("name", stored_sliders())
+def test_the_sliders_of_stored_notebooks_move(tab: Tab, tmp_path: Path, name: str) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(f"<!doctype html><meta charset='utf-8'><title>{name}</title><main>{stored_sliders()[name]}</main>",
+                    encoding="utf-8")
+    tab.darken(False)
+    tab.resize(*LAPTOP)
+    tab.open(page.as_uri())
+    assert tab.problems() == []
+    tab.evaluate(FOCUS % 0)
+    ends = []
+    for key in ("Home", "End"):
+        tab.press(key)
+        ends.append(tab.evaluate(FACTS % 0))
+        agree(ends[-1])
+        assert ends[-1]["height"] <= MOST
+    assert ends[0]["alt"] != ends[1]["alt"]
 
 
 @pytest.mark.parametrize("dark", [False, True])
