@@ -16,10 +16,12 @@ NOTEBOOKS  ?=
 PROFILE    ?= fast
 COLAB_LIST ?= tools/colab.txt
 THROWAWAY  := $(PYTHON) -m tools.environments
-# A stick of wheels, as `make wheels` fills it, stands in for the network.
+# A stick of wheels, as `make wheels` fills it, stands in for the network, but for what asks which releases there are.
 ifneq ($(wildcard wheels/*.whl),)
+ifeq ($(filter wheels wheel oldest newest colab,$(MAKECMDGOALS)),)
 export PIP_NO_INDEX := 1
 export PIP_FIND_LINKS := wheels
+endif
 endif
 
 help:  ## list the targets

@@ -107,8 +107,11 @@ class Environment:
         self.folder = HOMES / name
         self.work = self.folder / "work"
         shutil.rmtree(self.folder, ignore_errors=True)
+        # What fails or is stopped before its end counts as failed: no badge of an older run hides it.
+        keep(name, {"the set-up": False}, {})
         say(f"{name}: Python {sys.version.split()[0]} in {self.folder.relative_to(ROOT)}")
-        subprocess.run([sys.executable, "-m", "venv", str(self.folder / "venv")], check=True)
+        if subprocess.run([sys.executable, "-m", "venv", str(self.folder / "venv")], check=False).returncode:
+            raise BoneXageError("no environment could be made, see above; try another Python: make PYTHON=...")
         self.scripts = self.folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.scripts / ("python.exe" if os.name == "nt" else "python")
         self.work.mkdir()
@@ -156,14 +159,22 @@ def minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
-def finish(name: str, began: float, good: int, of: int, what: str, packages: dict[str, str]) -> int:
-    """Tell and keep what came out; the exit status."""
+def keep(name: str, passed: dict[str, bool], packages: dict[str, str]) -> list[str]:
+    """Keep what came out, for the badges; the names of what failed."""
+    failed = [what for what, ran in passed.items() if not ran]
+    result = {"name": name, "date": time.strftime("%Y-%m-%d"), "good": len(passed) - len(failed), "of": len(passed),
+              "failed": failed, "python": sys.version.split()[0], "packages": packages}
     HOMES.mkdir(parents=True, exist_ok=True)
-    result = {"name": name, "date": time.strftime("%Y-%m-%d"), "good": good, "of": of, "what": what,
-              "python": sys.version.split()[0], "packages": packages}
     (HOMES / f"{name}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-    say(f"{name}: {good} of {of} {what} in {minutes(time.monotonic() - began)}, {result['date']}")
-    return 0 if good == of else 1
+    return failed
+
+
+def finish(name: str, began: float, passed: dict[str, bool], packages: dict[str, str]) -> int:
+    """Tell and keep what passed and what failed; the exit status."""
+    failed = keep(name, passed, packages)
+    say(f"{name}: {len(passed) - len(failed)} of {len(passed)} passed in {minutes(time.monotonic() - began)}"
+        + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return int(bool(failed))
 
 
 # --- what is tried ---
@@ -176,7 +187,7 @@ def oldest(options: argparse.Namespace) -> int:
     environment.install("--constraint", constraints, "--editable", f"{ROOT}[notebooks,dicom,dev]")
     there = environment.packages()
     ran, _ = environment.run("-m", "pytest", "-q", "-m", "not slow", *options.tests)
-    return finish("oldest", began, int(ran), 1, "runs of the fast tests passed", asked_of(there))
+    return finish("oldest", began, {"the fast tests": ran}, asked_of(there))
 
 
 def newest(options: argparse.Namespace) -> int:
@@ -187,7 +198,7 @@ def newest(options: argparse.Namespace) -> int:
     tested, _ = environment.run("-m", "pytest", "-q", "-m", "not slow", *options.tests)
     ran, _ = environment.run("-m", "tools.build", "execute", "--strict", "--profile", options.profile, "--out",
                              environment.work, "--ledger", environment.work, *options.notebooks)
-    return finish("newest", began, tested + ran, 2, "passed: the fast tests, the notebooks", asked_of(there))
+    return finish("newest", began, {"the fast tests": tested, "the notebooks": ran}, asked_of(there))
 
 
 def colab(options: argparse.Namespace) -> int:
@@ -216,15 +227,15 @@ def colab(options: argparse.Namespace) -> int:
     variables = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{home.as_uri()}.insteadOf",
                  "GIT_CONFIG_VALUE_0": BOOTSTRAP["ADDRESS"], "BONEXAGE_PROFILE": options.profile}
     first_cell(environment, saved[0], variables)
-    failed = []
+    passed = {}
     for path in saved:
         shutil.copy(path, environment.work)
         at = time.monotonic()
         ran, text = environment.run("-m", "jupyter", "execute", "--timeout=-1", "--kernel_name=python3", path.name,
                                     folder=environment.work, quiet=True, **variables)
         say(f"{path.stem}: {'ok' if ran else 'failed'}, {minutes(time.monotonic() - at)}")
+        passed[path.stem] = ran
         if not ran:
-            failed.append(path.stem)
             say("    " + "\n    ".join(text.strip().splitlines()[-12:]))
     after = environment.packages()
     moved = [f"{name} {version} → {after.get(name, 'gone')}" for name, version in before.items()
@@ -232,7 +243,7 @@ def colab(options: argparse.Namespace) -> int:
     say("installed by the first cell: " + ", ".join(f"{n} {v}" for n, v in after.items() if n not in before))
     say("moved by the first cell: " + (", ".join(moved) or "nothing"))
     kept = {name: before[name] for name in colab_packages(versions)}
-    return finish("colab", began, len(saved) - len(failed), len(saved), "notebooks ran", kept) or int(bool(moved))
+    return finish("colab", began, {**passed, "Colab's packages": not moved}, kept)
 
 
 def first_cell(environment: Environment, notebook: Path, variables: dict[str, str]) -> None:
@@ -272,12 +283,13 @@ def wheel(options: argparse.Namespace) -> int:
         "predict run/model.safetensors cohort --split test --out predictions.csv",
         "evaluate predictions.csv cohort --out report",
     )
-    good = 0
+    passed = {}
     for step in steps:
         ran, text = environment.run("-m", "bonexage_utils", *step.split(), folder=environment.work, quiet=True)
-        good += ran
-        say(f"bonexage {step.split()[0]}: " + ("ok" if ran else f"failed\n{text[-2000:]}"))
-    return finish("wheel", began, good, len(steps), "commands ran", environment.packages())
+        command = f"bonexage {step.split()[0]}"
+        passed[command] = ran
+        say(f"{command}: " + ("ok" if ran else f"failed\n{text[-2000:]}"))
+    return finish("wheel", began, passed, environment.packages())
 
 
 def size_of(path: Path) -> int:

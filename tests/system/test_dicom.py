@@ -317,7 +317,7 @@ def test_what_cannot_be_shown_rightly_is_refused_in_a_line(tmp_path: Path, name:
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_missing_transfer_syntax_is_told_from_the_file(tmp_path: Path, syntax: str, empty: bool) -> None:
     """Signed padding too, of which the type hangs on another attribute (implicit VR names none)."""
-    pixels = np.where(np.arange(36) < 6, -2000, TWELVE).astype(np.int16)
+    pixels = np.where(np.arange(36) < 6, -2000, TWELVE.astype(np.int16))
     data = bytearray(dicom(pixels.astype(pixels.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")),
                            PixelPaddingValue=-2000, syntax=syntax))
     place = data.index(b"\x02\0\x10\0UI")

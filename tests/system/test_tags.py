@@ -80,15 +80,20 @@ def test_any_damage_leaves_words_or_nothing(tmp_path_factory: pytest.TempPathFac
     assert not {"DOE^JANE", "4711", "20100515", "20201115"} & set(map(str, found.columns.values()))
 
 
+def same(found: Tags, wanted: Tags) -> bool:
+    """Whether both say the same; since Python 3.13 `==` says no where both have NaN for an age."""
+    return repr(found) == repr(wanted)
+
+
 @odd_words
 def test_what_is_no_word_of_the_standard_is_left_out(tmp_path: Path) -> None:
     """Where a console writes free text, it may write a name."""
     found = tags(tmp_path, BodyPartExamined=DataElement(0x00180015, "LO", "Hand of Jane Doe, born 2010"),
                  ViewPosition=DataElement(0x00185101, "LO", "x" * 5000))
-    assert found == Tags()
+    assert same(found, Tags())
     for text in ("DOE JANE", "20100515", "4711", "Hand 4711"):
-        assert tags(tmp_path, **{name: DataElement(name, "CS", text) for name in (
-            "BodyPartExamined", "ViewPosition", "Modality")}) == Tags()
+        assert same(tags(tmp_path, **{name: DataElement(name, "CS", text) for name in (
+            "BodyPartExamined", "ViewPosition", "Modality")}), Tags())
     assert tags(tmp_path, BodyPartExamined="LEFT HAND", ViewPosition="DP").columns["header_body_part"] == "LEFT HAND"
 
 
@@ -99,9 +104,10 @@ def test_two_sides_of_one_film_are_none(tmp_path: Path) -> None:
 def test_no_dicom_has_no_tags(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(opencv(".png", film()))
     (tmp_path / "b.dcm").write_text("text")
-    assert {read_tags(tmp_path / name) for name in ("a.png", "absent", "")} == {Tags()}
-    assert read_tags(tmp_path / "b.dcm") == Tags(
-        refusal="not a readable image (text file); give PNG, JPEG, TIFF or DICOM")
+    for name in ("a.png", "absent", ""):
+        assert same(read_tags(tmp_path / name), Tags())
+    assert same(read_tags(tmp_path / "b.dcm"), Tags(
+        refusal="not a readable image (text file); give PNG, JPEG, TIFF or DICOM"))
 
 
 def test_what_is_no_film_says_so_before_its_sex_is_asked_for(tmp_path: Path) -> None:

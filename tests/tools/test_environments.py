@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -100,6 +103,83 @@ def test_it_needs_nothing_installed() -> None:
     command = [sys.executable, "-I", "-S", "-c", code, str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- what came out ---
+
+@pytest.fixture
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of environments."""
+    folder = tmp_path / "build" / "environments"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(environments, "HOMES", folder)
+    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    return folder
+
+
+def test_the_last_line_names_what_failed(homes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert environments.finish("newest", 0.0, {"the fast tests": True, "the notebooks": False}, {}) == 1
+    assert re.fullmatch(r"newest: 1 of 2 passed in .*; failed: the notebooks\n", capsys.readouterr().out)
+    assert environments.finish("newest", 0.0, {"the fast tests": True, "the notebooks": True}, {}) == 0
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_a_set_up_that_fails_is_one_line_and_no_older_result_hides_it(
+        homes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    environments.finish("newest", 0.0, {"the fast tests": True}, {})
+    (homes / "newest").touch()  # a file where the environment's folder should be
+    assert environments.main(["newest"]) == 2
+    assert re.fullmatch(r"error: .*PYTHON=.*\n", capsys.readouterr().err)
+    kept = json.loads((homes / "newest.json").read_text(encoding="utf-8"))
+    assert (kept["good"], kept["of"], kept["failed"]) == (0, 1, ["the set-up"])
+
+
+def test_a_first_cell_that_moves_a_package_of_colab_fails(homes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, versions = environments.published(environments.read_list(str(environments.COLAB)))
+    told = iter([versions, {**versions, "numpy": "99.0"}])
+
+    class Moving:
+        folder, work = homes, homes
+
+        def __init__(self, name: str) -> None: ...
+
+        def install(self, *arguments: str) -> None: ...
+
+        def run(self, *arguments: str, **more: object) -> tuple[bool, str]:
+            return True, ""
+
+        def packages(self) -> dict[str, str]:
+            return next(told)
+
+    monkeypatch.setattr(environments, "Environment", Moving)
+    monkeypatch.setattr(environments, "ROOT", ROOT)
+    assert environments.main(["colab", "00"]) == 1
+    kept = json.loads((homes / "colab.json").read_text(encoding="utf-8"))
+    assert (kept["good"], kept["of"], kept["failed"]) == (1, 2, ["Colab's packages"])
+
+
+# --- a stick of wheels ---
+
+@pytest.mark.skipif(not shutil.which("make") or os.name == "nt", reason="needs make and a shell")
+@pytest.mark.parametrize(("target", "asked"), [
+    ("lab", "no index: 1"), ("wheels", "no index: unset"), ("newest", "no index: unset"), ("oldest", "no index: unset"),
+    ("colab", "no index: unset"), ("wheel", "no index: unset")])
+def test_wheels_stand_in_for_the_network_but_where_releases_are_asked_for(
+        tmp_path: Path, target: str, asked: str) -> None:
+    """A second `make wheels` fetches what has been released or asked for since the first."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for folder in ("wheels", "notebooks", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "wheels" / "a-1-py3-none-any.whl").touch()
+    for name in ("pyproject.toml", ".venv/.installed"):
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "no index: ${PIP_NO_INDEX:-unset}"\n', encoding="utf-8")
+    python.chmod(0o755)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "MAKE"))}
+    done = subprocess.run(["make", target, f"PYTHON={python}"], cwd=tmp_path, env=clean, capture_output=True, text=True,
+                          check=True)
+    assert done.stdout.splitlines()[0] == asked
 
 
 # --- badges ---
