@@ -52,14 +52,17 @@ def _shapes() -> Exercise:
         except IndexError:
             return wrong("It takes a column (B, 1), but stops at a flat (B,), which has no second axis to take the "
                          "first of. reshape(-1) makes either one flat.")
-        if flat.numel() != 1:
+        if flat.numel() != 1 or column.ndim == 2:
             return wrong("A loss is one number; yours still has an axis for the children. Take the mean.")
+        pairs = (f"Your loss compares every prediction with every label: {len(months) ** 2} distances for "
+                 f"{len(months)} children. Bring both to the same shape before you subtract.")
         all_pairs = float((predicted[:, None] - months).abs().mean())
+        if column.numel() != 1:
+            return wrong(pairs)
         if _near(column, float((predicted.sort()[0] - months.sort()[0]).abs().mean())):
             return wrong("You sort before you compare, so a child meets another child's label: leave the order alone.")
         if _near(column, all_pairs):
-            return wrong(f"Your loss compares every prediction with every label: {len(months) ** 2} distances for "
-                         f"{len(months)} children. Bring both to the same shape before you subtract.")
+            return wrong(pairs)
         if _near(column, truth * len(months)):
             return wrong("That is the sum over the children. With a batch twice as large it would be twice as large, "
                          "and so would every step: take the mean.")

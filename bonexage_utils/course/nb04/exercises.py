@@ -67,6 +67,8 @@ def _gem() -> Exercise:
         if not torch.allclose(found.float(), generalised_mean(x, 2.5), rtol=1e-3):
             return wrong(f"For one channel and p = 2.5 it gives {float(found[0, 0]):.3f}; it should be "
                          f"{float(generalised_mean(x, 2.5)[0, 0]):.3f}. In this order: clamp, power, mean, root.")
+        if not torch.allclose(torch.as_tensor(answer(x.clone(), 4.0)).float(), generalised_mean(x, 4.0), rtol=1e-3):
+            return wrong("Right for p = 2.5, not for p = 4: use the p that is handed in.")
         return _judge_hard_cases(answer, signed)
 
     return Exercise(
@@ -242,7 +244,7 @@ def _bits() -> Exercise:
                  f"whole range: {listed(options)}?",
         judge=choice(options, truth, {
             **dict.fromkeys(("half", "fp16", "16", "float 16", "half precision"), "float16"),
-            **dict.fromkeys(("single", "fp32", "32", "float 32", "single precision"), "float32")}),
+            **dict.fromkeys(("single", "fp32", "f32", "32", "float 32", "single precision"), "float32")}),
         hints=(f"Find p = {LARGEST_P:g} on the horizontal axis. A dot marks where a line leaves zero.",
                f"Which lines have no dot left of {LARGEST_P:g}? Of those, the one that computes least."),
         solution_value=truth,

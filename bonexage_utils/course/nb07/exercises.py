@@ -1,7 +1,6 @@
 """The exercises of notebook 07: the gap between neighbours, six lines to put right, a profile to decide by, what a run
 needs to go on, and a loop from memory."""
 
-import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, letters, numbers, right, wrong
+from bonexage_utils.course.answers import letters, numbers
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.nb07.formats import FORMATS, gap
 from bonexage_utils.course.nb07.speed import PARTS, draw_timeline
 from bonexage_utils.course.start import Course
@@ -48,7 +48,7 @@ def _gap() -> Exercise:
                                 "has 10: who pays more for the exponent has the wider gap.")]
 
     def judge(answer: Any) -> Verdict:
-        found = numbers(answer)
+        found = numbers(answer, list(FORMATS))
         if found.shape != (3,):
             return wrong("Three numbers, please: for float32, bfloat16 and float16.")
         for values, message in known:
@@ -138,7 +138,7 @@ def what_is_wrong(order: str) -> str | None:
 
 def _order() -> Exercise:
     def judge(answer: Any) -> Verdict:
-        order = letters(answer)
+        order = letters(answer, LINES, ordered=True)
         if sorted(order) != sorted(LINES):
             missing = [letter for letter in LINES if letter not in order]
             return wrong("Each of the six letters once, please" + (f"; missing: {', '.join(missing)}." if missing
@@ -386,12 +386,7 @@ NEEDLESS = {"G": "The gradients are set to zero after each update, and the state
 
 def _resume() -> Exercise:
     def judge(answer: Any) -> Verdict:
-        given = answer if isinstance(answer, str) else letters(answer)
-        first_to_last = re.fullmatch(r"\s*([A-I])\s*(?:-|–|to)\s*([A-I])\s*", given, re.IGNORECASE)
-        chosen = set(letters(given))
-        if first_to_last:
-            first, last = first_to_last[1].upper(), first_to_last[2].upper()
-            chosen = {letter for letter in THINGS if first <= letter <= last}
+        chosen = set(letters(answer, THINGS, spans=True))
         if not chosen or not chosen <= set(THINGS):
             return wrong(f"Letters from {''.join(THINGS)}, please, such as 'AB'.")
         for letter in sorted(NEEDED - chosen):
