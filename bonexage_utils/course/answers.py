@@ -53,7 +53,8 @@ def number(answer: Any) -> float:
     if isinstance(answer, str):
         values = _in_text(answer)
         if len(values) != 1:
-            raise Unreadable(f"{answer!r} is not a number" if not values else f"One number is asked, not {answer!r}")
+            raise Unreadable(f"One number is asked, not {answer!r}" if re.search(r"\d", answer)
+                             else f"{answer!r} is not a number")
         return values[0]
     if callable(answer):
         raise Unreadable("This is a function, not what it gives: the brackets () are missing")
@@ -113,7 +114,7 @@ def _in_text(text: str) -> list[float]:
         return [np.inf]
     text = _spelled(_plain(text), leave=("one", "first", "second"))  # as in "the first one"
     # "3 months: 2.96" and "3 -> 2.96": what stands before is a name.
-    text = re.sub(rf"(?<![\w.]){_TERM}\s*[a-z]*\s*(?::|->|→|=)(?=\s*[-+.\d])", " ", text)
+    text = re.sub(rf"(?<![\w.]){_TERM}\s*(?:months?|years?)?\s*(?::|->|→|=)(?=\s*[-+.\d])", " ", text)
     text = re.sub(r"\b(or more|at least)\b|>=|≥", " ", text)
     values, behind, unit_before = [], 0, ""
     for found in _QUANTITY.finditer(text):
@@ -176,16 +177,22 @@ def letters(answer: Any, among: Iterable[str], ordered: bool = False, spans: boo
     if rest:
         left_out = letters(rest[1], among)
         return "".join(letter for letter in among if letter not in left_out) if left_out else ""
-    if re.search(r"\b(not|except|without|neither|nor|none)\b|n['’]t\b" + (r"|\bor\b" if ordered else ""), text.lower()):
+    taken_back = r"\b(not|except|without|neither|nor|none)\b|n['’]t\b"
+    unordered = r"\bor\b|\b[a-z]\s*=\s*[a-z]\b"
+    if re.search(f"{taken_back}|{unordered}" if ordered else taken_back, text.lower()):
         return ""
     text = re.sub(r"^\s*I(['’]\w+)?\s+(?=[a-z]{2})|['’]s\b", " ", text)
     if spans:
         text = re.sub(r"\b([A-Z])\s*(?:[-–—−…]|\.\.+|(?:up )?to|through|until)\s*([A-Z])\b", lambda ends: "".join(
             letter for letter in among if ends[1].upper() <= letter <= ends[2].upper()), text, flags=re.IGNORECASE)
-    words = re.findall("[A-Za-z]+", _without_article(text))
-    shouted = any(word.isupper() for word in words)
-    return "".join(word for word in words if len(word) == 1 or (set(word.upper()) <= set(among)
-                   and (word.isupper() or not shouted))).upper()
+    said = re.findall("[A-Za-z]+", _without_article(text))
+    shouted = any(word.isupper() for word in said)
+
+    def is_meant(word: str) -> bool:
+        known, loud = set(word.upper()) <= set(among), word.isupper() or not shouted
+        return known or loud if len(word) == 1 else known and loud
+
+    return "".join(filter(is_meant, said)).upper()
 
 
 def _without_article(text: str) -> str:
@@ -208,8 +215,9 @@ def words(answer: Any, spelled: bool = True) -> tuple[str, ...]:
     if isinstance(answer, list | tuple):
         answer = " and ".join("nothing" if part is None else str(part) for part in answer)
     text = re.sub(r"(?<=\d)\s*[-–—−]\s*(?=\d)", " to ", _without_article(str(answer))).lower().replace("−", "-")
-    text = re.sub(r"\bno\.\s*(?=\d)|['’]s\b", " ", text)
-    for sign, word in (("<", "below"), (">", "above"), ("≠", "not"), ("%", "percent"), ("n't", " not")):
+    text = re.sub(r"\bno\.\s*(?=\d)|['’]s\b|(?<=\d)(st|nd|rd|th)\b", " ", text)
+    for sign, word in (("<", "below"), (">", "above"), ("≠", "not"), ("%", "percent"), ("n't", "not"),
+                       ("at least", "above"), ("at most", "below")):
         text = text.replace(sign, f" {word} ")
     text = re.sub(r"(?<=\d)(?=(?:y|years?|yrs?|mo|months?)\b)", " ", re.sub(r"(?<=\d)\.0+\b", "", text))
     text = _spelled(text) if spelled else text
@@ -223,12 +231,12 @@ class Choice:
 
     def __init__(self, names: Mapping[str, str], options: Iterable[str]) -> None:
         self.known = {words(name): option for name, option in names.items()}
+        self.vocabulary = {word for name in self.known for word in name}
         self.parts = {word for option in options for word in words(option)}
 
     def meant(self, answer: Any) -> set[str]:
         """The options that an answer names; none if it takes back what it says."""
-        said = words(answer)
-        chosen, others = self._scan(said)
+        chosen, others = self._scan(words(answer))
         if not others:
             return chosen
         if isinstance(answer, str):
@@ -236,10 +244,14 @@ class Choice:
             chosen, others = self._scan(words(head))
             if why and len(chosen) == 1 and not others:
                 return chosen | self._scan(words(why[0], spelled=False))[0]
-        chosen, others = self._scan(said)
-        if any(word in TURNING or word in self.parts or re.search(r"\d", word) for word in others):
-            return set()
-        return chosen
+        return self._among_others(words(answer)) or self._among_others(words(answer, spelled=False))
+
+    def _among_others(self, said: tuple[str, ...]) -> set[str]:
+        """The options that stand among words that mean nothing here; none if one of these may change the answer."""
+        chosen, others = self._scan(tuple(word for word in said if word in self.vocabulary or word in TURNING))
+        others += [word for word in said if word not in self.vocabulary]
+        changed = any(word in TURNING or word in self.parts or re.search(r"\d", word) for word in others)
+        return set() if changed else chosen
 
     def _scan(self, said: tuple[str, ...]) -> tuple[set[str], list[str]]:
         """The options that the words name, one name after the other, and the words that belong to no name."""

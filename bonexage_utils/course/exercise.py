@@ -149,6 +149,8 @@ class Exercise:
         if _is_stub(answer):
             return None
         if not callable(self.solution_value):
+            if isinstance(answer, float) and np.isnan(answer):
+                return wrong(f"That is NaN: somewhere a missing value went in. {self.question}")
             return self._judged(answer)
         if not callable(answer):
             return wrong("Give the function itself, without brackets.")
@@ -171,10 +173,10 @@ class Exercise:
                 return wrong("These are torch tensors: write x.mean() and x.log(), not np.mean(x) and np.log(x).")
             if isinstance(answer, _Watched) and answer.failed:
                 return wrong(f"Your function stopped with {type(error).__name__}: {error}. Try it alone in a cell.")
-            said = f"{error}. " if isinstance(error, Unreadable) else ""
+            said = f"{error}." if isinstance(error, Unreadable) else ""
             if isinstance(answer, _Watched):
                 return wrong(f"What your function gives back is not what is asked for. {said or self.question}")
-            return wrong(f"{said or 'That is not the kind of answer asked for. '}{self.question}")
+            return wrong(f"{said or 'That is not the kind of answer asked for.'} {self.question}")
 
     def check(self, answer: Any = NOT_ATTEMPTED) -> None:
         """Print whether the answer is right, and why not if it is not."""

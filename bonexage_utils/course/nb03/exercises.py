@@ -66,7 +66,8 @@ def _shapes() -> Exercise:
         if _near(column, truth * len(months)):
             return wrong("That is the sum over the children. With a batch twice as large it would be twice as large, "
                          "and so would every step: take the mean.")
-        if _near(column, float((predicted - months).mean())):
+        turned = float(torch.as_tensor(answer(months[:, None].clone(), predicted.clone())))
+        if _near(abs(column), abs(float((predicted - months).mean()))) and min(column, turned) < 0:
             return wrong("The signs are still there, so +10 and −10 cancel, and a network that is wrong about every "
                          "child may have a loss of 0, or one below. Take .abs() before the mean.")
         if _near(column, abs(float((predicted - months).mean()))):
@@ -74,6 +75,8 @@ def _shapes() -> Exercise:
                          "bias, and it can be 0 for a network that is wrong about every child.")
         if _near(column, float(((predicted - months) ** 2).mean())):
             return wrong("These are squared months: the L2 loss. Asked is the mean absolute error, in months.")
+        if _near(column, float(((predicted - months) ** 2).mean().sqrt())):
+            return wrong("That is the root of the mean square error. Asked is the mean *absolute* error: .abs().")
         if not _near(column, truth):
             return wrong(f"For predictions (6, 1) it gives {column:.2f}, by hand it is {truth:.2f} months. Print the "
                          "shape of the difference inside your function.")

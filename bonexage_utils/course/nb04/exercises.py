@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bonexage_utils.course.answers import number
 from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, right, wrong
 from bonexage_utils.course.nb04.pooling import (
     EPS,
@@ -156,7 +157,7 @@ def _slope() -> Exercise:
     inside, total = (w * x.log()).sum(), power.sum() ** (1 / p)
 
     def judge(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
-        found = float(torch.as_tensor(answer(x.clone(), p)))
+        found = number(answer(x.clone(), p))
         other_p = "p stands in two places, and you followed one. "
         known = [
             (m / p * (m.log() - inside), "The size is right, the sign is not. A larger p moves GeM towards the "
@@ -171,7 +172,7 @@ def _slope() -> Exercise:
             (m * (inside - m.log()), "Nearly: the factor 1/p in front is missing."),
         ]
         if np.isclose(found, float(slope_in_p(x, p)), rtol=1e-3):
-            if not np.isclose(float(torch.as_tensor(answer(x.clone(), 1.5))), float(slope_in_p(x, 1.5)), rtol=1e-3):
+            if not np.isclose(number(answer(x.clone(), 1.5)), float(slope_in_p(x, 1.5)), rtol=1e-3):
                 return wrong("Right for p = 3, not for p = 1.5: use the p that is handed in.")
             return right("m/p times (the mean of log x, weighted by what each place contributes, minus log m).")
         for value, message in known:

@@ -50,7 +50,7 @@ def _encode(course: Course) -> Exercise:
     def judge(answer: Callable[[pd.Series], Any]) -> Verdict:
         codes, failed = _try(answer, clean)
         if failed:
-            return wrong(f"It stops at a column in which every sex is M or F, so nobody gets an answer: {failed}.")
+            return wrong(f"It stops at a column in which every sex is M or F, so nobody gets an answer. {failed}")
         if codes.shape != (len(clean),):
             return wrong(f"One code for each row, please: {len(clean)} rows went in and {codes.shape} came out.")
         if (codes == 1 - np.array(truth)).all():

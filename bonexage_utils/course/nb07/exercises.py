@@ -140,9 +140,9 @@ def _order() -> Exercise:
     def judge(answer: Any) -> Verdict:
         order = letters(answer, LINES, ordered=True)
         if sorted(order) != sorted(LINES):
-            missing = [letter for letter in LINES if letter not in order]
-            return wrong("Each of the six letters once, please" + (f"; missing: {', '.join(missing)}." if missing
-                                                                   else "."))
+            missing = [letter for letter in LINES if order and letter not in order]
+            return wrong("Each of the six letters once, in one order, please"
+                         + (f"; missing: {', '.join(missing)}." if missing else "."))
         if trains_alike(order):
             return right("Your lines were run, and the weights are right. Scale and go backward, bring the gradients "
                          "back to size, cut them, step, and let the scaler look at what happened. The gradients may be "
@@ -177,7 +177,7 @@ LOUD = (1.0, 9.0, 0.3, 1e6)
 
 
 class Radius(nn.Module):
-    """Images (B, 1, 4, 4) to widths in mm (B,), float32; `cast`: whether every call stood under autocast."""
+    """Images (B, 1, 4, 4) to widths in mm (B,), float32; `cast`: whether every call stood under autocast in float16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +186,8 @@ class Radius(nn.Module):
             nn.init.constant_(weight, 0.1)
 
     def forward(self, images: Tensor) -> Tensor:
-        self.cast = self.cast and torch.is_autocast_enabled("cpu")
+        self.cast = (self.cast and torch.is_autocast_enabled("cpu")
+                     and torch.get_autocast_dtype("cpu") == torch.float16)
         return self.line(images.flatten(1))[:, 0].float()
 
 
@@ -282,7 +283,8 @@ def _loop() -> Exercise:
             return wrong("One batch here has infinite gradients. scaler.step(optimizer) skips such a step; "
                          "optimizer.step() takes it, and the weights are spoiled.")
         if not cast:
-            return wrong("The forward pass does not stand under torch.autocast('cpu', torch.float16).")
+            return wrong("The forward pass does not stand under torch.autocast('cpu', torch.float16). (Without a "
+                         "format it is bfloat16 on a processor.)")
         if torch.allclose(found, trained_by(loop_without())[0], atol=SAME):
             return right("The weights are those of train.py's loop. With a data set and an optimizer of your own, this "
                          "trains whatever you like.")
