@@ -12,29 +12,23 @@ the judge, and never stored. A notebook writes:
     ex.first.check(my_first)         # in each exercise cell
     answered(ex)                     # at the end: what is done, what is open
 
-A judge reads what a learner wrote with `number`, `numbers`, `letters` or `choice`, so that what is right in sense is
+A judge reads what a learner wrote with `choice` or with the functions of `answers`, so that what is right in sense is
 right. `tests/course/test_exercises.py` pastes every solution and every likely mistake into the notebook's own cell.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from inspect import isroutine
 from pprint import pformat
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from bonexage_utils.course.answers import Choice, Unreadable
+
 NOT_ATTEMPTED = ...  # what a stub holds until the learner replaces it
-# Words around an answer that do not change it: "run C", "from 6 to 8 years", "p=3".
-FILLER = frozenset({
-    "age", "ages", "and", "answer", "are", "at", "between", "bit", "bits", "bug", "choose", "clinic", "comparison",
-    "curve", "for", "from", "group", "has", "i", "in", "is", "it", "loss", "month", "months", "number", "old",
-    "one", "option", "output", "p", "panel", "part", "policy", "reader", "run", "s", "table", "take", "that", "the",
-    "to", "torch", "with", "year", "years"})
-# The same around letters.
-BESIDE_LETTERS = FILLER | {"but", "film", "films", "girl", "girls", "letter", "letters", "oldest", "only", "or", "then",
-                           "youngest"}
 
 
 @dataclass(frozen=True)
@@ -53,45 +47,7 @@ def wrong(message: str) -> Verdict:
     return Verdict(False, message)
 
 
-# --- what learners write ---
-
-def number(answer: Any) -> float:
-    """A number in whatever kind: 24, "24", "about 24 months", "2 years" (24 months), an array or tensor of one value.
-
-    Raises TypeError or ValueError for what is no number.
-    """
-    if isinstance(answer, bool):
-        raise TypeError("True and False are not numbers")
-    if isinstance(answer, list | tuple) and len(answer) == 1:
-        (answer,) = answer
-    if not isinstance(answer, str):
-        return float(answer.item() if hasattr(answer, "item") else answer)
-    text = re.sub(r"about|around|≈|~", "", answer.lower()).strip()
-    found = re.fullmatch(r"([-+−]?\d*[.,]?\d+)\s*(months?|mo|years?|y)?\.?", text)
-    if not found:
-        raise ValueError(f"{answer!r} is not a number")
-    value = float(found[1].replace("−", "-").replace(",", "."))
-    return 12 * value if (found[2] or "").startswith("y") else value
-
-
-def numbers(answer: Any) -> np.ndarray:
-    """Several numbers (n,): a list, tuple, array, tensor, dictionary, or a text such as "0.4, 0.2" or "0,4; 0,2".
-
-    Raises as `number` does.
-    """
-    if isinstance(answer, Mapping):
-        answer = answer.values()
-    if isinstance(answer, str):
-        text = re.sub(r"\b(and|mean|std|sd)\b|[()\[\]:=]", " ", answer.lower())
-        answer = [part for part in re.split(r";\s*" if ";" in text else r"[,\s]+", text) if part.strip()]
-    return np.array([number(value) for value in answer])
-
-
-def letters(answer: Any) -> str:
-    """Letters in the order given, as capitals: of "CF", "C, then F", ["c", "F"] or {"C"}. Empty if there are none."""
-    words = re.findall("[a-z]+", (answer if isinstance(answer, str) else " ".join(map(str, answer))).lower())
-    return "".join(word for word in words if len(word) == 1 or word not in BESIDE_LETTERS).upper()
-
+# --- a choice ---
 
 def listed(options: Iterable[str], last: str = "or") -> str:
     """Answers to choose from, in a fixed order that does not give the truth away: 'A', 'B' or 'C'."""
@@ -105,39 +61,16 @@ def _by_number(text: str) -> tuple[float, str]:
     return (float(found[0]) if found else np.inf, text.lower())
 
 
-def _words(answer: Any) -> tuple[str, ...]:
-    """What an answer says, in small letters and without filler: ("6", "8") of "from 6 to 8 years", "6-8" or (6, 8)."""
-    if hasattr(answer, "tolist"):  # an array or a tensor
-        answer = answer.tolist()
-    if isinstance(answer, list | tuple):
-        answer = " and ".join("" if part is None else str(part) for part in answer)
-    text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " to ", str(answer).lower())
-    words = tuple(re.findall(r"(?<!\S)-\d+|[^\W_]+", re.sub(r"(?<=\d)\.0+\b", "", text)))
-    return tuple(word for word in words if word not in FILLER) or words
-
-
 def choice(options: Mapping[str, str], truth: str, synonyms: Mapping[str, str] | None = None
            ) -> Callable[[Any], Verdict]:
     """A judge of one answer among several texts, in whatever case: "6-8 years" is "6 to 8", "run C" is "C", 3 is "3".
 
     `options` maps each answer to the message it gets, `synonyms` other names to the answer they stand for.
     """
-    known = {_words(name): option for name, option in
-             [*((option, option) for option in options), *(synonyms or {}).items()]}
-
-    def meant(words: tuple[str, ...]) -> set[str]:
-        """The options that the words name, one name after the other; none if a word belongs to no name."""
-        chosen = set()
-        while words:
-            length = next((n for n in range(len(words), 0, -1) if words[:n] in known), 0)
-            if not length:
-                return set()
-            chosen.add(known[words[:length]])
-            words = words[length:]
-        return chosen
+    names = Choice({**{option: option for option in options}, **(synonyms or {})}, options)
 
     def judge(answer: Any) -> Verdict:
-        chosen = meant(_words(answer))
+        chosen = names.meant(answer)
         if len(chosen) != 1:
             return wrong(f"Choose one: {listed(options)}.")
         (option,) = chosen
@@ -165,15 +98,29 @@ def _is_stub(answer: Any) -> bool:
 
 
 class _Watched:
-    """A learner's function that remembers whether a call gave nothing back."""
+    """A learner's function that remembers whether a call failed, gave nothing back or changed what it was given."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function, self.nothing = function, False
+        self.function, self.calls, self.nothing, self.failed, self.changed = function, 0, 0, False, False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        before = [_contents(arg) for arg in args]
+        self.failed = True  # unless it comes to the end
         result = self.function(*args, **kwargs)
-        self.nothing |= result is None or result is NOT_ATTEMPTED
+        self.failed = False
+        self.calls += 1
+        self.nothing += result is None or result is NOT_ATTEMPTED
+        self.changed |= before != [_contents(arg) for arg in args]
+        if isroutine(result):
+            raise Unreadable("This is a function, not what it gives: the brackets () are missing")
         return result
+
+
+def _contents(value: Any) -> bytes | None:
+    """What an array, a tensor or a column holds; None for anything else."""
+    if not hasattr(value, "shape"):
+        return None
+    return np.asarray(value.detach() if hasattr(value, "detach") else value).tobytes()
 
 
 @dataclass(frozen=True)
@@ -202,13 +149,20 @@ class Exercise:
         if _is_stub(answer):
             return None
         if not callable(self.solution_value):
+            if isinstance(answer, float) and np.isnan(answer):
+                return wrong(f"That is NaN: somewhere a missing value went in. {self.question}")
             return self._judged(answer)
         if not callable(answer):
             return wrong("Give the function itself, without brackets.")
         function = _Watched(answer)
         found = self._judged(function)
         if function.nothing and not found.right and "return" in self.pasted:
+            if function.nothing < function.calls:
+                return wrong("For some inputs your function gives nothing back: one way through it has no return.")
             return wrong("Your function gives nothing back. Is the return missing?")
+        if function.changed and found.right:
+            return wrong("The result is right, but your function changes what it is given, and whoever calls it still "
+                         "needs that. Make a new array, or work on a copy.")
         return found
 
     def _judged(self, answer: Any) -> Verdict:
@@ -217,9 +171,12 @@ class Exercise:
         except Exception as error:  # a learner's function may do anything
             if isinstance(error, TypeError) and "axis" in str(error):  # what np.mean makes of a tensor
                 return wrong("These are torch tensors: write x.mean() and x.log(), not np.mean(x) and np.log(x).")
-            if callable(answer):
+            if isinstance(answer, _Watched) and answer.failed:
                 return wrong(f"Your function stopped with {type(error).__name__}: {error}. Try it alone in a cell.")
-            return wrong(f"That is not the kind of answer asked for. {self.question}")
+            said = f"{error}." if isinstance(error, Unreadable) else ""
+            if isinstance(answer, _Watched):
+                return wrong(f"What your function gives back is not what is asked for. {said or self.question}")
+            return wrong(f"{said or 'That is not the kind of answer asked for.'} {self.question}")
 
     def check(self, answer: Any = NOT_ATTEMPTED) -> None:
         """Print whether the answer is right, and why not if it is not."""

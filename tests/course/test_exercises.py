@@ -9,11 +9,13 @@ from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
 
 from bonexage_utils import course as package
+from bonexage_utils.calibration import half_width
 from bonexage_utils.cohort import Cohort
 from bonexage_utils.course.exercise import (
     NOT_ATTEMPTED,
@@ -21,10 +23,7 @@ from bonexage_utils.course.exercise import (
     Verdict,
     answered,
     choice,
-    letters,
     listed,
-    number,
-    numbers,
     right,
     wrong,
 )
@@ -35,9 +34,12 @@ from bonexage_utils.course.nb03 import exercises as nb03
 from bonexage_utils.course.nb04 import exercises as nb04
 from bonexage_utils.course.nb05 import exercises as nb05
 from bonexage_utils.course.nb06 import exercises as nb06
+from bonexage_utils.course.nb08 import exercises as nb08
+from bonexage_utils.course.nb10.hospital import to_months
 from bonexage_utils.course.start import PROFILES, Course
 from bonexage_utils.labels import parse_sex
 from bonexage_utils.model import GeM
+from bonexage_utils.statistics import paired_difference
 from tools.sources import convert
 from tools.workshop import replace_stub
 
@@ -221,50 +223,68 @@ def test_answered_tells_done_from_open(capsys: pytest.CaptureFixture[str]) -> No
         "✔ done    ex.a", "✘ not yet ex.b", "✔ done    ex.c", "○ open    ex.d", "2 of 4 done."]
 
 
-def test_what_learners_write() -> None:
-    assert [number(a) for a in (24, "24", " 24 months", "2 years", "2.5y", np.float32(24), torch.tensor([24.0]),
-                                 "about 24 months", "~24", (24,))] == [24, 24, 24, 24, 30, 24, 24, 24, 24, 24]
-    for numbers_as in ("0.4, 0.2", "(0.4 0.2)", [0.4, "0.2"], np.array([0.4, 0.2])):
-        assert numbers(numbers_as).tolist() == [0.4, 0.2]
-    assert {letters(a) for a in ("CF", "c, f", "C and F", "only C, then F", ["c", "F"], ("C", "f"))} == {"CF"}
-    for nonsense in (True, "x", "1 2", "", None):
-        with pytest.raises((TypeError, ValueError)):
-            number(nonsense)
-
-
 # Exercise, and answers that are right in sense; each was refused once.
 IN_SENSE = {
-    ("nb00", "ahead"): ["that is usual", "normal", "not unusual", "usual (within 2 SD)"],
+    ("nb00", "ahead"): ["that is usual", "normal", "not unusual", "usual (within 2 SD)", "not unusual at all",
+                        "within two SD",
+                        "usual, because it is within 2 SD"],
     ("nb00", "first"): [("girls", 24), ("F", 24), ("Girl", "24 months"), ["girl", np.int64(24)], "girl, 24",
                         ("girl", "2 years"), (24, "girl"), ("the girl", 24), "the girl by 24 months",
-                        ("girl", "24 months before the boy"), {"girl": 24}],
+                        ("girl", "24 months before the boy"), {"girl": 24}, ("girl", "2 yrs"), ("girl", "two years"),
+                        ("girl", "1 year and 11 months"), ("she", 24), "the girl leads by twenty-four months"],
     ("nb00", "order"): ["C A B", "c, a, b", ["C", "A", "B"], ("c", "a", "b"), "C, then A, then B",
-                        "girl C, girl A, girl B"],
+                        "girl C, girl A, girl B", "C (3 y), A (9 y), B (15 y)",
+                        "youngest: C, middle: A, oldest: B"],
     ("nb00", "plateau"): ["6-8 years", "6 to 8 years", "between 6 and 8", (6, 8), "72 to 96 months",
-                          "from 6 to 8 years"],
-    ("nb01", "table"): ["table B", "b", "Table B", "(B)", "I choose B", ["B"]],
-    ("nb02", "keeps"): ["C and F", ("c", "f"), "C, then F", "only C and F", "C or F"],
+                          "from 6 to 8 years", "six to eight", {6, 8}, "girls of 6 to 8 years", "6y to 8y",
+                          "6 through 8"],
+    ("nb01", "table"): ["table B", "b", "Table B", "(B)", "I choose B", ["B"], "send B back",
+                        "B, because some ages are in years"],
+    ("nb02", "keeps"): ["C and F", ("c", "f"), "C, then F", "only C and F", "C or F", "C and F destroy the label",
+                        "C is a zoom, F a blur",
+                        dict.fromkeys("ABDE", False) | {"C": True, "F": True}],
     ("nb02", "shared"): ["off, off", "Off and off", "off/off", ("off", "off"), "both are off", "off for both",
-                         "training off, selection off"],
+                         "training off, selection off", (False, False), "off on both", "both are switched off",
+                         "it is off in both parts"],
     ("nb03", "curves"): ["run C", "c", "Run c.", "C has the bug", "curve C"],
     ("nb03", "noise"): ["huber", "Huber loss", "smooth L1", "smooth_l1", "HuberLoss", "SmoothL1Loss",
-                        "I choose Huber"],
-    ("nb04", "bits"): ["32 bits", "float 32", torch.float32, "single precision"],
-    ("nb04", "power"): ["p=3", "p = 3", 3, 3.0, "3", "p=3.0", torch.tensor(3)],
-    ("nb05", "spread"): ["at no age", "never", "none"],
-    ("nb05", "unknown"): ["the mean of both", "mean", "the average", "mean of the two", "take the mean of both"],
+                        "I choose Huber", torch.nn.HuberLoss, torch.nn.functional.huber_loss,
+                        "Huber, it is good in both rows"],
+    ("nb04", "bits"): ["32 bits", "float 32", torch.float32, "single precision", np.float32, "32 bit float",
+                       "float32 is enough"],
+    ("nb04", "power"): ["p=3", "p = 3", 3, 3.0, "3", "p=3.0", torch.tensor(3), "three", "the largest is 3",
+                        "p=3, because there half takes ten places"],
+    ("nb05", "spread"): ["at no age", "never", "none", "not at any age", "none of the three",
+                         "nowhere (all about 1 SD)"],
+    ("nb05", "unknown"): ["the mean of both", "mean", "the average", "mean of the two", "take the mean of both",
+                          "mean of girl and boy", "the average of the two",
+                          "both, averaged"],
     ("nb06", "clamp"): ["the clamped one", "hard clamp"],
     ("nb06", "clinic"): ["clinic C", "toddlers", "C: toddlers", "C (toddlers)", "Clinic C, the toddlers"],
     ("nb06", "slope"): ["3, 11.4, 60, 11.4", np.array([2.96, 11.4, 60, 11.4]), "2,96; 11,4; 60; 11,4",
-                        {3: 2.96, 12: 11.4, 120: 60, 228: 11.4}],
-    ("nb07", "gap"): ["0.0000153, 1, 0.125", (2**-16, "1", 0.125), torch.tensor([2**-16, 1, 0.125])],
-    ("nb07", "order"): ["c f e a d b", "C, F, E, A, D, B", list("CFEADB"), ("B", "C", "F", "E", "A", "D")],
+                        {3: 2.96, 12: 11.4, 120: 60, 228: 11.4}, "3 months, 11.4 months, 60 months, 11.4 months",
+                        "2,96, 11,4, 60, 11,4",
+                        {228: 11.4, 120: 60, 12: 11.4, 3: 2.96}],
+    ("nb07", "gap"): ["0.0000153, 1, 0.125", (2**-16, "1", 0.125), torch.tensor([2**-16, 1, 0.125]),
+                      "1.5e-05, 1, 0.125", "2^-16, 1, 1/8",
+                      {"float16": 0.125, "bfloat16": 1, "float32": 2**-16}],
+    ("nb07", "order"): ["c f e a d b", "C, F, E, A, D, B", list("CFEADB"), ("B", "C", "F", "E", "A", "D"),
+                        "first C, then F, E, A, D and B"],
     ("nb07", "profile"): ["run B", "b"],
-    ("nb07", "resume"): ["abcdef", "A to F", "A–F", "a, b, c, d, e and f", set("ABCDEF")],
+    ("nb07", "resume"): ["abcdef", "A to F", "A–F", "a, b, c, d, e and f", set("ABCDEF"), "A..F", "from A to F",
+                         "all but G, H and I",
+                         "the letters A to F"],
     ("nb08", "lock"): ["c", "option C", "(C)"],
-    ("nb08", "pairs"): ["comparison 1", "1", 1],
-    ("nb08", "readers"): ["reader A", "a"],
+    ("nb08", "pairs"): ["comparison 1", "1", 1, "the first", "the 1st", "No. 1",
+                        "only in comparison 1, zero is outside"],
+    ("nb08", "readers"): ["reader A", "a", "reader A, always too high", "those of A", "A becomes good"],
     ("nb08", "strip"): ["d", "D."],
+    ("nb09", "few"): ["nineteen", "19 films", "n ≥ 19", "at least 19", 0.95 / 0.05, 1 / (1 - 0.95) - 1],
+    ("nb09", "noted"): ["roughly 45 %", "45 in 100", "0.45 of them", "8/17.9", 45],
+    ("nb09", "since"): ["the ninth month", "from month 9 on", "9th", "month no. 9"],
+    ("nb10", "codes"): ["girls = 1", "the girls' code is 1", "girls 1, boys 0", {"F": 1}],
+    ("nb10", "out"): ["A, B, E, F, H and I have to go", "all but C, D and G"],
+    ("nb10", "sentences"): ["B and E may stand", "I would keep B and E"],
 }
 
 
@@ -273,6 +293,93 @@ def test_right_in_sense_is_right(room: str, name: str, course: Course) -> None:
     exercise = getattr(build(room, course), name)
     for answer in IN_SENSE[room, name]:
         assert said(exercise, answer).startswith("right"), answer
+
+
+# Exercise, and answers that are not right; each passed once.
+NOT_IN_SENSE = {
+    ("nb00", "first"): ["girl or boy, 24", "not the girl, 24"],
+    ("nb00", "order"): [{"C", "A", "B"}, "C, A or B", "C=A=B"],
+    ("nb00", "plateau"): ["6 to 8 months"],
+    ("nb04", "power"): ["p < 3", "> 3", "p ≠ 3", "3 %", "at least 3"],
+    ("nb07", "gap"): [{2**-16, 1, 0.125}],
+    ("nb10", "codes"): ["boys = 1", "boys 1, girls 0"],
+}
+
+
+@pytest.mark.parametrize(("room", "name"), NOT_IN_SENSE)
+def test_what_only_looks_right_is_wrong(room: str, name: str, course: Course) -> None:
+    exercise = getattr(build(room, course), name)
+    for answer in NOT_IN_SENSE[room, name]:
+        assert said(exercise, answer).startswith("wrong"), answer
+
+
+# What a function gives back may be of several kinds.
+GIVEN_BACK = {
+    ("nb01", "comb"): [lambda m, s: torch.tensor(m[~np.isnan(m)] % s == 0).float().mean(),
+                       lambda m, s: f"{100 * nb01.share_of_multiples(m, s):.0f} %"],
+    ("nb02", "back"): [lambda *case: dict(zip(("row", "column"), nb02.film_place(*case), strict=True))],
+    ("nb05", "encode"): [lambda c: map(nb05.encode(c).__getitem__, range(len(c))),
+                         lambda c: pd.Series(nb05.encode(c)).to_frame(), lambda c: dict(enumerate(nb05.encode(c)))],
+    ("nb05", "gain"): [lambda a, b: (lambda g: (g.value, (g.low, g.high)))(paired_difference(b, a)),
+                       lambda a, b: (lambda g: {"low": g.low, "high": g.high, "gain": g.value})(paired_difference(b,
+                       a))],
+    ("nb06", "score"): [lambda m: round(float(nb06.clamped_score(m)), 2)],
+    ("nb08", "limits"): [lambda p, m: (lambda b, low, high: {"upper": high, "lower": low, "bias": b})(*nb08.limits(p,
+                         m)),
+                         lambda p, m: np.array([nb08.limits(p, m)])],
+    ("nb08", "enrich"): [lambda m, r: [np.abs(m)[r].mean() / np.abs(m).mean()]],
+    ("nb09", "half"): [lambda e, c: (lambda half: "inf" if np.isinf(half) else [half])(half_width(e, c))],
+    ("nb10", "months"): [lambda text: [to_months(text)]],
+}
+
+
+@pytest.mark.parametrize(("room", "name"), GIVEN_BACK)
+def test_what_is_given_back_may_be_of_several_kinds(room: str, name: str, course: Course) -> None:
+    exercise = getattr(build(room, course), name)
+    for function in GIVEN_BACK[room, name]:
+        assert said(exercise, function).startswith("right")
+
+
+def _in_place(months: np.ndarray, step: int) -> float:
+    months[np.isnan(months)] = 0.5
+    return (months % step == 0).sum() / (months != 0.5).sum()
+
+
+# Exercise, a function, and what is said of it.
+SAID_OF = [
+    ("nb01", "comb", _in_place, "changes what it is given"),
+    ("nb01", "comb", lambda m, s: np.isNaN(m), "AttributeError: module 'numpy' has no attribute 'isNaN'"),
+    ("nb01", "comb", lambda m, s: "many", "gives back is not what is asked for. 'many' is not a number."),
+    ("nb03", "shapes", lambda p, m: (p - m).abs().mean(-1), "compares every prediction with every label"),
+    ("nb03", "shapes", lambda p, m: (m - p.reshape(-1)).mean(), "The signs are still there"),
+    ("nb03", "shapes", lambda p, m: ((p.reshape(-1) - m) ** 2).mean().sqrt(), "the root of the mean square"),
+    ("nb03", "shapes", lambda p, m: (p.reshape(-1) - m).abs().mean, "the brackets () are missing"),
+    ("nb04", "gem", lambda x, p: nb04.generalised_mean(x, 2.5), "not for p = 4"),
+    ("nb04", "slope", lambda x, p: x * x.log(), "One number is asked; this has 5"),
+    ("nb05", "encode", lambda c: columns, "NameError: name 'columns'"),  # noqa: F821
+    ("nb05", "encode", list, "not what is asked for"),
+    ("nb06", "score", lambda m: nb06.clamped_score(min(max(m, 12), 228)), "For 3 months it gives -2.944"),
+    ("nb09", "half", lambda e, c: None if np.isinf(half_width(e, c)) else half_width(e, c), "For some inputs"),
+    ("nb10", "months", lambda text: text, "not what is asked for"),
+]
+
+
+@pytest.mark.parametrize(("room", "name", "function", "expected"), SAID_OF)
+def test_a_function_is_told_what_it_did(
+        room: str, name: str, function: object, expected: str, course: Course) -> None:
+    exercise = getattr(build(room, course), name)
+    assert expected in said(exercise, function)
+    assert said(exercise, exercise.solution_value).startswith("right")  # nothing is left behind
+
+
+def test_a_number_is_told_why_it_is_none(course: Course) -> None:
+    exercise = nb01.build(course).baseline
+    for answer, expected in ((float("nan"), "That is NaN"), (pd.Series([1.0, 2.0]), "this has 2"),
+                             (pd.Series([1.0]).mean, "the brackets () are missing"), ("19 or 20",
+                             "One number is asked")):
+        assert expected in said(exercise, answer)
+    assert "Nobody spoiled" in said(nb01.build(course).twelve, [
+        *nb01.build(course).twelve.solution_value, nb01.build(course).twelve.likely_mistakes["too many"][-1]])
 
 
 def test_hints_solution_and_repr_can_be_read(built: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,7 +469,7 @@ def test_the_four_runs_show_what_their_faults_do() -> None:
     last = nb03.four_runs().groupby("run").last()
     hot, few, bug, healthy = (last.loc[{fault: run for run, fault in nb03.FAULTS.items()}[fault]]
                               for fault in ("hot", "few", "bug", "healthy"))
-    assert last["step"].nunique() == 1
+    assert len(set(last["step"])) == 1
     assert 0.75 < bug.selection / bug.baseline < 1
     assert bug.train > 0.75 * bug.baseline
     assert few.train < 2

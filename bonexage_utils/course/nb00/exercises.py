@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, letters, listed, right, wrong
+from bonexage_utils.course.answers import letters
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, right, wrong
 from bonexage_utils.course.nb00.figures import THREE, centres_present, read_lead
 from bonexage_utils.course.sliders import OLDEST, YOUNGEST
 from bonexage_utils.course.start import Course
@@ -27,7 +28,7 @@ def _order() -> Exercise:
     ages = ", ".join(f"{name} {format_age(THREE[name])}" for name in truth)
 
     def judge(answer: Any) -> Verdict:
-        given = letters(answer)
+        given = letters(answer, sorted(THREE), ordered=True)
         if sorted(given) != sorted(THREE):
             return wrong("Give the three letters, each once, such as 'ABC'.")
         if given == truth:
@@ -120,7 +121,8 @@ def _plateau() -> Exercise:
     return Exercise(
         question="Between which ages, in years, does counting centres say nothing about how mature a girl's hand is? "
                  f"{listed(spans)}?",
-        judge=choice(options, truth, {f"{start} to {end}": text for text, (start, end) in spans.items()}),
+        judge=choice(options, truth, {
+            f"{start} to {end}{unit}": text for text, (start, end) in spans.items() for unit in ("", " months")}),
         hints=("Follow the girls' line. Where does a year change the height of the line, and where not?",
                "The axis counts months: 24 is two years, 96 is eight."),
         solution_value=truth,
@@ -148,9 +150,11 @@ def _ahead() -> Exercise:
     return Exercise(
         question=f"A girl of {format_age(age)} has a bone age of {format_age(reading)}. Is that "
                  f"{listed(options)}?",
-        judge=choice(options, truth, {**dict.fromkeys(("normal", "not unusual", "within 2 SD"), "usual"),
-                                      "not usual": "unusual",
-                                      **dict.fromkeys(("wrong reading", "wrong"), "a wrong reading")}),
+        judge=choice(options, truth, {
+            **dict.fromkeys(("normal", "typical", "not unusual", "usual reading", "within 2 SD",
+                             "within 2 standard deviations"), "usual"),
+            **dict.fromkeys(("not usual", "not normal"), "unusual"),
+            **dict.fromkeys(("wrong reading", "wrong"), "a wrong reading")}),
         hints=("How far are healthy children of the same age apart? The text above names the standard deviation.",
                "Count in standard deviations: up to two is usual."),
         solution_value=truth,

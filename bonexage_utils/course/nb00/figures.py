@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bonexage_utils.course.exercise import number
+from bonexage_utils.course.answers import Unreadable, number
 from bonexage_utils.course.sliders import OLDEST, ONE, SEXES, YOUNGEST, Slider, average_child, slider
 from bonexage_utils.figures import ACCENT, MUTED, SEX_COLOUR, SEX_MARKER, SEX_NAME, Picture, montage, new_figure
 from bonexage_utils.labels import parse_sex
@@ -94,16 +94,20 @@ def read_lead(guess: object) -> tuple[str, float] | None:
     except TypeError:
         return None
     text = " ".join(map(str, parts)).lower()
-    sexes = filter(None, map(_sex, re.findall(r"[^\W\d_]+", text)))
-    sex, found = next(sexes, None), re.findall(r"[-+−]?\d+(?:[.,]\d+)?(?:\s*(?:months?|years?)\b)?", text)
-    lead = number(found[0]) if len(found) == 1 else -1
-    return (ONE[sex], lead) if sex and 0 <= lead <= OLDEST else None
+    words = re.findall(r"[^\W\d_]+", text)
+    sex = next(filter(None, map(_sex, words)), None)
+    try:
+        lead = number(re.sub(r"\b(before|after)\b.*", "", text))
+    except Unreadable:
+        return None
+    unsure = {"or", "not", "both", "neither"} & set(words)
+    return (ONE[sex], lead) if sex and not unsure and 0 <= lead <= OLDEST else None
 
 
 def _sex(who: object) -> str | None:
     """F for a girl, M for a boy, in whatever words."""
     word = str(who).strip().lower().removesuffix("s")
-    return {name: sex for sex, name in ONE.items()}.get(word) or parse_sex(word)
+    return {"she": "F", "he": "M", **{name: sex for sex, name in ONE.items()}}.get(word) or parse_sex(word)
 
 
 def draw_centres(guess: object = ...) -> Picture:

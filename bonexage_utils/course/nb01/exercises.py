@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, number, right, wrong
+from bonexage_utils.course.answers import number
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.nb01.exploration import TABLES, hospital, leak, share_of_multiples
 from bonexage_utils.course.start import Course
 from bonexage_utils.phantom.faults import PLANTED_FILE, unusual_films
@@ -34,13 +35,15 @@ def _comb() -> Exercise:
 
     def judge(answer: Callable[[np.ndarray, int], float]) -> Verdict:
         try:
-            first = answer(months, 6)
-        except AttributeError:
+            first = answer(months.copy(), 6)
+        except AttributeError as error:
+            if "'numpy.ndarray' object" not in str(error):
+                raise
             return wrong("months is a NumPy array, without the methods of pandas such as dropna. "
                          "months[~np.isnan(months)] are the labels that are there.")
-        if np.size(first) != 1:
+        if np.size(np.asarray(first)) != 1:
             return wrong("One number is asked, the share of all labels; yours still has one value per film.")
-        share, other = number(first), number(answer(months, 12))
+        share, other = number(first), number(answer(months.copy(), 12))
         if np.isnan(share):
             return wrong("Two of the labels here are missing (NaN), and one NaN makes a whole mean NaN. Leave them out "
                          "before you count.")
@@ -117,6 +120,14 @@ def _table() -> Exercise:
 
 # --- twelve bad films ---
 
+def _ids(answer: Any) -> set[str]:
+    """The ids in a list, a column, a table with a column `id`, or a text, as whole numbers or names of files."""
+    if isinstance(answer, pd.DataFrame):
+        answer = answer.get("id", ())
+    parts = answer if hasattr(answer, "__iter__") and not isinstance(answer, str) else [answer]
+    return set(re.findall(r"(?<!\w)\d+", re.sub(r"\.0+\b", "", " ".join(map(str, parts)))))
+
+
 def _twelve() -> Exercise:
     planted = pd.read_csv(hospital() / PLANTED_FILE, dtype=str, keep_default_na=False)
     truth, sources = set(planted["id"]), set(planted["source"]) - {""}
@@ -126,11 +137,9 @@ def _twelve() -> Exercise:
     excused = sources | right_hands
 
     def judge(answer: Any) -> Verdict:
-        several = re.findall(r"\w+", answer) if isinstance(answer, str) else []
-        answer = several if len(several) > 1 else answer
-        if isinstance(answer, str | bytes) or not hasattr(answer, "__iter__"):
+        given = _ids(answer)
+        if len(given) < 2 and (isinstance(answer, str) or not hasattr(answer, "__iter__")):
             return wrong('Give a list of ids, such as ["1004", "1017"].')
-        given = {str(film).strip() for film in answer}
         if not given or not given <= films:
             return wrong('Give the ids that stand over the films, such as ["1004", "1017"].')
         hits, extra = given & truth, given - truth - excused
@@ -150,8 +159,9 @@ def _twelve() -> Exercise:
             return wrong(f"{len(hits)} of {len(truth)}. You also list {', '.join(sorted(given & right_hands))}: "
                          "unusual, not spoiled. Read the letter on the film. Would you drop a right hand?")
         missing = f" One got away: {left['id'].iloc[0]}, {left['fault'].iloc[0]}." if len(left) else ""
-        return right(f"{len(hits)} of {len(truth)}.{missing} Some of them only a program finds, two equal files among "
-                     "eighty; some are easier for the eye. Use both.")
+        spared = f" Nobody spoiled {' or '.join(sorted(extra))}, though." if extra else ""
+        return right(f"{len(hits)} of {len(truth)}.{missing}{spared} Some of them only a program finds, two equal "
+                     "files among eighty; some are easier for the eye. Use both.")
 
     return Exercise(
         question="Which films are bad? A list of ids.",

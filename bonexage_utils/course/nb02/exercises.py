@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from bonexage_utils.cohort import Cohort
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, letters, listed, numbers, right, wrong
+from bonexage_utils.course.answers import letters, numbers
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, right, wrong
 from bonexage_utils.course.nb02.pixels import BLUR_MM, CHANGES, six_changes, stand_ins
 from bonexage_utils.course.start import Course
 from bonexage_utils.decoding import read_gray
@@ -83,16 +84,19 @@ def _back() -> Exercise:
         return all(np.allclose(answer(*case), other(*case), atol=max(case[2]) / case[3]) for case in cases)
 
     def judge(answer: Callable[..., Point]) -> Verdict:
-        if np.shape(answer(*cases[0])) != (2,):
+        def placed(*case: Any) -> np.ndarray:
+            return numbers(answer(*case), ("row", "column"))
+
+        if placed(*cases[0]).shape != (2,):
             return wrong("Two numbers are asked, the row and the column: return row, column.")
-        if same(answer, film_place):
+        if same(placed, film_place):
             return right("So a bright spot in the square can be shown to a doctor on the film; with the bars "
                          "forgotten, it would point beside the bone.")
         for mistake, message in BACK_MISTAKES.values():
-            if same(answer, mistake):
+            if same(placed, mistake):
                 return wrong(message)
         row, column, shape, size = cases[1]
-        given, truth = answer(row, column, shape, size), film_place(row, column, shape, size)
+        given, truth = placed(row, column, shape, size), film_place(row, column, shape, size)
         return wrong(f"For row {row}, column {column} in a square of {size} and a film of {shape} it gives "
                      f"({given[0]:.0f}, {given[1]:.0f}); by hand it is ({truth[0]:.0f}, {truth[1]:.0f}).")
 
@@ -130,7 +134,7 @@ def _keeps() -> Exercise:
     }
 
     def judge(answer: Any) -> Verdict:
-        given = frozenset(letters(answer))
+        given = frozenset(letters(answer, CHANGES))
         if not given or not given <= set(CHANGES):
             return wrong(f"Answer with letters, such as 'AB': those of {', '.join(CHANGES)} that destroy the label.")
         if given == DESTROY:
@@ -236,13 +240,17 @@ def _shared() -> Exercise:
         "off and on": "It cannot be: both parts hold the same set of films, so whatever is true of one is true of the "
                       "other.",
     }
+    named = {"True": "on", "False": "off"}
     return Exercise(
         question="Is the augmentation on or off, for the training part and for the selection part? "
                  f"{listed(options)}?",
         judge=choice(options, "off and off", {
             **{name: f"{a} and {b}" for a in ("on", "off") for b in ("on", "off")
                for name in (f"training {a}, selection {b}", f"{a} training, {b} selection")},
-            **{name: f"{a} and {a}" for a in ("on", "off") for name in (f"both {a}", f"{a} both")}}),
+            **{name: f"{a} and {a}" for a in ("on", "off") for name in (f"both {a}", f"both parts {a}", f"{a} both",
+                                                                f"{a} on both")},
+            **{f"{a} and {b}": f"{named[a]} and {named[b]}" for a in named for b in named},
+            "neither on": "off and off", "neither off": "on and on"}),
         hints=("Draw training_part[0] twice and compare. Then selection_part[0].",
                "training_part.dataset is selection_part.dataset: what does Python say?"),
         solution_value="off and off",
@@ -282,7 +290,7 @@ def _numbers(cohort: Cohort) -> Exercise:
     distinct = {name: pair for name, pair in others.items() if not np.allclose(pair[0], truth, atol=2e-4)}
 
     def judge(answer: Iterable[float]) -> Verdict:
-        given = numbers(answer)
+        given = numbers(answer, ("mean", "std"))
         if given.shape != (2,):
             return wrong("Two numbers are asked: (mean, std).")
         if not np.isfinite(given).all():

@@ -52,18 +52,22 @@ def _shapes() -> Exercise:
         except IndexError:
             return wrong("It takes a column (B, 1), but stops at a flat (B,), which has no second axis to take the "
                          "first of. reshape(-1) makes either one flat.")
-        if flat.numel() != 1:
+        if flat.numel() != 1 or column.ndim == 2:
             return wrong("A loss is one number; yours still has an axis for the children. Take the mean.")
+        pairs = (f"Your loss compares every prediction with every label: {len(months) ** 2} distances for "
+                 f"{len(months)} children. Bring both to the same shape before you subtract.")
         all_pairs = float((predicted[:, None] - months).abs().mean())
+        if column.numel() != 1:
+            return wrong(pairs)
         if _near(column, float((predicted.sort()[0] - months.sort()[0]).abs().mean())):
             return wrong("You sort before you compare, so a child meets another child's label: leave the order alone.")
         if _near(column, all_pairs):
-            return wrong(f"Your loss compares every prediction with every label: {len(months) ** 2} distances for "
-                         f"{len(months)} children. Bring both to the same shape before you subtract.")
+            return wrong(pairs)
         if _near(column, truth * len(months)):
             return wrong("That is the sum over the children. With a batch twice as large it would be twice as large, "
                          "and so would every step: take the mean.")
-        if _near(column, float((predicted - months).mean())):
+        turned = float(torch.as_tensor(answer(months[:, None].clone(), predicted.clone())))
+        if _near(abs(column), abs(float((predicted - months).mean()))) and min(column, turned) < 0:
             return wrong("The signs are still there, so +10 and −10 cancel, and a network that is wrong about every "
                          "child may have a loss of 0, or one below. Take .abs() before the mean.")
         if _near(column, abs(float((predicted - months).mean()))):
@@ -71,6 +75,8 @@ def _shapes() -> Exercise:
                          "bias, and it can be 0 for a network that is wrong about every child.")
         if _near(column, float(((predicted - months) ** 2).mean())):
             return wrong("These are squared months: the L2 loss. Asked is the mean absolute error, in months.")
+        if _near(column, float(((predicted - months) ** 2).mean().sqrt())):
+            return wrong("That is the root of the mean square error. Asked is the mean *absolute* error: .abs().")
         if not _near(column, truth):
             return wrong(f"For predictions (6, 1) it gives {column:.2f}, by hand it is {truth:.2f} months. Print the "
                          "shape of the difference inside your function.")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bonexage_utils.course.answers import number
 from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, right, wrong
 from bonexage_utils.course.nb04.pooling import (
     EPS,
@@ -67,6 +68,8 @@ def _gem() -> Exercise:
         if not torch.allclose(found.float(), generalised_mean(x, 2.5), rtol=1e-3):
             return wrong(f"For one channel and p = 2.5 it gives {float(found[0, 0]):.3f}; it should be "
                          f"{float(generalised_mean(x, 2.5)[0, 0]):.3f}. In this order: clamp, power, mean, root.")
+        if not torch.allclose(torch.as_tensor(answer(x.clone(), 4.0)).float(), generalised_mean(x, 4.0), rtol=1e-3):
+            return wrong("Right for p = 2.5, not for p = 4: use the p that is handed in.")
         return _judge_hard_cases(answer, signed)
 
     return Exercise(
@@ -154,7 +157,7 @@ def _slope() -> Exercise:
     inside, total = (w * x.log()).sum(), power.sum() ** (1 / p)
 
     def judge(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
-        found = float(torch.as_tensor(answer(x.clone(), p)))
+        found = number(answer(x.clone(), p))
         other_p = "p stands in two places, and you followed one. "
         known = [
             (m / p * (m.log() - inside), "The size is right, the sign is not. A larger p moves GeM towards the "
@@ -169,7 +172,7 @@ def _slope() -> Exercise:
             (m * (inside - m.log()), "Nearly: the factor 1/p in front is missing."),
         ]
         if np.isclose(found, float(slope_in_p(x, p)), rtol=1e-3):
-            if not np.isclose(float(torch.as_tensor(answer(x.clone(), 1.5))), float(slope_in_p(x, 1.5)), rtol=1e-3):
+            if not np.isclose(number(answer(x.clone(), 1.5)), float(slope_in_p(x, 1.5)), rtol=1e-3):
                 return wrong("Right for p = 3, not for p = 1.5: use the p that is handed in.")
             return right("m/p times (the mean of log x, weighted by what each place contributes, minus log m).")
         for value, message in known:
@@ -242,7 +245,7 @@ def _bits() -> Exercise:
                  f"whole range: {listed(options)}?",
         judge=choice(options, truth, {
             **dict.fromkeys(("half", "fp16", "16", "float 16", "half precision"), "float16"),
-            **dict.fromkeys(("single", "fp32", "32", "float 32", "single precision"), "float32")}),
+            **dict.fromkeys(("single", "fp32", "f32", "32", "float 32", "single precision"), "float32")}),
         hints=(f"Find p = {LARGEST_P:g} on the horizontal axis. A dot marks where a line leaves zero.",
                f"Which lines have no dot left of {LARGEST_P:g}? Of those, the one that computes least."),
         solution_value=truth,

@@ -1,6 +1,6 @@
 """The exercises of notebook 05: code a column of sexes, the size of a gain, two decisions from figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bonexage_utils.batches import SEX_CODE
+from bonexage_utils.course.answers import numbers
 from bonexage_utils.course.exercise import Exercise, Verdict, choice, listed, right, wrong
 from bonexage_utils.course.nb05.fusion import policy_errors, tables_reader
 from bonexage_utils.course.nb05.same_hand import ages_of, error_without_sex, in_spreads
@@ -49,7 +50,7 @@ def _encode(course: Course) -> Exercise:
     def judge(answer: Callable[[pd.Series], Any]) -> Verdict:
         codes, failed = _try(answer, clean)
         if failed:
-            return wrong("It refuses a column in which every sex is M or F, so nobody gets an answer.")
+            return wrong(f"It stops at a column in which every sex is M or F, so nobody gets an answer. {failed}")
         if codes.shape != (len(clean),):
             return wrong(f"One code for each row, please: {len(clean)} rows went in and {codes.shape} came out.")
         if (codes == 1 - np.array(truth)).all():
@@ -112,13 +113,14 @@ def _raise() -> int:
     raise ValueError("unknown sex")
 
 
-def _try(function: Callable, column: pd.Series) -> tuple[np.ndarray, bool]:
-    """The result of `function` for a copy of the column, float, and whether it raised an error instead."""
+def _try(function: Callable, column: pd.Series) -> tuple[np.ndarray, str]:
+    """The result of `function` for a copy of the column, float, and which error it raised instead."""
     try:
         result = function(column.copy())
-    except Exception:  # the learner may choose which error refuses
-        return np.array([]), True
-    return np.asarray(result, float), False
+        result = list(result) if isinstance(result, Iterator) else result  # a generator fails where it is read
+    except Exception as error:  # the learner may choose which error refuses
+        return np.array([]), f"{type(error).__name__}: {error}"
+    return np.squeeze(np.asarray(list(result.values()) if isinstance(result, dict) else result, float)), ""
 
 
 def _unknown_values(answer: Callable[[pd.Series], Any]) -> Verdict:
@@ -165,7 +167,9 @@ def _gain(course: Course) -> Exercise:
 
     def judge(answer: Callable[[np.ndarray, np.ndarray], Any]) -> Verdict:
         given = answer(told.copy(), not_told.copy())
-        given = (given.value, given.low, given.high) if isinstance(given, Interval) else np.atleast_1d(given)
+        if isinstance(given, Interval):
+            given = (given.value, given.low, given.high)
+        given = numbers(given, ("gain", "low", "high"))
         if len(given) != 3:
             return wrong(f"Three numbers, please: gain, low, high. You gave {len(given)}.")
         value, low, high = map(float, given)
@@ -269,7 +273,8 @@ def _spread() -> Exercise:
         question="Where may a ward leave out the sex, if that must cost less than half an SD on average? "
                  f"{listed([*SPANS, 'nowhere'])} (years)?",
         judge=choice({name: reply(name) for name in [*SPANS, "nowhere"]}, truth, {
-            **dict.fromkeys(("no", "none", "never", "not at all", "no where"), "nowhere"),
+            **dict.fromkeys(("no", "none", "never", "not at all", "no where", "not anywhere",
+                             "not any", "no group"), "nowhere"),
             "under 5": "below 5", "over 10": "above 10"}),
         hints=("The vertical axis counts standard deviations of healthy children. Where is half of one?",
                "The horizontal axis is in months: 60 is five years, 120 is ten."),
@@ -299,8 +304,9 @@ def _unknown(course: Course) -> Exercise:
     options = {name: reply(name) for name in errors.index} | {
         "refuse": "Where somebody can be asked, yes: that is what the package does unless it is told otherwise. Here "
                   "nobody can, and without an answer all these films fall out. Choose among those that answer."}
-    synonyms = {**dict.fromkeys(("mean", "average", "both", "average of both", "mean of two", "mean of both answers"),
-                                "mean of both"),
+    synonyms = {**dict.fromkeys(("mean", "average", "both", "average of both", "mean of two", "mean of both answers",
+                                 "mean of girl and boy", "mean of boy and girl", "average of girl and boy",
+                                 "average of boy and girl"), "mean of both"),
                 "girl": "always girl", "boy": "always boy", "girls": "always girl", "boys": "always boy",
                 "refuse them": "refuse"}
     return Exercise(

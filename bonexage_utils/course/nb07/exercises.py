@@ -1,7 +1,6 @@
 """The exercises of notebook 07: the gap between neighbours, six lines to put right, a profile to decide by, what a run
 needs to go on, and a loop from memory."""
 
-import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, letters, numbers, right, wrong
+from bonexage_utils.course.answers import letters, numbers
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.nb07.formats import FORMATS, gap
 from bonexage_utils.course.nb07.speed import PARTS, draw_timeline
 from bonexage_utils.course.start import Course
@@ -48,7 +48,7 @@ def _gap() -> Exercise:
                                 "has 10: who pays more for the exponent has the wider gap.")]
 
     def judge(answer: Any) -> Verdict:
-        found = numbers(answer)
+        found = numbers(answer, list(FORMATS))
         if found.shape != (3,):
             return wrong("Three numbers, please: for float32, bfloat16 and float16.")
         for values, message in known:
@@ -138,11 +138,11 @@ def what_is_wrong(order: str) -> str | None:
 
 def _order() -> Exercise:
     def judge(answer: Any) -> Verdict:
-        order = letters(answer)
+        order = letters(answer, LINES, ordered=True)
         if sorted(order) != sorted(LINES):
-            missing = [letter for letter in LINES if letter not in order]
-            return wrong("Each of the six letters once, please" + (f"; missing: {', '.join(missing)}." if missing
-                                                                   else "."))
+            missing = [letter for letter in LINES if order and letter not in order]
+            return wrong("Each of the six letters once, in one order, please"
+                         + (f"; missing: {', '.join(missing)}." if missing else "."))
         if trains_alike(order):
             return right("Your lines were run, and the weights are right. Scale and go backward, bring the gradients "
                          "back to size, cut them, step, and let the scaler look at what happened. The gradients may be "
@@ -177,7 +177,7 @@ LOUD = (1.0, 9.0, 0.3, 1e6)
 
 
 class Radius(nn.Module):
-    """Images (B, 1, 4, 4) to widths in mm (B,), float32; `cast`: whether every call stood under autocast."""
+    """Images (B, 1, 4, 4) to widths in mm (B,), float32; `cast`: whether every call stood under autocast in float16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +186,8 @@ class Radius(nn.Module):
             nn.init.constant_(weight, 0.1)
 
     def forward(self, images: Tensor) -> Tensor:
-        self.cast = self.cast and torch.is_autocast_enabled("cpu")
+        self.cast = (self.cast and torch.is_autocast_enabled("cpu")
+                     and torch.get_autocast_dtype("cpu") == torch.float16)
         return self.line(images.flatten(1))[:, 0].float()
 
 
@@ -282,7 +283,8 @@ def _loop() -> Exercise:
             return wrong("One batch here has infinite gradients. scaler.step(optimizer) skips such a step; "
                          "optimizer.step() takes it, and the weights are spoiled.")
         if not cast:
-            return wrong("The forward pass does not stand under torch.autocast('cpu', torch.float16).")
+            return wrong("The forward pass does not stand under torch.autocast('cpu', torch.float16). (Without a "
+                         "format it is bfloat16 on a processor.)")
         if torch.allclose(found, trained_by(loop_without())[0], atol=SAME):
             return right("The weights are those of train.py's loop. With a data set and an optimizer of your own, this "
                          "trains whatever you like.")
@@ -386,12 +388,7 @@ NEEDLESS = {"G": "The gradients are set to zero after each update, and the state
 
 def _resume() -> Exercise:
     def judge(answer: Any) -> Verdict:
-        given = answer if isinstance(answer, str) else letters(answer)
-        first_to_last = re.fullmatch(r"\s*([A-I])\s*(?:-|–|to)\s*([A-I])\s*", given, re.IGNORECASE)
-        chosen = set(letters(given))
-        if first_to_last:
-            first, last = first_to_last[1].upper(), first_to_last[2].upper()
-            chosen = {letter for letter in THINGS if first <= letter <= last}
+        chosen = set(letters(answer, THINGS, spans=True))
         if not chosen or not chosen <= set(THINGS):
             return wrong(f"Letters from {''.join(THINGS)}, please, such as 'AB'.")
         for letter in sorted(NEEDED - chosen):

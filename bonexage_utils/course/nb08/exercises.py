@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bonexage_utils.checks.attribution import enrichment
+from bonexage_utils.course.answers import number, numbers
 from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.nb08.readers import READERS, comparisons, four_readers
 from bonexage_utils.course.start import Course
@@ -80,7 +81,7 @@ def _limits() -> Exercise:
         made = answer(predicted.copy(), labels.copy())
         if isinstance(made, Agreement):
             made = (made.bias.value, made.lower.value, made.upper.value)
-        found = np.asarray([float(value) for value in np.atleast_1d(made)])
+        found = numbers(made, ("bias", "lower", "upper"))
         if found.shape != (3,):
             return wrong(f"Three numbers, please: bias, lower limit, upper limit. You gave {found.size}.")
         if is_(found, *truth):
@@ -193,7 +194,7 @@ def _enrich() -> Exercise:
     positive = np.clip(map, 0, None)
 
     def judge(answer: Callable[[np.ndarray, np.ndarray], Any]) -> Verdict:
-        found = float(answer(map.copy(), region.copy()))
+        found = number(answer(map.copy(), region.copy()))
         known = [
             (map[region].sum() / map.sum() / area, "You add with the signs. What speaks for an older child and what "
                                                    "speaks for a younger one then cancel, as if nobody had looked: "
@@ -217,7 +218,7 @@ def _enrich() -> Exercise:
                                                                    "values are asked for."),
         ]
         if np.isclose(found, truth, rtol=CLOSE):
-            turned = float(answer(-map, region.copy()))
+            turned = number(answer(-map, region.copy()))
             if not np.isclose(turned, truth, rtol=CLOSE):
                 return wrong("Right for this map, not for the same with all signs turned: take np.abs.")
             return right(f"{truth:.2f}: the region gets that many times what an even map would give it.")

@@ -2,7 +2,6 @@
 few, for whom it holds, since when not, and what a note is worth."""
 
 import math
-import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,9 @@ import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
 from bonexage_utils.calibration import half_width
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, number, right, wrong
+from bonexage_utils.course.answers import number
+from bonexage_utils.course.answers import share as read_share
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.start import Course
 from bonexage_utils.figures import ACCENT, BOYS, MUTED, SEX_COLOUR, Picture, new_figure
 from bonexage_utils.statistics import bootstrap_mean, share
@@ -112,11 +113,12 @@ def _half() -> Exercise:
             given = errors.copy()
             with np.errstate(all="ignore"):
                 try:
-                    found = float(answer(given, coverage))
+                    made = answer(given, coverage)
                 except (IndexError, ValueError):
                     if math.isinf(truth):
                         return wrong(_too_few(films, coverage, "stops with an error"))
                     raise
+            found = number(made)
             if np.isclose(found, truth, rtol=CLOSE):
                 continue
             return wrong(_explain(errors, coverage, truth, found))
@@ -199,7 +201,7 @@ def _few() -> Exercise:
 
     def judge(answer: Any) -> Verdict:
         given = number(answer)
-        if given == truth:
+        if np.isclose(given, truth):  # 0.95 / 0.05 is a little less
             return right("⌈20 · 0.95⌉ = 19: the very largest of 19 errors. One film less, and nothing finite can be "
                          "promised. With 19 it can, but it rests on a single film. So in practice one takes hundreds.")
         messages = {
@@ -306,18 +308,13 @@ def draw_months() -> Picture:
         {FILMS_A_MONTH} films each; a dashed line at {WANTED:.0%}. Month {'; '.join(parts)}.""")
 
 
-def _month(answer: Any) -> float:
-    """The number of a month, also of "month 9" or "9th"."""
-    return number(re.sub(r"month|(?<=\d)(st|nd|rd|th)\b", "", answer.lower()) if isinstance(answer, str) else answer)
-
-
 def _since() -> Exercise:
     by_month = [share(inside) for inside in monthly()]
     low = 1 + int(np.argmin([found.value for found in by_month]))
     dip = 1 + int(np.argmin([found.value for found in by_month[:SINCE - 1]]))
 
     def judge(answer: Any) -> Verdict:
-        month = _month(answer)
+        month = number(answer)
         if month not in range(1, MONTHS + 1):
             return wrong(f"A month, please: a whole number from 1 to {MONTHS}.")
         if month == SINCE:
@@ -356,19 +353,12 @@ def _since() -> Exercise:
 
 # --- notes ---
 
-def _share(answer: Any) -> float:
-    """A share from 0 to 1, also of "45 %", "45 per cent" or 45."""
-    per_cent = re.fullmatch(r"(.*?)\s*(%|per ?cent)\s*", answer) if isinstance(answer, str) else None
-    value = number(per_cent[1] if per_cent else answer)
-    return value / 100 if per_cent or 1 < value <= 100 else value
-
-
 def _noted() -> Exercise:
     found, false = ODD_FILMS * FOUND, (CLINIC_FILMS - ODD_FILMS) * FALSE_ALARMS
     truth = found / (found + false)
 
     def judge(answer: Any) -> Verdict:
-        share_of = _share(answer)
+        share_of = read_share(answer)
         if not 0 <= share_of <= 1:
             return wrong("A share, please: a number from 0 to 1, or per cent.")
         if abs(share_of - truth) < 0.006:

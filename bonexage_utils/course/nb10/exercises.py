@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bonexage_utils.course.exercise import Exercise, Verdict, choice, letters, number, right, wrong
+from bonexage_utils.course.answers import letters, number
+from bonexage_utils.course.answers import share as read_share
+from bonexage_utils.course.exercise import Exercise, Verdict, choice, right, wrong
 from bonexage_utils.course.nb10.clinic import SEEDS, VARIANTS, Claim, claims
 from bonexage_utils.course.nb10.hospital import CODES, to_months
 from bonexage_utils.course.start import Course
@@ -70,10 +72,11 @@ def _months() -> Exercise:
         made = []
         for text in AGES:
             try:
-                made.append(float(answer(text)))
+                found = answer(text)
             except Exception as error:  # a learner's function may do anything
                 return wrong(f"It stops at {text!r} ({type(error).__name__}: {error}). The table has ages of whole "
                              "years and of a few months, too.")
+            made.append(float(found) if isinstance(found, str) else number(found))
         for function, message in known.values():
             if np.allclose(made, [function(text) for text in AGES]):
                 return wrong(message)
@@ -119,7 +122,9 @@ def _codes() -> Exercise:
     }
     return Exercise(
         question=f"Which code is the girls': {boys!r}, {girls!r}, or 'cannot be told'?",
-        judge=choice(options, girls, {"unknown": "cannot be told"}),
+        judge=choice(options, girls, {
+            "unknown": "cannot be told", **{f"{name} {code}": other for name in ("boys", "boy", "male", "M")
+                                            for code, other in ((girls, boys), (boys, girls))}}),
         hints=("Which of the two codes was read with which part of the atlas?",
                "In the table, find the row of the plates that only girls have. Which column is the larger?"),
         solution_value=girls,
@@ -149,7 +154,7 @@ def _out() -> Exercise:
     }
 
     def judge(answer: Any) -> Verdict:
-        given = set(letters(answer))
+        given = set(letters(answer, KINDS))
         if not given or not given <= set(KINDS):
             return wrong("Give the letters of the kinds that go, such as 'AC'.")
         for letter in sorted(given - set(OUT)):
@@ -188,7 +193,7 @@ def _sentences() -> Exercise:
     }
 
     def judge(answer: Any) -> Verdict:
-        given = set(letters(answer))
+        given = set(letters(answer, SENTENCES))
         if not given or not given <= set(SENTENCES):
             return wrong("Give the letters of the sentences, such as 'AC'.")
         too_many, absent = sorted(given - set(ALLOWED)), sorted(set(ALLOWED) - given)
@@ -224,9 +229,7 @@ def _refutation(question: str, truth: float, said: str, known: dict[str, tuple[f
             told[name] = (value, message)
 
     def judge(answer: Any) -> Verdict:
-        value = number(answer.rstrip(" %") if isinstance(answer, str) else answer)
-        if is_share and abs(value) > 1:
-            value /= 100
+        value = read_share(answer) if is_share else number(answer)
         if abs(value - truth) <= reach:
             return right(said)
         for wrong_value, message in told.values():
