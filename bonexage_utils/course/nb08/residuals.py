@@ -19,7 +19,7 @@ from bonexage_utils.prediction import Predictor
 from bonexage_utils.statistics import Interval
 
 NEIGHBOURS = 3
-EXPLORED = 8  # films of the slider: each is drawn, with its attribution, when the cell runs
+EXPLORED = 7  # films of the slider: each is drawn, with its attribution, when the cell runs
 WORST_COLUMNS = 3  # cases side by side in the figure of the worst
 FILMS_DPI = 95  # many films in a figure; a notebook may have 1.5 MB
 
