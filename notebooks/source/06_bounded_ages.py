@@ -318,7 +318,7 @@ ex.clamp.check(my_output)
 # Flat is not dead. But go further out, and let PyTorch say what is left of the slope:
 
 # %% tags=["nbval-check-output"]
-outputs = {"clamped": lambda z: (120 + 54 * z).clamp(0, 240),
+outputs = {"clamped": lambda z: (120 + 52 * z).clamp(0, 240),
            "bounded": BoundedAge(240)}
 for at in (1.0, 3.0, 5.0, 10.0, 20.0):
     slopes = {}
