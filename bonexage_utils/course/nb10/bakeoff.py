@@ -160,6 +160,8 @@ def draw_pretrained(folder: Path | None = None) -> Picture:
         for place, (name, group) in enumerate(by_films.items()):
             part, said = group[group["matched"] == matched], []
             if part.empty:
+                ax.text(place, 1, NOT_YET, rotation=90, ha="center", va="bottom", color=MUTED)
+                parts.append(f"{name}, {MATCHED[matched]}: {NOT_YET}")
                 continue
             for shift, (arm, (colour, marker, _)) in zip((-0.2, 0, 0.2), list(LOOK.items())[:3], strict=True):
                 mae = part.loc[part["arm"] == arm, "mae"]
@@ -171,6 +173,7 @@ def draw_pretrained(folder: Path | None = None) -> Picture:
                       label=None if place else "median by sex")
             parts.append(f"{name}, {MATCHED[matched]}: {', '.join(said)}, the median by sex {guess:.1f}")
         ax.set_xticks(range(len(by_films)), [name.replace(", 100 px", "").replace(", ", "\n") for name in by_films])
+        ax.set(xlim=(-0.5, len(by_films) - 0.5))
         ax.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("MAE (months)")
     if ways:
