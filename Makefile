@@ -29,6 +29,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 # Done once, and again when pyproject.toml changes; an interrupted set-up leaves no stamp and is repeated.
+# pip hands on a warning about any editable installation, in a box of stars: no learner's business.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "error: '$(PYTHON)' is not Python 3.11 or newer: install one, then make PYTHON=python3.12 ..."; exit 1; }
@@ -38,7 +39,8 @@ $(STAMP): pyproject.toml
 	@echo "set-up: installing into $(VENV) (a few minutes the first time)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade pip || { \
 	  echo "error: pip cannot reach a package index: check the network or proxy, then run make again"; exit 1; }
-	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[notebooks,dev]" || { \
+	@PYTHONWARNINGS="ignore:Editable installation" \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -e ".[notebooks,dev]" || { \
 	  echo "error: the installation failed, see above; after mending it run make again"; exit 1; }
 	@touch $@
 

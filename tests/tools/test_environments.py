@@ -158,28 +158,38 @@ def test_a_first_cell_that_moves_a_package_of_colab_fails(homes: Path, monkeypat
     assert (kept["good"], kept["of"], kept["failed"]) == (1, 2, ["Colab's packages"])
 
 
-# --- a stick of wheels ---
+# --- what make does ---
 
-@pytest.mark.skipif(not shutil.which("make") or os.name == "nt", reason="needs make and a shell")
-@pytest.mark.parametrize(("target", "asked"), [
-    ("lab", "no index: 1"), ("wheels", "no index: unset"), ("newest", "no index: unset"), ("oldest", "no index: unset"),
-    ("colab", "no index: unset"), ("wheel", "no index: unset")])
-def test_wheels_stand_in_for_the_network_but_where_releases_are_asked_for(
-        tmp_path: Path, target: str, asked: str) -> None:
-    """A second `make wheels` fetches what has been released or asked for since the first."""
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    for folder in ("wheels", "notebooks", ".venv/bin"):
-        (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "wheels" / "a-1-py3-none-any.whl").touch()
-    for name in ("pyproject.toml", ".venv/.installed"):
-        (tmp_path / name).touch()
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.write_text('#!/bin/sh\necho "no index: ${PIP_NO_INDEX:-unset}"\n', encoding="utf-8")
-    python.chmod(0o755)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "MAKE"))}
-    done = subprocess.run(["make", target, f"PYTHON={python}"], cwd=tmp_path, env=clean, capture_output=True, text=True,
+def make(folder: Path, target: str, python: str, set_up: bool = True) -> subprocess.CompletedProcess[str]:
+    """`make target` in `folder`, which gets the Makefile and some wheels; the shell script `python` is every Python."""
+    if os.name == "nt" or not shutil.which("make"):
+        pytest.skip("needs make and a shell")
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("wheels", "notebooks", ".venv/bin"):
+        (folder / name).mkdir(parents=True)
+    for name in ("wheels/a-1-py3-none-any.whl", "pyproject.toml", *[".venv/.installed"] * set_up):
+        (folder / name).touch()
+    script = folder / ".venv" / "bin" / "python"
+    script.write_text(f"#!/bin/sh\n{python}\n", encoding="utf-8")
+    script.chmod(0o755)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "MAKE", "PYTHON"))}
+    return subprocess.run(["make", target, f"PYTHON={script}"], cwd=folder, env=clean, capture_output=True, text=True,
                           check=True)
-    assert done.stdout.splitlines()[0] == asked
+
+
+@pytest.mark.parametrize(("target", "no_index"), [
+    ("lab", "1"), ("wheels", "unset"), ("wheel", "unset"), ("newest", "unset"), ("oldest", "unset"),
+    ("colab", "unset")])
+def test_wheels_stand_in_for_the_network_but_where_releases_are_asked_for(
+        tmp_path: Path, target: str, no_index: str) -> None:
+    """A second `make wheels` fetches what has been released or asked for since the first."""
+    assert make(tmp_path, target, "echo ${PIP_NO_INDEX:-unset}").stdout.splitlines()[0] == no_index
+
+
+@pytest.mark.parametrize(("warning", "shown"), [("Editable installation.", False), ("Another.", True)])
+def test_the_set_up_is_silent_about_editable_installations_alone(tmp_path: Path, warning: str, shown: bool) -> None:
+    warn = f"""case "$*" in *" -e "*) '{sys.executable}' -c 'import warnings; warnings.warn("{warning}")'; esac"""
+    assert (warning in make(tmp_path, "lab", warn, set_up=False).stderr) == shown
 
 
 # --- badges ---
