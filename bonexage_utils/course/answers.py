@@ -19,7 +19,8 @@ FILLER = frozenset({
 # Words that take back or change what stands beside them. (Ages are asked in years where there is a choice.)
 TURNING = frozenset({
     "above", "after", "before", "below", "but", "except", "fewer", "instead", "less", "month", "months", "more",
-    "neither", "never", "no", "nor", "not", "nothing", "or", "over", "percent", "than", "under", "without"})
+    "neither", "never", "no", "nor", "not", "nothing", "or", "over", "percent", "than", "under", "without", "hardly",
+    "impossible", "unlikely", "wrong"})
 TURN_A_NUMBER = re.compile(
     r"\b(not|no|never|less|more|fewer|than|under|over|below|above|before|after|until|up to|most|or)\b|[<>≠]")
 _SMALL = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -80,7 +81,8 @@ def numbers(answer: Any, names: Sequence[Any] = ()) -> np.ndarray:
         answer = named if len(named) == len(answer) else answer.tolist()
     if isinstance(answer, Mapping):
         by_name = {name: value for name in names for key, value in answer.items()
-                   if str(key).lower() == str(name) or (isinstance(name, str) and str(key).lower().startswith(name))}
+                   if (told := str(key).lower().removeprefix("torch.")) == str(name)
+                   or (isinstance(name, str) and told.startswith(name))}
         answer = [by_name[name] for name in names] if names and len(by_name) == len(names) else list(answer.values())
     return np.array([number(value) for value in _flat(answer)])
 
@@ -90,7 +92,8 @@ def share(answer: Any) -> float:
     value = number(answer)
     if isinstance(answer, str) and value > 1 and re.search("[a-z]{3}", answer.lower()):
         raise Unreadable(f"{answer!r} is not a share")
-    return value / 100 if 1 < value <= 100 else value
+    counted = isinstance(answer, str) and re.search("%|per ?cent|pct", answer.lower())  # by `number`
+    return value / 100 if 1 < value <= 100 and not counted else value
 
 
 def _flat(answer: Any) -> Iterator[Any]:
@@ -113,8 +116,9 @@ def _in_text(text: str) -> list[float]:
     if re.fullmatch(r"\s*((np|math)\.)?inf(inity)?\s*|∞", text.lower()):
         return [np.inf]
     text = _spelled(_plain(text), leave=("one", "first", "second"))  # as in "the first one"
-    # "3 months: 2.96" and "3 -> 2.96": what stands before is a name.
-    text = re.sub(rf"(?<![\w.]){_TERM}\s*(?:months?|years?)?\s*(?::|->|→|=)(?=\s*[-+.\d])", " ", text)
+    # "3 months: 2.96", "3 -> 2.96" and "8/17.9 = 0.45": what stands before is a name or the way there.
+    text = re.sub(rf"(?<![\w.])(?:{_TERM}\s*[-+/*^·]\s*)*{_TERM}\s*(?:months?|years?)?\s*(?::|->|→|=)(?=\s*[-+.\d])",
+                  " ", text)
     text = re.sub(r"\b(or more|at least)\b|>=|≥", " ", text)
     values, behind, unit_before = [], 0, ""
     for found in _QUANTITY.finditer(text):
@@ -148,6 +152,8 @@ def _plain(text: str) -> str:
     text = re.sub("[⁻⁰¹²³⁴-⁹]+", lambda found: "^" + found[0].translate(raised), text)
     text = re.sub(r"\s*[×·x*]\s*10\s*\^\s*", "e", text)
     text = re.sub(r"\+\s*/?\s*-", "±", text)
+    text = re.sub(r"(^|[=:(,;]|(?<!\d )\b(?:minus|of|is)\b)\s*[-–—]\s*(?=\.?\d)", r"\1 -", text)
+    text = re.sub(r"(?<!\d)(?<!\d )\bminus\s+(?=\.?\d)", "-", text)
     text = re.sub(r"\bno\.\s*(?=\d)", "", text)
     text = re.sub(r"(?<=\d)\s*(?:out of|in|of)\s+(?=\d)", "/", text)
     text = re.sub(r"(?<![\d.,])([1-9]\d{0,2}),000(?![\d.,])", r"\g<1>000", text)
@@ -215,7 +221,7 @@ def words(answer: Any, spelled: bool = True) -> tuple[str, ...]:
     if isinstance(answer, list | tuple):
         answer = " and ".join("nothing" if part is None else str(part) for part in answer)
     text = re.sub(r"(?<=\d)\s*[-–—−]\s*(?=\d)", " to ", _without_article(str(answer))).lower().replace("−", "-")
-    text = re.sub(r"\bno\.\s*(?=\d)|['’]s\b|(?<=\d)(st|nd|rd|th)\b", " ", text)
+    text = re.sub(r"\bno\.\s*(?=\d)|['’](?:s|d|m|ve|ll|re)\b|(?<=\d)(st|nd|rd|th)\b", " ", text)
     for sign, word in (("<", "below"), (">", "above"), ("≠", "not"), ("%", "percent"), ("n't", "not"),
                        ("at least", "above"), ("at most", "below")):
         text = text.replace(sign, f" {word} ")

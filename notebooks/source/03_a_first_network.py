@@ -19,7 +19,7 @@
 # **You need** Python with functions and classes, and a first look at PyTorch tensors. Notebooks 00 to 02 help.
 #
 # **Time:** about 115 minutes with the exercises, four of them computing on two processor cores. The first start draws
-# the course's films, which takes a minute more. With less time, only run *Which loss?* and *The batch norms*.
+# the course's films, which takes a minute more. With less time, only run *Which loss?*.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

@@ -20,8 +20,8 @@
 # **You need** Python with functions, PyTorch tensors, and for one section the chain rule.
 #
 # **Time:** about 115 minutes with the exercises, one or two of them computing on two processor cores. The first start
-# draws the 2,400 films, if no other notebook has; that takes a minute more. With less time, only run *The slope,
-# derived*, *Where to begin* and *Impossible answers*.
+# draws the 2,400 films, if no other notebook has; that takes a minute more. With less time, only run *Where to begin*
+# and *Impossible answers*.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.
@@ -525,8 +525,8 @@ for arm, trained in (nets | hot_nets).items():
           f"{[living(head) for head in trained]}")
 
 # %% [markdown]
-# The hot heads have lost most of their living units. Where several are left the error hardly changes; where one is left
-# it grows.
+# The hot heads have lost most of their living units. Where several are left the error grows by about a month at most.
+# Where one is left it grows by more.
 #
 # <details><summary>Two kinds of accident, should your list show one</summary>
 #

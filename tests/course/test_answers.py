@@ -27,6 +27,8 @@ def test_a_number_may_be_written_in_many_ways(answer: object) -> None:
     ("−3", -3), ("0,125", 0.125), (".5", 0.5), ("1,000", 1000), ("2^-3", 0.125), ("2**-3", 0.125), ("2⁻³", 0.125),
     ("1.5·10^-5", 1.5e-5), ("128/2^10", 0.125), ("45 %", 0.45), ("45 per cent", 0.45), ("45 out of 100", 0.45),
     ("8 of 16", 0.5), ("np.inf", math.inf), ("month nine", 9), ("the ninth", 9), ("3 years 4 months", 40),
+    ("8/17.9 = 0.45", 0.45), ("0.95/0.05 = 19", 19), ("3/4 = 0.75", 0.75), ("1 - 0.05 = 0.95", 0.95), ("–0.5", -0.5),
+    ("- 0.5", -0.5), ("minus 0.5", -0.5), ("a difference of minus 0.5 months", -0.5), ("x = −.5", -0.5),
 ])
 def test_kinds_of_numbers(answer: str, value: float) -> None:
     assert number(answer) == pytest.approx(value)
@@ -66,6 +68,7 @@ def test_numbers_need_an_order() -> None:
 def test_a_share_may_be_per_cent() -> None:
     assert [share(a) for a in (0.45, 45, "45", "45 %", "45 percent", "0.45 of them")] == [0.45] * 6
     assert share("0.45 %") == pytest.approx(0.0045)
+    assert share("150 %") == pytest.approx(1.5)
     with pytest.raises(Unreadable):
         share("45 films")
 
@@ -100,7 +103,7 @@ POWERS = Choice({name: name for name in ("1", "2", "3", "10")}, ("1", "2", "3", 
     *((LETTERS, answer) for answer in (
         "C", "c", "(C)", "c)", "the one labelled C", "I would say C", "C, because it is flat", "C: a clear case",
         "run C gains least",
-        "C's", ["C"], {"C"}, np.array(["C"]), "only C", "C because of a bump")),
+        "C's", "I'd say C", "it'll be C", ["C"], {"C"}, np.array(["C"]), "only C", "C because of a bump")),
     *((POWERS, answer) for answer in (3, 3.0, "3.0", "p = 3", "three", "the third", "No. 3", torch.tensor(3.0),
     Fraction(3), (3,))),
 ])
@@ -110,7 +113,8 @@ def test_a_choice_may_come_with_words(choice: Choice, answer: object) -> None:
 
 @pytest.mark.parametrize(("choice", "answer"), [
     *((LETTERS, answer) for answer in (
-        "not C", "anything but C", "all but C", "C or D", "C, D", "B, not C", "it isn't C", "certainly not C", "CD",
+        "not C", "C is wrong", "hardly C", "I'd guess",
+        "anything but C", "all but C", "C or D", "C, D", "B, not C", "it isn't C", "certainly not C", "CD",
         "", len, ("C", None))),
     *((POWERS, answer) for answer in (
         -3, "-3", 3.5, "3.5", "< 3", "p ≠ 3", "30", "3 %", "3e2", "1/3", "2 to 3", "below 3", True, "3 months")),

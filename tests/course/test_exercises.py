@@ -229,6 +229,8 @@ IN_SENSE = {
                         "within two SD",
                         "usual, because it is within 2 SD"],
     ("nb00", "first"): [("girls", 24), ("F", 24), ("Girl", "24 months"), ["girl", np.int64(24)], "girl, 24",
+                        "the boy is 24 months after the girl", "before the boy by 24 months: the girl",
+                        "the girl, 24 months before the boy", "the boy comes 24 months later",
                         ("girl", "2 years"), (24, "girl"), ("the girl", 24), "the girl by 24 months",
                         ("girl", "24 months before the boy"), {"girl": 24}, ("girl", "2 yrs"), ("girl", "two years"),
                         ("girl", "1 year and 11 months"), ("she", 24), "the girl leads by twenty-four months"],
@@ -302,7 +304,7 @@ NOT_IN_SENSE = {
     ("nb00", "plateau"): ["6 to 8 months"],
     ("nb04", "power"): ["p < 3", "> 3", "p ≠ 3", "3 %", "at least 3"],
     ("nb07", "gap"): [{2**-16, 1, 0.125}],
-    ("nb10", "codes"): ["boys = 1", "boys 1, girls 0"],
+    ("nb10", "codes"): ["boys = 1", "boys 1, girls 0", "1 = boys", "1 is for boys", "1 male"],
 }
 
 

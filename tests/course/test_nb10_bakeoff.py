@@ -58,7 +58,10 @@ def test_backbones_pretrained_alike_are_told_apart_by_films_and_by_what_was_equa
     assert told[0] == ("real films, 100 px, 500, trained whole for equal time, 40 s of one core each: ConvNeXt minus "
                        "ResNet 8.00 [8.00, 8.00] months; ResNet ends lower")
     assert len(told) == 6  # two rivals, equal time and equal updates, and a head for other films
-    alt = bakeoff.draw_pretrained(recorded).alt
+    picture = bakeoff.draw_pretrained(recorded)
+    (legend,) = picture.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["ConvNeXt", "ResNet", "EfficientNet", "median by sex"]
+    alt = picture.alt
     assert "500, trained whole for equal updates: ConvNeXt 21.0, ResNet 13.0, EfficientNet 16.0" in alt
     assert "2,000, trained whole for equal time: not yet measured" in alt
     assert "nan" not in alt

@@ -140,10 +140,10 @@ def _ahead() -> Exercise:
     deviation = (reading - mean) / sd
     truth = "usual" if abs(deviation) <= 2 else "unusual"
     options = {
-        "usual": f"At ten, one standard deviation is {sd:.0f} months, so {reading} months is {deviation:+.1f} of them "
-                 "from the mean. Up to two on either side is usual.",
-        "unusual": f"{reading - age} months sounds like much, but at ten one standard deviation is {sd:.0f}: she "
-                   f"is {deviation:+.1f} of them from the mean. Compare a distance with the spread first.",
+        "usual": f"The average girl of ten is at {mean:.1f} months, so she is {reading - mean:.0f} months ahead. One "
+                 f"standard deviation is {sd:.1f}: that makes {deviation:+.1f}. Up to two on either side is usual.",
+        "unusual": f"From which age did you count? The average girl of ten is not at {age} months but at {mean:.1f}. "
+                   f"Divide the distance from there by one standard deviation, {sd:.1f} months.",
         "a wrong reading": "A bone age need not agree with the birthday: the gap between the two is what the film "
                            "was taken for.",
     }
@@ -156,7 +156,8 @@ def _ahead() -> Exercise:
             **dict.fromkeys(("not usual", "not normal"), "unusual"),
             **dict.fromkeys(("wrong reading", "wrong"), "a wrong reading")}),
         hints=("How far are healthy children of the same age apart? The text above names the standard deviation.",
-               "Count in standard deviations: up to two is usual."),
+               f"Count in standard deviations from the average girl of ten, who is at {mean:.1f} months. Up to two "
+               "is usual."),
         solution_value=truth,
         explanation=f"She is {deviation:+.1f} standard deviations from the mean; up to two is usual.",
         likely_mistakes={f"she is {name}": name for name in options if name != truth},

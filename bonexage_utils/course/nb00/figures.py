@@ -87,17 +87,20 @@ def grow_a_hand() -> Slider:
 def read_lead(guess: object) -> tuple[str, float] | None:
     """Who is first ("girl" or "boy") and by how many months, of ("girl", 6), ("F", "2 years") or "the girl by 6".
 
-    None if it names nobody, or not one number. Of two sexes the one named first is meant.
+    None if it names nobody, or not one number. Who stands behind "before", "after" or "than" is the other one.
     """
     try:
         parts = [guess] if isinstance(guess, str) else chain(*guess.items()) if isinstance(guess, dict) else list(guess)
     except TypeError:
         return None
     text = " ".join(map(str, parts)).lower()
-    words = re.findall(r"[^\W\d_]+", text)
+    alone = re.sub(r"\b(before|after|than|ahead of|behind) (the )?[a-z]+", "", text)
+    words = re.findall(r"[^\W\d_]+", alone)
     sex = next(filter(None, map(_sex, words)), None)
+    if sex and re.search(r"\b(after|later|behind)\b", text):
+        sex = "M" if sex == "F" else "F"
     try:
-        lead = number(re.sub(r"\b(before|after)\b.*", "", text))
+        lead = number(alone)
     except Unreadable:
         return None
     unsure = {"or", "not", "both", "neither"} & set(words)

@@ -163,14 +163,15 @@ def draw_pretrained(folder: Path | None = None) -> Picture:
                 ax.text(place, 1, NOT_YET, rotation=90, ha="center", va="bottom", color=MUTED)
                 parts.append(f"{name}, {MATCHED[matched]}: {NOT_YET}")
                 continue
+            first = not ax.get_legend_handles_labels()[1]
             for shift, (arm, (colour, marker, _)) in zip((-0.2, 0, 0.2), list(LOOK.items())[:3], strict=True):
                 mae = part.loc[part["arm"] == arm, "mae"]
                 ax.plot(np.full(len(mae), place + shift), mae, marker, color=colour, markersize=4, alpha=0.5)
-                ax.plot(place + shift, mae.mean(), marker, color=colour, markersize=9, label=None if place else arm)
+                ax.plot(place + shift, mae.mean(), marker, color=colour, markersize=9, label=arm if first else None)
                 said.append(f"{arm} {mae.mean():.1f}")
             guess = group["baseline"].iloc[0]
             ax.hlines(guess, place - 0.4, place + 0.4, color="black", linestyle=(0, (1, 3)),
-                      label=None if place else "median by sex")
+                      label="median by sex" if first else None)
             parts.append(f"{name}, {MATCHED[matched]}: {', '.join(said)}, the median by sex {guess:.1f}")
         ax.set_xticks(range(len(by_films)), [name.replace(", 100 px", "").replace(", ", "\n") for name in by_films])
         ax.set(xlim=(-0.5, len(by_films) - 0.5))

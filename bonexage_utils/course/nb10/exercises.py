@@ -123,8 +123,11 @@ def _codes() -> Exercise:
     return Exercise(
         question=f"Which code is the girls': {boys!r}, {girls!r}, or 'cannot be told'?",
         judge=choice(options, girls, {
-            "unknown": "cannot be told", **{f"{name} {code}": other for name in ("boys", "boy", "male", "M")
-                                            for code, other in ((girls, boys), (boys, girls))}}),
+            "unknown": "cannot be told",
+            **{words: meant for own, other, names in ((girls, boys, ("girls", "girl", "female", "F")),
+                                                      (boys, girls, ("boys", "boy", "male", "M")))
+               for name in names for code, meant in ((own, girls), (other, boys))
+               for words in (f"{name} {code}", f"{code} {name}")}}),
         hints=("Which of the two codes was read with which part of the atlas?",
                "In the table, find the row of the plates that only girls have. Which column is the larger?"),
         solution_value=girls,
