@@ -70,12 +70,17 @@ def number(answer: Any) -> float:
 def numbers(answer: Any, names: Sequence[Any] = ()) -> np.ndarray:
     """Several numbers (n,): a list, array, tensor, dictionary, or a text such as "0.4, 0.2" or "0,4; 0,2".
 
-    `names` gives the order of those that come with names, as in {"std": 0.2, "mean": 0.4}. Raises as `number` does.
+    `names` gives the order of those that come with names, as in {"std": 0.2, "mean": 0.4} or "std 0.2, mean 0.4".
+    Raises as `number` does.
     """
     if isinstance(answer, set | frozenset):
         raise Unreadable("A set has no order: give a list")
     if isinstance(answer, str):
-        return np.array(_in_text(answer))
+        found = _in_text(answer)
+        places = [answer.lower().find(name) if isinstance(name, str) else -1 for name in names]
+        if len(found) == len(names) and -1 not in places:
+            found = [found[rank] for rank in np.argsort(np.argsort(places))]
+        return np.array(found)
     if hasattr(answer, "to_dict") and getattr(answer, "ndim", 0) == 1:  # a pandas Series
         named = answer.to_dict()
         answer = named if len(named) == len(answer) else answer.tolist()

@@ -48,7 +48,7 @@ def test_no_number(answer: object) -> None:
     "0.4, 0.2", "(0.4 0.2)", "0.4,0.2", "0,4; 0,2", "0,4, 0,2", "0,4 0,2", "0.4 and 0.2", "0.4 ± 0.2", "0.4 +- 0.2",
     "40 %, 20 %",
     "mean 0.4, SD 0.2", "mean = 0.4; standard deviation = 0.2", "3 months: 0.4, 12 months: 0.2", "0.4 mm, 0.2 mm",
-    "4e-1 2e-1",
+    "4e-1 2e-1", "std 0.2, mean 0.4", "Std: 0.2; Mean: 0.4", "0.2 (std), 0.4 (mean)", "mean, std = 0.4, 0.2",
     [0.4, "0.2"], (0.4, (0.2,)), np.array([[0.4, 0.2]]), torch.tensor([0.4, 0.2], dtype=torch.float64), map(float,
     (0.4, 0.2)),
     pd.Series([0.4, 0.2]), {"mean": 0.4, "std": 0.2}, {"std": 0.2, "mean": 0.4}, pd.Series({"std": 0.2,
