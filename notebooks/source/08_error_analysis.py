@@ -435,7 +435,8 @@ if children is not None:
         print(f"  {name:26} {share(one != other)}")
     by_chance = (by_label != again).astype(float)
     more = bootstrap_mean((by_label != by_network) - by_chance)
-    print(f"the first share minus the second, child by child: {more}")
+    print(f"the first share minus the second, child by child: {more.value:.3f} "
+          f"[{more.low:.3f}, {more.high:.3f}]")
 
 # %%
 if children is not None:
