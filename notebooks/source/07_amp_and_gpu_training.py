@@ -51,7 +51,8 @@ course = start()
 # We can write 200.4 as 2.004 × 10². A computer does the same with powers of two. One bit is for the sign. Some bits
 # give the power of two, the **exponent**: how far the numbers reach. The rest give the digits, the **fraction**: how
 # close together the numbers lie. float32, PyTorch's usual format, has 8 bits for the exponent and 23 for the fraction.
-# With sixteen one must choose. *float16* takes 5 and 10, *bfloat16* takes 8 and 7.
+# Sixteen take half the memory, and some machines multiply them faster. But one must choose: *float16* takes 5 and 10,
+# *bfloat16* 8 and 7.
 #
 # <!-- from elsewhere: 200.4, 2.004 (an example) -->
 
@@ -63,8 +64,8 @@ for kind in ("float32", "bfloat16", "float16"):
     print(f"{kind:9} {sign} {exponent:8} {fraction:23} is {stored(200.4, kind):.9g}")
 
 # %% [markdown]
-# The same age in three formats, 200.4 months. Change the number below, run the cell again, and see what each format
-# makes of it. Try 0.1, then `0.00000001`, then 70000:
+# The same age, 200.4 months, in three formats. Change the number below and run the cell again: 0.1, then `0.00000001`,
+# then 70000:
 
 # %%
 from bonexage_utils.course.nb07.formats import draw_bits
@@ -121,9 +122,9 @@ for kind in (torch.float32, torch.bfloat16, torch.float16):
 #
 # ## Predict first
 #
-# Make two guesses. Take the gradients of a small ConvNeXt that are not zero in float32. **What percent of them become
-# zero when they are computed in float16?** And on your machine, **with which format is a training step quickest:
-# `"fp32"`, `"bf16"` or `"fp16"`?** (float32, bfloat16 and float16, in short.)
+# Make two guesses. A *gradient* says how the loss changes with a weight. Of a small ConvNeXt's gradients that are not
+# zero in float32, **what percent become zero when they are computed in float16?** And on your machine, **with which
+# format is a training step quickest: `"fp32"`, `"bf16"` or `"fp16"`?** (float32, bfloat16 and float16, in short.)
 
 # %%
 guess_lost = ...  # percent, such as 10
@@ -178,8 +179,9 @@ after_guess(guess_lost, draw_number_lines(seen))
 #
 # ## Underflow, and its rescue
 #
-# A weight whose gradient is zero does not move. But backward is linear: multiply the *loss* by a number, the **scale**,
-# and every gradient on the way is multiplied by it, *before* it can get lost. Afterwards, in float32, we divide:
+# A weight whose gradient is zero does not move. But the way back, *backward*, is linear: multiply the *loss* by a
+# number, the **scale**, and every gradient on the way is multiplied by it, *before* it can get lost. Afterwards, in
+# float32, we divide:
 
 # %%
 not_zero, scale = found["ConvNeXt"] != 0, 2.0**12  # in float32
@@ -259,6 +261,8 @@ for kind in ("bfloat16", "float16"):
     print(f"{kind}: steps of up to {largest:.2f} months")
 
 # %% [markdown]
+# Both are small beside a reader's error.
+#
 # ## train.py, piece by piece
 #
 # Every training has these lines. Behind each stands the name of the function in which you will write it:
@@ -382,14 +386,14 @@ image, sex, months, key = run.train[0]
 print("one film:", image.dtype, tuple(image.shape), "- its label:", months.dtype)
 
 # %% [markdown]
-# `load` only prepares: with other data, set these five in another way. `scale` has the mean and spread of the pixels,
-# `mean` the mean age, and `about` says where the model comes from.
+# `load` only prepares: with other data, set these five in another way. `scale` has the mean and spread of the pixels
+# (not the loss's scale), `mean` the mean age, and `about` says where the model comes from.
 #
 # A `DataLoader` makes batches. `sampler` is the order of the epoch. `num_workers` are processes that read ahead; 0
-# reads in this one, which is enough for a cache of bytes. `pin_memory` puts batches into memory that the system may not
-# move, and `non_blocking=True` lets a GPU copy them while the program goes on. The films travel as bytes; they are
-# scaled and augmented on the device. A `DataLoader` also draws a random number each time it starts. From torch's common
-# stream it would change dropout's numbers, so it gets a stream of its own.
+# reads in this one, which is enough for a cache of bytes. `pin_memory` and `non_blocking=True` let a GPU copy a batch
+# while the program goes on. The films travel as bytes; they are scaled and augmented on the device. *Dropout* silences
+# units at random in training. A `DataLoader`, too, draws a number each time it starts. From torch's common stream that
+# would change dropout's, so it gets a stream of its own.
 
 # %%
 # %%writefile -a train.py
@@ -417,14 +421,15 @@ def batches(run, films, learning=False):
         yield images.to(memory_format=torch.channels_last), sex, months
 
 # %% [markdown]
-# Everything random comes from a seed and can be drawn again. Each epoch leaves out the few films that would not fill an
-# update, not always the same ones. Else their gradients would have to wait, and to be saved.
+# Everything random comes from a seed and can be drawn again. Each epoch leaves out a few films that would not fill an
+# update, not always the same ones. Else their gradients would wait for the next epoch.
 #
 # ### The network, the optimizer, the scaler
 #
-# Weight decay pulls a weight towards zero. That makes sense for matrices and kernels, and not for norms, biases, GeM's
-# p or the two vectors of the sex. So AdamW gets two groups. The learning rate rises over the first twentieth of all
-# updates, while AdamW's averages know only a few gradients, then falls along half a cosine.
+# Weight decay pulls weights towards zero, against learning by heart. That makes sense for matrices and kernels, not for
+# norms, biases, GeM's p or the two vectors of the sex. So AdamW, the optimizer, gets two groups. The learning rate
+# rises over the first twentieth of all updates, while AdamW's averages know only a few gradients, then falls along half
+# a cosine.
 
 # %%
 # %%writefile -a train.py
@@ -474,9 +479,9 @@ print("share of the peak rate at updates 0, 5 and 99 of 100:", *shares)
 print("dropout's stream has not moved:", torch.equal(before, torch.get_rng_state()))
 
 # %% [markdown]
-# `channels_last` is an order in memory: all channels of one place lie together. `ema` averages the weights (below).
-# `fused` changes all weights in one operation. The scaler lets every call pass through unless the format is float16:
-# bfloat16 has the reach and needs none.
+# `channels_last` is an order in memory: all channels of one place lie together; some machines read it faster. `ema`
+# averages the weights (below). `fused` changes all weights in one operation. The scaler lets every call pass through
+# unless the format is float16: bfloat16 has the reach and needs none.
 #
 # ### The forward pass
 
@@ -491,7 +496,7 @@ def forward(run, net, images, sex):
 
 # %% [markdown]
 # Only the forward pass stands under autocast. `backward` is called outside; each operation goes back in the format that
-# it had on the way forward. The loss, too, is computed outside, against labels in float32, and so is in float32.
+# it had on the way forward. The loss, too, is computed outside, in float32 like the labels.
 #
 # ### The update, and the scaler by hand
 #
@@ -552,11 +557,12 @@ class MyScaler(Scale):
 # ### Average, and learn
 #
 # `ema` keeps an average of the weights, timm's `ModelEmaV3`. At each update it goes a share of the way to the network.
-# At update u that share is u^(−2/3): all of the way at the first, a tenth at the 32nd, and never less than a
-# thousandth. The average is what is measured and used in the end; it is calmer than the last step.
+# That share is all of the way at the first, a tenth at the 32nd, never less than a thousandth. The average is what is
+# measured and used in the end; it is calmer than the last step.
 #
-# `learn` is one epoch. `grad_accum` batches make one update. Their gradients add up by themselves. So each loss is
-# divided by the number of batches, and everything in `update`, unscaling too, is done once for all of them.
+# `learn` is one epoch. Where memory is too small for a large batch, `grad_accum` smaller ones make one update. Their
+# gradients add up by themselves. So each loss is divided by the number of batches, and everything in `update`,
+# unscaling too, is done once for all of them.
 
 # %%
 # %%writefile -a train.py
@@ -746,9 +752,9 @@ def resume(run):
     torch.cuda.set_rng_state_all(state["random"][1:])
 
 # %% [markdown]
-# `weights_only=True` reads tensors, and Python's own numbers, texts, lists and dicts, and nothing else. Without it,
-# torch would unpickle whatever is in the file, and a pickle can run any program. `state.pt` is for going on. The file
-# to *use* is written by the package's `save_model`, with all that a prediction needs:
+# `weights_only=True` reads tensors, numbers, texts, lists and dicts, and nothing else. Without it, torch would unpickle
+# the file, and a pickle can run any program. `state.pt` is for going on. The file to *use* is written by the package's
+# `save_model`, with all that a prediction needs:
 
 # %%
 # %%writefile -a train.py
@@ -836,7 +842,7 @@ print("the largest difference of any weight:", apart)
 # ## Kill it
 #
 # A training of hours will be stopped one day: Colab ends a session, the power fails. First, three epochs that nobody
-# interrupts:
+# interrupts. The learning rate falls over all three, so the first differs from the one above:
 
 # %%
 from bonexage_utils.course.nb07.drill import kill_within, read_log
@@ -887,9 +893,8 @@ resumed = read_log(runs / "killed")
 draw_drill(whole, killed, resumed)
 
 # %% [markdown]
-# The broad band is the run that was never interrupted. On it lie the other one's points before the kill (round) and
-# after it (square). The shaded part was lost, and done again. Points on a line are no proof: compare every number in
-# both files.
+# On the broad band, the run never interrupted, lie the other's points. The shaded part was lost, and done again. Points
+# on a line are no proof: compare every number in both files.
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb07.drill import largest_difference
@@ -931,9 +936,9 @@ draw_profile(spans, operators)
 part_shares(spans).map("{:.0%}".format).to_frame("share of the time").T
 
 # %% [markdown]
-# Left: time runs to the right, and each line is one part of a step. Right: the operations that took most time. A
-# quicker format can shorten *forward* and *backward*, and nothing else. Say they are two thirds of a step, and then
-# take half as long. The step still takes two thirds of its time.
+# Left: the parts of a step, along the time. Right: the operations that took most of it. A quicker format can shorten
+# only *forward* and *backward*. Say they are two thirds of a step, and then take half as long. The step
+# still takes two thirds of its time.
 #
 # ### Exercise: a decision
 #
@@ -981,8 +986,8 @@ after_guess(guess_quickest, draw_race(times), measured.round(digits),
 # %% [markdown]
 # Left in the picture, each point is a step; the scale is logarithmic. In the table, *time* is the ratio to `fp32,
 # channels-last` within a round, with its 95 % interval from *low* to *high*; below 1 is faster. *MB* is the peak of a
-# step on a GPU; on a processor the counted bytes of what is kept for the way back. (With so few small films, much of it
-# is sixteen-bit copies of the weights: no test of memory.)
+# step on a GPU; on a processor the counted bytes of what is kept for the way back. (With so few films it is no test of
+# memory.)
 #
 # The winner depends on the machine, and on the network. Processors with AVX512-BF16 or AMX multiply bfloat16 natively,
 # few multiply float16. GPUs from 2020 on do both. A T4 (2018) only emulates bfloat16, slowly.
@@ -998,7 +1003,8 @@ precision_table()
 print(how_measured())
 
 # %% [markdown]
-# An interval that holds × 1, or 0 months, allows no claim. A processor proves nothing about GPUs.
+# An interval that holds × 1, or 0 months, shows no difference; it does not prove equality. A processor proves nothing
+# about GPUs.
 #
 # ## What fills the memory
 #
@@ -1015,7 +1021,7 @@ budgets = {name: step_megabytes("convnext_tiny", 512, *how)
 draw_step_memory(budgets)
 
 # %% [markdown]
-# The dashed line is a card of 16 GB. The small stripes at the left are the same in all: weights stay in float32.
+# The dashed line is a GPU with 16 GB. The small stripes at the left are the same in all: weights stay in float32.
 # Sixteen bits make the blue part about half as long, and half the films halve it again; `--grad-accum 2` then keeps the
 # update as large.
 #
@@ -1075,7 +1081,7 @@ if TWO_PROCESSES:
 # pairs of images and widths. `net(images)` gives widths of the same shape, and only it stands under autocast; the loss
 # is `torch.nn.functional.mse_loss`; clip at 5. Every `accumulate` batches make one update, and none is left over. All
 # is on the processor, so autocast is for `"cpu"`. The check trains a small network with your function and compares its
-# weights. (With half an hour more: the loader, the average, saving and resuming, too.)
+# weights.
 
 # %% tags=["nbval-check-output"]
 def my_loop(net, optimizer, scaler, batches, accumulate):

@@ -117,7 +117,8 @@ print(f"the one that looks best of 20: {mae.min(1).mean():.2f} months")
 # 2. The MAE with its interval, against the median by sex and the noise floor.
 # 3. Error and bias by sex and age, for groups of at least twenty films.
 # 4. Bland and Altman's limits of agreement.
-# 5. The decision: which children change side of ± 2 SD (below) between label and network.
+# 5. The decision, with the calibration films added: which children change side of ± 2 SD (below) between label and
+#    network.
 # 6. One comparison: this network against the frozen one with a new head, film by film.
 # 7. The worst films with their maps, to raise questions.
 #
@@ -146,9 +147,9 @@ ex.lock.check(my_use)
 # %% [markdown]
 # ## Predict first
 #
-# You know the selection error. Make three guesses. **The MAE on the test films, in months? The age band with the
-# largest error: `"0–5 y"`, `"5–10 y"`, `"10–15 y"` or `"15–20 y"`?** And **in how many of the twelve worst films is the
-# *label* further from the truth than the network?** (The phantom knows the truth.)
+# Make three guesses. **The MAE on the test films, in months? The age band with the largest error: `"0–5 y"`,
+# `"5–10 y"`, `"10–15 y"` or `"15–20 y"`?** And **in how many of the twelve worst films is the *label* further from
+# the truth than the network?**
 
 # %%
 guess_mae = ...  # months, such as 9
@@ -212,7 +213,7 @@ after_guess(guess_mae, draw_yardsticks(marks), score_table(opened))
 # sex** looks at no film. The **noise floor** is the error of somebody who knows every simulated child's true bone age:
 # the labels themselves are a reader's, and off. On real films it has to be estimated, by having some read twice.
 #
-# In the table, see *within 12 months*: for how many children in a hundred would you have been a year off or more?
+# In the table, see *within 12 months*: for how many children in a hundred would you have been more than a year off?
 #
 # <details><summary>And R²?</summary>
 #
@@ -237,7 +238,7 @@ after_guess(guess_band, error_by_group(opened), group_table(opened),
 # *Intervals that overlap widely: say nothing. Intervals that hardly touch: a suspicion.* Even five groups make ten
 # pairs, and the widest gap among so many can be large by chance alone. Test it on other films.
 #
-# Look down the column *bias*, too. The difference between girls and boys of the same ages has an interval:
+# Look down the column *bias*, too. The difference between girls and boys of a band has an interval:
 
 # %%
 import pandas as pd
@@ -328,8 +329,8 @@ bland_altman(films)
 # Horizontal axis: the mean of prediction and label. Vertical axis: prediction minus label; above zero the child was
 # read too old. Solid: the bias; dashed: the limits, with their intervals as bands. The *limits* are what a doctor
 # needs: so far off may one film be. More films will not make them narrower. Two yardsticks, each for nineteen in
-# twenty: healthy children of ten lie within 19 (boys) or 23 months (girls) of their average; two readers of a film lie
-# within 15 of each other. Our limits include the label's reader.
+# twenty: healthy children of ten lie within 19 (boys) or 23 months (girls) of their average; two readers lie within 15
+# of each other in one study, and further apart in others. Our limits include the label's own error.
 #
 # Why the mean of both on the horizontal axis? The label has an error of its own:
 #
@@ -343,8 +344,8 @@ error_against_age(films)
 # %% [markdown]
 # Left, against the label; right, against the prediction. A square is the mean of at least twenty films; the slope in
 # the title is of all films. Where the squares of the right panel lie at zero, the films that the network *says* are ten
-# years old are so on average. The left panel sinks all the same: its squares hardly show it, the slope in its title
-# does. Whoever "corrects" it breaks the right one. The mean of both lies in between.
+# years old are so on average. The left panel sinks all the same, as the slope in its title says. Whoever "corrects" it
+# breaks the right one. The mean of both lies in between.
 #
 # <details><summary>Why does the left one sink?</summary>
 #
@@ -375,13 +376,12 @@ ex.readers.check(my_reader)
 # %% [markdown]
 # ## What is decided with it
 #
-# Is this child's maturation unusual? For that question a doctor does not act on months. She subtracts the
-# **chronological age** from the bone age. What is left she counts in standard deviations of healthy children of that
-# age and sex (the Brush Foundation's, in Greulich and Pyle 1959). Beyond two, a child is *advanced* or *delayed* (in
-# the table: early, late).
+# Is this child's maturation unusual? A doctor does not act on months. She subtracts the **chronological age** from the
+# bone age. What is left she counts in standard deviations of healthy children of that age and sex (the Brush
+# Foundation's, in Greulich and Pyle 1959). Beyond two, a child is *advanced* or *delayed* (in the table: early, late).
 #
-# The phantom knows the chronological age; RSNA's table does not. The test films are few for this, so we add the
-# calibration films.
+# The phantom knows the chronological age; RSNA's table does not. The test films are few for this, so the calibration
+# films are added, as planned.
 
 # %%
 from bonexage_utils.course.nb08.decision import normal_spread, readings, side, with_ages
@@ -435,7 +435,8 @@ if children is not None:
         print(f"  {name:26} {share(one != other)}")
     by_chance = (by_label != again).astype(float)
     more = bootstrap_mean((by_label != by_network) - by_chance)
-    print(f"the first share minus the second, child by child: {more}")
+    print(f"the first share minus the second, child by child: {more.value:.3f} "
+          f"[{more.low:.3f}, {more.high:.3f}]")
 
 # %%
 if children is not None:
@@ -450,10 +451,9 @@ if children is not None:
           f"from five on {share(moved[~young])}")
 
 # %% [markdown]
-# The first share is what the network would change, the second what *noise alone* changes. The same children are in
-# both. So look at the difference, child by child: does its interval hold zero? The third and fourth shares say how
-# often the label and the network are *wrong*. Where few children are truly beyond, most alarms can be false, the
-# label's as well.
+# The first share is what the network would change, the second what *noise alone* changes. Both have the same children,
+# so look at the difference, child by child: does its interval hold zero? The third and fourth shares say how often the
+# label and the network are *wrong*. Where few children are truly beyond, most alarms can be false, the label's as well.
 #
 # What does an error cost? Bone age is one finding beside growth rate, puberty and blood tests. A false "advanced" may
 # start tests for early puberty, a false "in range" may reassure too soon. Either shifts the predicted adult height and
@@ -462,7 +462,7 @@ if children is not None:
 # <details><summary>Are small children hit more?</summary>
 #
 # One would expect it: at two years a standard deviation is about four months, and a reader is off by as much. But if
-# the two intervals in the last line overlap, these films do not show it.
+# the two intervals in the last line overlap widely, these films do not show it.
 # </details>
 #
 # <details><summary>And on real films?</summary>
@@ -511,9 +511,9 @@ if children is not None:
 #
 # <details><summary>For the curious: how the last lines are computed</summary>
 #
-# The squares of errors add. So take away the square of six readings' error, and add the square of one reading's. That
-# holds for readers who err independently, as ours do. Real ones share habits, so their mean gains less. What is left
-# may be other children, and chance.
+# The squares of standard deviations add, and those of mean absolute errors nearly. So take away the square of six
+# readings' error, and add the square of one reading's. That holds for readers who err independently, as ours do. Real
+# ones share habits, so their mean gains less. What is left may be other children, and chance.
 # </details>
 #
 # <!-- from elsewhere: 6.8 (Beheshtian 2023) -->
@@ -575,7 +575,7 @@ from bonexage_utils.course.nb08.residuals import draw_three_cases, explore
 explore(residuals)
 
 # %% [markdown]
-# The same without a slider, for the first, one in the middle, and the last:
+# The same without a slider, for three of them:
 
 # %%
 draw_three_cases(residuals)
@@ -700,15 +700,15 @@ if course.profile.name != "fast" and course.embedded:
     assert others["above"].all(), f"looks nowhere:\n{controls}"
 
 # %% [markdown]
-# Horizontal axis: how many times its share of the area; the dashed line is an even map. The blue dot is the network on
-# the centres that decide; the grey squares are the controls. The print has the difference, hand by hand: "above" means
-# that the whole interval lies above zero; "below", that the control gets more.
+# Horizontal axis: how many times its share of the area; the dashed line is an even map. Blue: the network on the
+# centres that decide; grey: the controls. The print has the difference, hand by hand: "above" means that the whole
+# interval lies above zero; "below", that the control gets more.
 #
 # The intervals are over *hands*. There is one trained network and one untrained one; no interval speaks for others.
 #
 # Compare the panels: can the last map tell this child's centres from another's? Its cells are large. If the network
-# does not score above the child's other centres, we can claim that it looks at bones, but not at those that decide. The
-# centres of a hand mature together; it may use those that are easiest to see.
+# does not score above the child's other centres, we can claim that it looks at bones, but not that it prefers those
+# that decide. The centres of a hand mature together; it may use those that are easiest to see.
 #
 # ## Does GeM look more at the centres?
 #
@@ -778,8 +778,8 @@ draw_two_by_two(maes, lines)
 # than the third, which had the same films and the same hurry. Our colleague never saw that: *all her films came from
 # the same scanner.* No split of them, however well locked, could have shown it.
 #
-# An MAE below the noise floor would be an alarm: no honest network can be better, because the hand does not show the
-# label's reading error. The other alarm is to look. In the picture you hardly see it; the numbers below show it:
+# An MAE below the noise floor would be an alarm: no honest network can be better, but by chance. The hand does not show
+# the label's reading error. The other alarm is to look. In the picture you hardly see it; the numbers below show it:
 
 # %%
 from bonexage_utils.course.nb08.shortcut import draw_strip, strip_shares
@@ -831,7 +831,7 @@ ex.strip.check(my_finding)
 # %% [markdown]
 # ## Two models, film by film
 #
-# Was it worth training the whole network, or would a new head on the *frozen* one have been enough, as before?
+# Was it worth training the whole network, or would a new head on the *frozen* one have been enough?
 
 # %%
 from bonexage_utils.course.frozen import fit_head, frozen_maps, head_errors
@@ -957,8 +957,8 @@ answered(ex)
 # ## What we left out
 #
 # **Another department, and intervals for one child:** notebook 09. **Ethnicity, nutrition, disease:** RSNA's table
-# names none of them. Elsewhere it was looked at: read by the atlas, healthy Asian and Hispanic children in the United
-# States come out too old (Zhang 2009). **Dysplasias,** the hardest hands in a clinic: none is simulated.
+# names none of them. Elsewhere, read by the atlas, healthy Asian and Hispanic children in the United States come out
+# too old, above all around puberty (Zhang 2009). **Dysplasias,** the hardest hands in a clinic: none is simulated.
 #
 # ## Sources
 #
@@ -968,6 +968,6 @@ answered(ex)
 # - Halabi et al., *Radiology* 2019;290:498: the challenge and its labels. Beheshtian et al., *Radiology*
 #   2023;306:e220505: its winner, tested again.
 # - Greulich & Pyle 1959: the Brush Foundation's standard deviations. Thodberg & Sävendahl, *Acad Radiol* 2010;17:1425:
-#   how far readers err. Zhang et al., *Radiology* 2009;250:228.
+#   how far readers err (Choi et al., *Eur Radiol* 2018: further). Zhang et al., *Radiology* 2009;250:228.
 # - Zech et al., *PLoS Med* 2018;15:e1002683: networks that read a department's marks instead of lungs.
 # - Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993.

@@ -396,7 +396,7 @@ def _resume() -> Exercise:
         for letter in sorted(chosen - NEEDED):
             return wrong(f"{letter}, {THINGS[letter]}, can be left out. {NEEDLESS[letter]}")
         return right("Everything that the next update depends on and that cannot be computed again, and nothing else. "
-                     "`save` writes them under the names net, average, optimizer, scaler, epoch, update and random.")
+                     "`save` writes them under the names net, ema, optimizer, scaler, epoch, update and random.")
 
     everything = "".join(sorted(NEEDED))
     return Exercise(

@@ -45,7 +45,7 @@ def _lock() -> Exercise:
              "result, and this one was planned beforehand. Count what you look at, all the same: of eight groups one "
              "may look bad by luck.",
         "D": "A bias that was learned from the test films is a weight that was trained on them. On these films it "
-             "cannot but help; what it does elsewhere, nobody has measured. Learn it from the calibration films.",
+             "tends to help; what it does elsewhere, nobody has measured. Learn it from the calibration films.",
     }
     return Exercise(
         question="The test films have been opened. Which of these may you still do: 'A', 'B', 'C' or 'D'?",
