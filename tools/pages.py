@@ -96,7 +96,7 @@ def heads(notebooks: Path) -> dict[str, Head]:
         text = " ".join((source if isinstance(source, str) else "".join(source)).split())
         title = re.match(r"# \d\d · (.*?) \*\*The question:\*\* (.*?[?.])(?: |$)", text)
         minutes = re.search(r"\*\*Time:\*\* ((?:about )?\d+(?: to \d+)?) minutes with the exercises", text)
-        only_run = re.search(r"With less time, only run (.+?\*)\.", text)
+        only_run = re.search(r"To save time, run (.+?\*) without reading\.", text)
         if title is None:
             raise BoneXageError(f"{path.name}: begin its first cell with '# NN · title' and '**The question:** ...?'")
         found[path.name[:2]] = Head(path.name[:2], path.name, *title.groups(),
@@ -164,7 +164,7 @@ def times_table(folder: Path) -> str:
         rows.append([f"[{number} {head.title}]({head.file}) ([{number} on Colab]({colab}))", head.asked,
                      "core" if number in CORE else "", minutes, computing(times, number), memory(times, number),
                      head.only_run])
-    columns = ["notebook", "question", "path", "with exercises", "computing", "memory", "with less time, only run"]
+    columns = ["notebook", "question", "path", "with exercises", "computing", "memory", "to save time, run without reading"]
     table = markdown_lines(columns, rows)
     if times.empty:
         return f"{table}\n\nComputing and memory: {NOT_YET}."

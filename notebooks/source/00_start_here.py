@@ -15,9 +15,9 @@
 #
 # **You need** a little Python: lists, functions, a `for` loop. No medicine, no deep learning.
 #
-# **Time:** 65 minutes with the exercises, about a minute of it computing on two processor cores. The first start draws
-# the 2,400 films, once, which takes a minute more. (Memory: see the table in the course's README.) With less time, only
-# run *The network*.
+# **Time:** 65 minutes with the exercises, about a minute of it computing on two processor cores. The first start
+# draws the 2,400 films, once, which takes a minute more. (Memory: see the table in the course's README.) To save
+# time, run *The network* without reading.
 #
 # **How it works:** click into a grey cell and press **Shift + Enter**. The cell runs, its output appears below it,
 # and the next cell is chosen. Run the cells from top to bottom. A `[*]` at the left means that a cell is still

@@ -17,9 +17,9 @@
 #
 # **You need** Python with lists and functions, and a first look at pandas tables. Notebook 00 helps.
 #
-# **Time:** 115 minutes with the exercises, half a minute of it computing on two processor cores. The first start draws
-# the course's films, which takes a minute more. With less time, only run *What a program can refuse*,
-# *How large are they?* and *Thumb on the left*.
+# **Time:** 115 minutes with the exercises, half a minute of it computing on two processor cores. The first start
+# draws the course's films, which takes a minute more. To save time, run *What a program can refuse*, *How large are
+# they?* and *Thumb on the left* without reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

@@ -19,7 +19,8 @@
 # **You need** Python with functions and classes, and a first idea of arrays. Notebooks 00 and 01 help.
 #
 # **Time:** about 125 minutes with the exercises, one of them computing on two processor cores. The first start draws
-# the course's films, which takes a minute more. With less time, only run *When bright is too bright* and *Read once*.
+# the course's films, which takes a minute more. To save time, run *When bright is too bright* and *Read once* without
+# reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

@@ -19,7 +19,7 @@
 # **You need** Python with functions and classes, and a first look at PyTorch tensors. Notebooks 00 to 02 help.
 #
 # **Time:** about 115 minutes with the exercises, four of them computing on two processor cores. The first start draws
-# the course's films, which takes a minute more. With less time, only run *Which loss?*.
+# the course's films, which takes a minute more. To save time, run *Which loss?* without reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

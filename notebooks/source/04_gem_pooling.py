@@ -20,8 +20,8 @@
 # **You need** Python with functions, PyTorch tensors, and for one section logarithms and the chain rule.
 #
 # **Time:** about 130 minutes with the exercises, one or two of them computing on two processor cores. The first start
-# draws the 2,400 films, if no other notebook has; that takes a minute more. With less time, only run *How GeM changes
-# with p* and *How many bits?*.
+# draws the 2,400 films, if no other notebook has; that takes a minute more. To save time, run *How GeM changes with
+# p* and *How many bits?* without reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

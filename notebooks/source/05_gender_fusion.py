@@ -20,8 +20,8 @@
 # **You need** Python with functions and classes, and a little PyTorch.
 #
 # **Time:** about 125 minutes with the exercises, one or two of them computing on two processor cores. The first start
-# draws the 2,400 films, if no other notebook has; that takes a minute more. With less time, only run *How to tell a
-# network* and *What two values cannot say*.
+# draws the 2,400 films, if no other notebook has; that takes a minute more. To save time, run *How to tell a network*
+# and *What two values cannot say* without reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

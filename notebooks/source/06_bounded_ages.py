@@ -20,8 +20,8 @@
 # **You need** Python with functions, PyTorch tensors, and for one section the chain rule.
 #
 # **Time:** about 115 minutes with the exercises, one or two of them computing on two processor cores. The first start
-# draws the 2,400 films, if no other notebook has; that takes a minute more. With less time, only run *Where to begin*
-# and *Impossible answers*.
+# draws the 2,400 films, if no other notebook has; that takes a minute more. To save time, run *Where to begin* and
+# *Impossible answers* without reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

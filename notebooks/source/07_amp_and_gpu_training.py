@@ -19,9 +19,9 @@
 #
 # **You need** Python with functions and classes, and to have seen a training loop, as in notebook 03. No GPU.
 #
-# **Time:** 110 to 130 minutes with the exercises, three to five of them computing, and 3 GB of memory (profile `cpu`).
-# The first start draws the 2,400 films, if no other notebook has; that takes a minute more. With less time, only run
-# *What fills the memory* and *Four more tools*.
+# **Time:** 110 to 130 minutes with the exercises, three to five of them computing, and 3 GB of memory (profile
+# `cpu`). The first start draws the 2,400 films, if no other notebook has; that takes a minute more. To save time, run
+# *What fills the memory* and *Four more tools* without reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

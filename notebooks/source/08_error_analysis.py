@@ -21,8 +21,8 @@
 # **You need** Python with functions and classes, and a little PyTorch. Notebooks 00 to 07 help, but need not be run.
 #
 # **Time:** 125 to 170 minutes with the exercises, eight to twelve of them computing, and 2 GB of memory (profile
-# `cpu`). The first start draws the 2,400 films, if no other notebook has; that takes a minute more. With less time,
-# only run *One film after the other* and *Does GeM look more at the centres?*.
+# `cpu`). The first start draws the 2,400 films, if no other notebook has; that takes a minute more. To save time, run
+# *One film after the other* and *Does GeM look more at the centres?* without reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

@@ -21,7 +21,8 @@
 # **You need** Python with functions. Notebooks 01 (splits) and 03 (a training) help; none needs to have been run.
 #
 # **Time:** 140 to 190 minutes with the exercises, about five of them computing on two free processor cores. The first
-# notebook you start draws the 2,400 films, in a minute more. With less time, only run *For whom?* and *Second remedy*.
+# notebook you start draws the 2,400 films, in a minute more. To save time, run *For whom?* and *Second remedy*
+# without reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

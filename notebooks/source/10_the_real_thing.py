@@ -22,9 +22,9 @@
 # **You need** Python with functions, a little pandas, and the command line a little. Notebooks 01, 07, 08 and 09 tell
 # why each step is there; nothing here needs them to have been run.
 #
-# **Time:** 160 to 230 minutes with the exercises, about three of them computing on two free processor cores. The first
-# start draws the films, in half a minute more; each try of your own takes about two. With less time, only run *Which
-# backbone?* and *A run to read*.
+# **Time:** 160 to 230 minutes with the exercises, about three of them computing on two free processor cores. The
+# first start draws the films, in half a minute more; each try of your own takes about two. To save time, run *Which
+# backbone?* and *A run to read* without reading.
 
 # %%
 # On Colab this fetches the course and installs what is missing; on your own machine it changes nothing.

@@ -63,7 +63,7 @@ def test_every_notebook_says_its_question_and_minutes() -> None:
     for head in found.values():
         assert head.question.endswith(("?", ".")), head
         assert head.minutes, f"{head.file}: say '**Time:** NN minutes with the exercises' in its first cell"
-        assert head.only_run, f"{head.file}: say 'With less time, only run *a section*' there"
+        assert head.only_run, f"{head.file}: say 'To save time, run *a section* without reading.' there"
         text = (ROOT / "notebooks" / head.file).read_text(encoding="utf-8")
         for section in re.findall(r"\*(.+?)\*", head.only_run):
             assert re.search(rf"#+ [^\n]*{re.escape(section)}", text, re.IGNORECASE), f"{head.file}: no {section!r}"
