@@ -188,11 +188,18 @@ def claims_table(folder: Path) -> str:
     text = markdown_lines(["claim", "notebook", "phantom", "real films (`rsna100`)", "verdict"], rows)
     others = [f"- {claim} ({films}): {_measured(row)}; {row['verdict']}." for (claim, films), row in last.items()]
     if others:
-        text += "\n\nCompared beside them:\n\n" + "\n".join(others)
-    setups = dict.fromkeys(f"- {row['backbone']}; {row['size_px']} px, {row['epochs']} epochs, {row['seeds']} seeds; "
-                           f"{how_made(row)}."
-                           for row in table.to_dict("records"))
-    return text + ("\n\nHow they were measured:\n\n" + "\n".join(setups) if setups else "")
+        text += _folded("Compared beside them", others)
+    setups: dict[str, dict[str, None]] = {}
+    for row in table.to_dict("records"):
+        setup = f"{row['backbone']}; {row['size_px']} px, {row['epochs']} epochs, {row['seeds']} seeds"
+        setups.setdefault(setup, {})[how_made(row)] = None
+    made = [f"- {setup}; {'; '.join(runs)}." for setup, runs in setups.items()]
+    return text + (_folded("How they were measured", made) if made else "")
+
+
+def _folded(summary: str, lines: list[str]) -> str:
+    """A list that few readers open."""
+    return f"\n\n<details><summary>{summary}</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
 
 
 def _measured(row: dict | None) -> str:
