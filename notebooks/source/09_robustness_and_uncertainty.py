@@ -9,7 +9,7 @@
 #
 # **After this notebook you can**
 #
-# - tell what a scanner does to an error from what a reader does to it;
+# - tell the scanner's share of an error from the reader's;
 # - say how many local films a correction takes, and when it harms;
 # - stress a network, put the fault into its training, and test again;
 # - say what nine views of a film, or three networks, are worth;
@@ -80,10 +80,10 @@ pd.DataFrame(log)[["epoch", "train_mae_months", "selection_mae_months"]].round(1
 # ## Films that had no part in it
 #
 # The training films taught the network, the selection films chose its best epoch, and the test films are opened once,
-# in notebook 08. So three more sets. The cohort's **calibration** split. **New** children, drawn for this notebook
-# alone, at the cohort's own hospital. And the very same children once more at **hospital B**. It has another scanner,
-# wider frames, less dose and so more noise. Its reader rounds to half-years and reads a little too old.
-# (With films of your own, half of the calibration split plays the new ones.)
+# in notebook 08. So we need three more sets. The cohort's **calibration** split. **New** children, drawn for this
+# notebook alone, at the cohort's own hospital. And the very same children once more at **hospital B**. It has another
+# scanner, wider frames, less dose and so more noise. Its reader rounds to half-years and reads a little too old. (With
+# films of your own, half of the calibration split plays the new ones.)
 
 # %%
 from bonexage_utils.course.nb09.robustness import draw_films
@@ -111,8 +111,8 @@ draw_pairs(films["new"], films["B"])
 
 # %% [markdown]
 # Above, five children at home; below, the same five at B, each with the label in months. On B's films the hand is
-# smaller, its greys are levelled, there is more noise, and often a shutter cuts the field. Where the labels differ, the
-# readers do.
+# smaller, its greys are evened out, there is more noise, and often a shutter cuts the field. Where the labels differ,
+# the readers do.
 #
 # ## Predict first
 #
@@ -171,7 +171,7 @@ if course.embedded:  # only of the simulated films are both readings known
 # read the same films: ask for that before you blame the scanner.
 #
 # B's reader reads old, and no network can know it. The MAE may hide that; the bias does not. A child who is read here
-# first, and at B a year later, seems to have matured by these months more. So follow-up films belong to one reader, or
+# first, and at B a year later, seems to have matured by more than she did. So follow-up films belong to one reader, or
 # to one program.
 #
 # <details><summary>Does every network lose so much elsewhere?</summary>
@@ -235,25 +235,27 @@ after_guess(guess_line, draw_recalibrated(mended), tell_recalibrated(mended),
 
 # %% [markdown]
 # Horizontal axis: n. Vertical axis: the MAE on other films, the mean of the hospitals; dashed, the network as it is.
-# Where a thick bar, the 95 % interval of the *change*, crosses the dashed line, nothing is decided. The thin line holds
-# nine hospitals in ten: the luck of one. `harmed` is the share whose MAE grew by more than half a month.
+# Where a thick bar, the 95 % interval of the *change*, crosses the dashed line, nothing is decided. (Short bars hide
+# behind their markers.) The thin line holds nine hospitals in ten: the luck of one. `harmed` is the share whose MAE
+# grew by more than half a month.
 #
-# A line by sex has four numbers to learn, a shift has one, and each one from few films brings an error of its own. And
-# what can be gained? A correction mends a bias, which is the same for many films; scatter stays. C differs from home by
-# a bias alone: do twenty films pay there? B's trouble is scatter: compare its bias with its MAE in the figure further
-# up. So ask first whether a hospital *reads* differently, or *films* differently.
+# A line by sex has four numbers to learn, a shift has one, and each, if films are few, brings its own error. And what
+# can be gained? A correction mends a bias, which is the same for many films; scatter stays. C differs from home by a
+# bias alone: do twenty films pay there? B's trouble is scatter: compare its bias with its MAE in the figure further up.
+# So ask first whether a hospital *reads* differently, or *films* differently.
 #
 # <details><summary>Has such a line helped anywhere?</summary>
 #
-# Yes: in Georgia a line by sex from 121 films took a model's MAE from 6.57 to 5.69 months, and its bias away. There
-# *was* a bias.
+# Yes: in Georgia a line by sex from 121 films brought a model's MAE from 6.57 to 5.69 months and removed its bias.
+# There *was* a bias.
 # </details>
 #
 # <!-- from elsewhere: 6.57, 5.69 (the Georgian study of Deeplasia, 2025) -->
 #
 # ### Exercise: a hospital with 20 films
 #
-# A hospital has read 20 of its own films, and asks whether it should correct your network.
+# A hospital has read 20 of its own films, and asks whether it should correct your network. Grey: the bias. Dashed: what
+# each line would take away.
 
 # %%
 from bonexage_utils.course.nb09 import exercises
@@ -306,10 +308,10 @@ error_under_stress(stress, SIGNIFICANT_MONTHS)
 
 # %% [markdown]
 # A panel for each test. Horizontal axis: the strength. Vertical axis: by how many months the MAE of the very same films
-# has *changed*, with its 95 % interval. The orange number is the share of films whose answer moved by more than a year.
-# (That is our mark; others counted changed diagnoses.) Where the MAE hardly moves and the share is large, some answers
-# came nearer and others went further off: for the statistic nothing happened, for the child much did. Now the list from
-# its two ends:
+# has *changed*, with its 95 % interval. The orange number (below: `share_significant`) is the share of films whose
+# answer moved by more than a year. (The limit is ours; others counted changed diagnoses.) Where the MAE hardly moves
+# and the share is large, some answers came nearer and others went further off: for the statistic nothing happened, for
+# the child much did. Now the list from its two ends:
 
 # %%
 shown = ["perturbation", "strength", "mae_change", "low", "high", "bias_change",
@@ -363,11 +365,10 @@ print(f"at home, {len(after)} films as they are: {cost} months of MAE: {said}")
 
 # %% [markdown]
 # Each row is one change of the same films, with the MAE of both networks. `change` is their paired difference; negative
-# is in favour of the retrained one. The printed line is the price at home, which upright films
-# pay on average. (It is from all new films; the table's first row has only a few.) Did faults that were *not* trained
-# get better, too? For a clinic: many upright children would pay, to help a film that one click puts right. Fix it at
-# the door, where an audit (01) finds turned films. It is one short training each: another seed, or more epochs, give
-# another price.
+# is in favour of the retrained one. The printed line is the price that upright films at home pay on average. (It is
+# from all new films; the table's first row has only a few.) Did faults that were *not* trained get better, too? For a
+# clinic: many upright children would pay, to help a film that one click puts right. Fix it at the door, where an audit
+# (01) finds turned films. Each network had one short training. Another seed, or more epochs, would give another price.
 #
 # ## Third remedy: more than one answer
 #
@@ -422,8 +423,7 @@ after_guess(guess_mean, table.rename("MAE").round(2), "\n".join(told))
 
 # %% [markdown]
 # A negative difference is in favour of the first. Compare its size with its price: nine times the computing, or two
-# more trainings and three times the computing. The three were trained alike: a plain mean gives a weak member the same
-# weight.
+# more trainings and three times the computing. A plain mean gives a weak member the same weight.
 #
 # <details><summary>Can a mean of three be worse than the three?</summary>
 #
@@ -454,8 +454,8 @@ for name, said in {"nine views": views, "three networks": trio}.items():
 #
 # <details><summary>What the spread of nine views is good for</summary>
 #
-# It is the least that a test–retest figure can be: a second film differs by more than a small shift. The change of a
-# year is read through this noise, twice. Real repeat films are the proper test.
+# It is the least that a test–retest figure can be: a second film differs by more than a small shift. A change over a
+# year is read through this noise twice. Real repeat films are the proper test.
 # </details>
 #
 # ## An interval that keeps a promise
@@ -479,8 +479,8 @@ for name, said in {"nine views": views, "three networks": trio}.items():
 #
 # ### Exercise: the half-width
 #
-# Write `my_half_width(errors, coverage)`: the ⌈(n + 1) · coverage⌉-th smallest |error|; where there are not so many
-# errors, `np.inf`.
+# Write `my_half_width(errors, coverage)`, where `coverage` is 1 − α: the ⌈(n + 1) · coverage⌉-th smallest |error|;
+# where there are not so many errors, `np.inf`.
 
 # %% tags=["nbval-check-output"]
 def my_half_width(errors, coverage):
@@ -562,8 +562,8 @@ print(f"of {len(at_home)} new films, they hold {luck[0]:.1%} to {luck[1]:.1%}: "
 
 # %% [markdown]
 # The interval in brackets is for the chance in the *new* films. "Truly cover" is for the chance in the *calibration*
-# films: the promise is kept on average over calibrations, and yours is luckier or unluckier. The last line has both, so
-# judge by its last words.
+# films: the promise is kept on average over calibrations, and yours is luckier or unluckier. The last line has both:
+# judge by it.
 #
 # ## For whom?
 #
@@ -581,11 +581,11 @@ coverage_by_group(Coverage(PROMISE, coverage_by_sex_and_age(same_for_all), "the 
 
 # %% [markdown]
 # Left, the share of labels inside by age; dashed, the promise. Right, the mean width, nearly the same for all. Where
-# errors are large, the left panel may pay for that. A promise that is kept *on average* may be broken to the same
-# children every time.
+# errors are large, one width may hold too few. A promise that is kept *on average* may be broken to the same children
+# every time.
 #
 # What one can try: each sex and band of *predicted* age (a new film has no other) gets a half-width from its own films.
-# (Groups with fewer than 30 films live on the common half-width.)
+# (Groups with fewer than 30 films keep the common half-width.)
 
 # %%
 by_band = tenfold(pool, lambda nine_tenths: Calibration.fit(nine_tenths, PROMISE))
@@ -670,9 +670,10 @@ lost = bootstrap_mean(within["training"].astype(float) - within["calibration"])
 print(f"training minus calibration: {lost}", verdict(lost, "fewer inside", "more", ""))
 
 # %% [markdown]
-# The last line is what the mistake costs after so short a training. Where that is little, it is dangerous: one day the
-# training is longer. A head on frozen maps (04) learns few films, which never change, for more and more epochs. Each
-# time it is calibrated twice, on those and on the calibration films, and tried on the selection films, which are new.
+# The last line is what the mistake costs after so short a training. Where that is little, nobody notices; and one day
+# the training is longer. A head on frozen maps (04) learns few films, which never change, for more and more epochs.
+# Each time it is calibrated twice, on those and on the calibration films, and tried on the selection films, which are
+# new.
 
 # %%
 from bonexage_utils.course.nb09.uncertainty import by_heart, draw_by_heart
@@ -780,8 +781,7 @@ perturb_and_watch(watch)
 draw_watched(watch)
 
 # %% [markdown]
-# The band follows the answer wherever it goes, and is as wide there as before. Where it leaves the dashed
-# line, the label is outside.
+# The band follows the answer wherever it goes, and is as wide there as before.
 #
 # ### Exercise: a decision
 #
@@ -806,9 +806,9 @@ ex.since.check(my_month)
 # ## Does the network know when not to answer?
 #
 # A foot gets a bone age, and so does a page of text. But a film can get a second number: how unusual it looks to the
-# network, compared with films that it was not trained on. The rule for the limit you have written yourself, the
-# ⌈(n + 1) · 0.99⌉-th: of 100 usual films 99 stay below. `bonexage evaluate --calibrate` keeps that in a checkpoint, and
-# `predict` then notes *unlike the training films*.
+# network, compared with films that it was not trained on. You have written the rule for its limit yourself, the
+# ⌈(n + 1) · 0.99⌉-th. Of 100 usual films 99 stay below. `bonexage evaluate --calibrate` keeps that in a checkpoint,
+# and `predict` then notes *unlike the training films*.
 #
 # <!-- from elsewhere: 0.99 (a setting) -->
 
@@ -835,8 +835,8 @@ noted.round(2).astype({"films": int, "months": int})
 # %% [markdown]
 # The picture is *one* child's film, spoilt or replaced by another picture; each got an age. The table counts many: of
 # each kind, the share that has a note. A note comes from what the network sees (`unlike`), or from how the greys lie on
-# the film (`lying`, which asks no network). The first row is the price: usual films with a note. The line above the
-# table names what is missed: some are no hands at all. Notes are a net with holes.
+# the film (`lying`, which asks no network); `noted` is either. The first row is the price: usual films with a note. The
+# line above the table names what is missed: some are no hands at all. Notes are a net with holes.
 #
 # ### Exercise: what a note is worth
 #

@@ -91,9 +91,9 @@ sent.iloc[[0, 1, 2, hospital.NAMELESS, -3, -2, -1]]
 
 # %% [markdown]
 # The number on the left is the line in the file. Three things are wrong: two kinds of ages, codes for the sex, and a
-# row without a film. And four are missing that only the hospital has: which atlas was read by (Greulich–Pyle, or
-# Tanner–Whitehouse), who read, the child's age at the film, and why it was taken. Without the age nobody can say which
-# decisions would change (08).
+# row without a film. And four are missing that only the hospital has: the method (Greulich–Pyle or Tanner–Whitehouse),
+# who read, the child's age at the film, and why it was taken. Without the age nobody can say which decisions would
+# change (08).
 #
 # ### Exercise: one unit
 #
@@ -144,7 +144,7 @@ ex.codes.check(my_code)
 # The row without a film: some films have no row. May you join them? Only if the hospital says which is which. Nothing
 # in the folder does, so the row goes. From here on the notebook uses its own answers, whatever yours are.
 #
-# The folder itself stays as it was sent. What we make of it goes elsewhere:
+# The folder stays as it was sent. What we make of it goes elsewhere:
 
 # %%
 place = sprint.workplace(course)  # a folder below checkpoints/
@@ -170,8 +170,8 @@ some = findings[findings["finding"].isin(kinds)]
 contact_sheet(some.assign(image=[course.folder / image for image in some["image"]]), 4)
 
 # %% [markdown]
-# Under each id stands why it is here. Do not believe every note: it says only that a film is unlike the others, or like
-# one of them. For each kind ask what it would do to the splits (01).
+# Do not believe every note: it says only that a film is unlike the others, or like one of them. For each kind ask what
+# it would do to the splits (01).
 #
 # ### Exercise: what goes?
 #
@@ -216,8 +216,8 @@ print(f"{len(sent):,} rows sent, {len(kept):,} films kept")
 bonexage("check", films)
 
 # %% [markdown]
-# No fault is left, so the status is 0. (A film is called mirrored beside the others. These have changed, and so a count
-# may have.) Is the cohort *usable*, too: are there enough films in each split, of girls and boys, young and old? And we
+# No fault is left, so the status is 0. (A film is judged beside the others. These have changed, so a count may change,
+# too.) Is the cohort *usable*, too: are there enough films in each split, of girls and boys, young and old? And we
 # cannot split by child, for no child's number was sent. Ask for a pseudonym; until then the page says so.
 #
 # ## Train
@@ -240,10 +240,10 @@ else:
     bonexage("train", films, "--out", run, *words)
 
 # %% [markdown]
-# This is the part that the notebook leaves to you. Can you do better? Change the recipe, and train again under another
-# name, such as `place / "larger"`: more pixels, another rate, more epochs, another seed. Two rules. **The selection
-# films choose, no others.** And **count your tries**: their number goes into the report. Ten minutes on two free cores
-# are enough; a run that is stopped goes on with `--resume`. Then set `run` to the one that you keep.
+# Can you do better? This part is yours. Copy the two cells above. In the copies, write `recipe["epochs"] = 12` before
+# `words` (or change pixels, rate, seed), and another name for `sprint.FIRST`, such as `"larger"`. Two rules. **The
+# selection films choose, no others.** And **count your tries**: their number goes into the report. Ten minutes on two
+# free cores are enough; a run that is stopped goes on with `--resume`. Then set `run` to the one that you keep.
 
 # %%
 logs = sprint.tries(course.folder / place)
@@ -251,7 +251,7 @@ sprint.draw_tries(logs)
 
 # %% [markdown]
 # Horizontal axis: the epoch. Vertical axis: the error on the selection films. Does the line still fall at its end? Then
-# longer training is a sensible next try. Differences of some tenths are chance on so few films.
+# longer training is a sensible next try. On so few films, differences of some tenths may be chance.
 #
 # ## How sure is it of one child?
 #
@@ -314,9 +314,9 @@ after_guess(guesses, report_said, beside(measured, guesses), usual)
 # %% [markdown]
 # The line with *MAE* is the result; behind it, in brackets, what the median by sex would have had on the same films.
 # Was your guess inside the interval? The selection films flatter, for they chose; but with so few films chance may move
-# an MAE by more than the choosing does. In the lower table each change has its interval. Where it holds 0, these films
-# show no cost; where two overlap by much, no order. The last column is the share of children whose answer moved by more
-# than a year.
+# an MAE by more than the choosing does. `costs most` only names the largest number. In the lower table each change has
+# its interval. Where it holds 0, these films show no cost; where two overlap by much, no order. The last column is the
+# share of children whose answer moved by more than a year.
 #
 # Who is behind the mean?
 
@@ -327,7 +327,7 @@ after_guess(guesses, sprint.draw_margins(groups), sprint.speaking_groups(groups)
 # %% [markdown]
 # Horizontal axis: the MAE, a row for each group, with its interval. A group of fewer than twenty films stays silent.
 # Compare the intervals before the points. Where they overlap by much, this test does not say that the model is worse
-# for one than for the other. Most groups of sex *and* age are silent: the report must say just that.
+# for one than for the other. How many groups of sex *and* age speak? The report must say so.
 
 # %%
 from bonexage_utils.checks.stress import SIGNIFICANT_MONTHS, error_under_stress
@@ -371,7 +371,7 @@ bonexage("card", model, "--report", report, "--out", place / "published")
 #
 # ### A run to read
 #
-# A small network on real films, as it was recorded:
+# A small network on real films, as it was recorded (*graded*: films as another display shows them):
 
 # %%
 from bonexage_utils.course.nb10.real_run import draw_run, tell_run
@@ -400,7 +400,7 @@ print(tell_run())
 #
 # ## Which backbone?
 #
-# "ConvNeXt converges better than a ResNet or an EfficientNet." Measured was a narrow form of this claim: after the same
+# "ConvNeXt converges better than a ResNet or an EfficientNet." We measured a narrow form of this claim: after the same
 # minute of computing from random weights, who has the lower error on new films? It takes longer than a notebook may, so
 # it is recorded:
 
@@ -440,11 +440,11 @@ draw_pretrained()
 print(pretrained_sentences())
 
 # %% [markdown]
-# Horizontal axis: the films that they learned from. Vertical axis: the error on films that had no part. Which order
-# of the families do the printed lines show, and does it change from panel to panel? It is an order after *equal
-# minutes*, and a slow learner may need more: the course's own ConvNeXt had six times as many, and then read phantoms
-# better than the course's ResNet (the table of claims in `notebooks/README.md`). Full size, long training, a GPU:
-# **not yet measured**.
+# Horizontal axis: the films that they learned from. Vertical axis: the error on films that had no part. Which order of
+# the families do the printed lines show, and does it change from panel to panel? It is an order after *equal minutes*
+# of pretraining, and a slow learner may need more: the course's own ConvNeXt had six times as many, and then read
+# phantoms better than the course's ResNet (the table of claims in `notebooks/README.md`). Full size, long training, a
+# GPU: **not yet measured**.
 #
 # ## The page
 #
@@ -496,7 +496,7 @@ print(sum(map(is_open, my_words.values())), "of", len(my_words), "answers are op
 Markdown("#" + page.read_text(encoding="utf-8").replace("\n# ", "\n### "))
 
 # %% [markdown]
-# It is `board_report.md` in the folder of the report. Change it with another group, and score it:
+# It is `board_report.md` in the folder of the report. Swap pages with another group, and score theirs:
 #
 # | points: | 0 | 1 | 2 |
 # |---|---|---|---|
@@ -556,8 +556,8 @@ b = cards["B"].data
 b.head(3).round(1)
 
 # %% [markdown]
-# A row for each variant that was tried: its MAE on the test films, and on films that nobody has looked at. What does
-# the variant on the card have on the new films? (Two decimals.)
+# A row for each variant that was tried: its MAE on the test films, and on films that nobody has looked at. What is the
+# MAE of the card's variant on the new films? (Two decimals.)
 
 # %% tags=["nbval-check-output"]
 my_chosen = ...
@@ -594,7 +594,7 @@ c.head(3).round(1)
 
 # %% [markdown]
 # A row for each seed: the MAE of both heads on the same films. What is *ours minus theirs*, the mean over all seeds?
-# (Two decimals.) Then see whether its interval holds zero.
+# (Two decimals.) The reply has its interval: does it hold zero?
 
 # %% tags=["nbval-check-output"]
 my_seeds = ...
@@ -717,8 +717,8 @@ assert (a.predicted - a.label).abs()[a.learned].mean() < 0.9 * ex.trained.soluti
 #
 # <details><summary>1. A paper says 4.3 months on RSNA's 200 test films, yours says 4.7. Is its model better?</summary>
 #
-# With 200 films the interval of such an MAE reaches about half a month to each side, so most such differences are
-# noise. Compare film by film (08), on the same version of the labels (01): two are in circulation.
+# With 200 films the interval of such an MAE reaches about half a month to each side, so such a difference may be noise.
+# Compare film by film (08), on the same version of the labels (01): two are in circulation.
 # </details>
 #
 # <details><summary>2. Your model is biased by four months in another hospital. May you subtract four?</summary>

@@ -175,8 +175,8 @@ def _explain(errors: np.ndarray, coverage: float, truth: float, found: float) ->
     known = [
         (np.sort(errors)[rank - 1], "You sorted the errors with their signs. A film read five months too low is as far "
                                     "off as one read five too high: take np.abs first."),
-        (at(math.ceil(round(n * coverage, 9)) - 1), "Your rank is ⌈n · coverage⌉. The new film is one more, and may "
-                                                    "rank anywhere among the n: (n + 1) · coverage, rounded up."),
+        (at(math.ceil(round(n * coverage, 9)) - 1), "Your rank is one too low. The new film is one more, and may have "
+                                                    "any place among the n: (n + 1) · coverage, rounded up."),
         (at(rank), "One place too far. If you index: Python counts from 0, so the film of that rank is at [rank - 1]. "
                    "If you use np.quantile(…, method='higher'): it counts n - 1 gaps; 'inverted_cdf' gives the rank."),
         (float(np.quantile(sizes, coverage)), "np.quantile interpolates between two errors and counts n - 1 gaps. The "
@@ -330,11 +330,10 @@ def _since() -> Exercise:
         if month == SINCE + 1:
             return wrong("By then it is plain. But the month before belongs to it: its bar, too, is below the line.")
         if month > SINCE:
-            return wrong("Later than that nothing changes any more. Go left until the low months end.")
+            return wrong("The months before it are low, too. Go left until the low months end.")
         if month == SINCE - 1:
             return wrong("Nearly. But the bar of that month still reaches the line: go one bar to the right.")
-        return wrong("Later than that there are still bars that reach the line. Look for the month from which on none "
-                     "does.")
+        return wrong("After that month bars still reach the line. Look for the month from which on none does.")
 
     mistakes = {"a dip": dip, "the month after": SINCE + 1, "the month before": SINCE - 1, "the first": 1,
                 "the last": MONTHS, "no month": 0}

@@ -74,8 +74,8 @@ def _months() -> Exercise:
             try:
                 found = answer(text)
             except Exception as error:  # a learner's function may do anything
-                return wrong(f"It stops at {text!r} ({type(error).__name__}: {error}). The table has ages of whole "
-                             "years and of a few months, too.")
+                return wrong(f"It stops at {text!r} ({type(error).__name__}: {error}). The table has four forms: "
+                             "'17y 5m', '15y', '9m' and '138'.")
             made.append(float(found) if isinstance(found, str) else number(found))
         for function, message in known.values():
             if np.allclose(made, [function(text) for text in AGES]):
