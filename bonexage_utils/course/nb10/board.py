@@ -40,7 +40,7 @@ def board_report(run: Path, report: Path, words: Mapping[str, Any], sent: int, t
     metrics, groups = _json(report / "metrics.json"), _table(report / "groups.csv")
     model, _, described = load_model(run / "model.safetensors")
     rows = _films(described["training"], metrics, sent) | _recipe(described["training"], tries) | _result(metrics) | {
-        "groups of sex and age that are too small to speak": _silent(groups), "the worst of the others": _worst(groups),
+        "groups of sex and age that are too small to speak": _silent(groups), "the worst of the groups that are large enough": _worst(groups),
         "intervals": _intervals(described, report), **_stress(report, described["network_sha256"]),
         "films that are no hand": _strange(model.familiarity), **NEVER_MEASURED}
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -84,7 +84,7 @@ def _recipe(trained: dict, tries: int) -> dict[str, str]:
     config = trained["config"]
     return {"network": f"{config['backbone']}, weights {config['weights']}, {config['image_size']} px, "
                        f"{config['epochs']} epochs, one seed",
-            "tries, chosen between by the selection films": tries}
+            "tries; the selection films chose": tries}
 
 
 def _result(metrics: dict) -> dict[str, str]:
