@@ -164,7 +164,7 @@ def times_table(folder: Path) -> str:
         rows.append([f"[{number} {head.title}]({head.file}) ([{number} on Colab]({colab}))", head.asked,
                      "core" if number in CORE else "", minutes, computing(times, number), memory(times, number),
                      head.only_run])
-    columns = ["notebook", "question", "path", "with exercises", "computing", "memory", "to save time, run without reading"]
+    columns = ["notebook", "question", "path", "with exercises", "computing", "memory", "run without reading"]
     table = markdown_lines(columns, rows)
     if times.empty:
         return f"{table}\n\nComputing and memory: {NOT_YET}."

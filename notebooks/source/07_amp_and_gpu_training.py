@@ -347,7 +347,10 @@ print(f"{run.batch_size} films at a time, {run.image_size} px, {run.precision}")
 #
 # A `Dataset` answers two questions: how many items are there, and what is item *i*? This one keeps the rows of a table
 # and the letterboxed films as bytes. Of each film it gives the image, the sex, the label, and a number made from its
-# name. By that number its augmentation can be drawn again. For another task, take another column in place of `months`.
+# name. By that number its augmentation can be drawn again.
+#
+# For another task, take another column in place of `months`. Bring it to a size near 1, as we shall do with `/ 12`, and
+# let the output start near its mean. Otherwise the first updates only look for the unit.
 
 # %%
 # %%writefile -a train.py
@@ -393,7 +396,7 @@ print("one film:", image.dtype, tuple(image.shape), "- its label:", months.dtype
 # reads in this one, which is enough for a cache of bytes. `pin_memory` and `non_blocking=True` let a GPU copy a batch
 # while the program goes on. The films travel as bytes; they are scaled and augmented on the device. *Dropout* silences
 # units at random in training. A `DataLoader`, too, draws a number each time it starts. From torch's common stream that
-# would change dropout's, so it gets a stream of its own.
+# would change dropout's, so while the network learns it gets a stream of its own.
 
 # %%
 # %%writefile -a train.py
@@ -421,7 +424,10 @@ def batches(run, films, learning=False):
         yield images.to(memory_format=torch.channels_last), sex, months
 
 # %% [markdown]
-# Everything random comes from a seed and can be drawn again. Each epoch leaves out a few films that would not fill an
+# Everything random comes from a seed and can be drawn again: an augmentation from the seed, the epoch and the film. Do
+# the same in a `Dataset` of your own; else its workers draw the same numbers in every epoch.
+#
+# Each epoch leaves out a few films that would not fill an
 # update, not always the same ones. Else their gradients would wait for the next epoch.
 #
 # ### The network, the optimizer, the scaler
@@ -519,9 +525,10 @@ def update(run, net, optimizer, scaler):
     run.ema.update(net, step=run.update)
 
 # %% [markdown]
-# `unscale_` divides the gradients by the scale, and looks whether one is infinite or no number. If so, `step` skips the
-# step; we count it as an update all the same. `update` halves the scale after a skipped step, and doubles it when all
-# has gone well for 2,000 steps in a row. By hand (`seen` is only for the picture):
+# `unscale_` divides the gradients by the scale, and looks whether one is infinite or no number. If so, `step` skips
+# the step, whatever clipping has made of the gradients; we count it as an update all the same. `update` halves the
+# scale after a skipped step, and doubles it when all has gone well for 2,000 steps in a row. By hand (`seen` is only
+# for the picture):
 
 # %%
 class Scale:
@@ -753,7 +760,8 @@ def resume(run):
 
 # %% [markdown]
 # `weights_only=True` reads tensors, numbers, texts, lists and dicts, and nothing else. Without it, torch would unpickle
-# the file, and a pickle can run any program. `state.pt` is for going on. The file to *use* is written by the package's
+# the file, and a pickle can run any program. `state.pt` is for going on, with the same options: `resume` does not check
+# them. The file to *use* is written by the package's
 # `save_model`, with all that a prediction needs:
 
 # %%
@@ -908,7 +916,7 @@ print("largest difference between the two runs:", between)
 
 # %% [markdown]
 # On a processor it is zero. Most slips in `save` would show here, and hardly anywhere else. Not a forgotten *scaler*:
-# in float32 it is off.
+# in float32 it is off. The random stream is compared, too: forgotten, it may move the weights too little to see.
 #
 # ## The clock, and where the time goes
 #

@@ -313,10 +313,10 @@ after_guess(guesses, report_said, beside(measured, guesses), usual)
 
 # %% [markdown]
 # The line with *MAE* is the result; behind it, in brackets, what the median by sex would have had on the same films.
-# Was your guess inside the interval? The selection films flatter, for they chose; but with so few films chance may move
-# an MAE by more than the choosing does. `largest growth` only names the largest number. In the lower table each change has
-# its interval. Where it holds 0, these films show no cost; where two overlap by much, no order. The last column is the
-# share of children whose answer moved by more than a year.
+# Was your guess inside the interval? The selection films flatter, for they chose; but with so few films chance may
+# move an MAE by more than the choosing does. `largest growth` only names the largest number. In the lower table each
+# change has its interval. Where it holds 0, these films show no cost; where two overlap by much, no order. The last
+# column is the share of children whose answer moved by more than a year.
 #
 # Who is behind the mean?
 

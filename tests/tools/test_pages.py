@@ -24,7 +24,7 @@ def course(tmp_path: Path) -> Path:
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "data" / "reference_runs").mkdir(parents=True)
     first = ("# # 00 · Start\n\n**The question:** does\nit run?\n\n**Time:** 40 minutes with the exercises. "
-             "With less time, only\nrun *Who runs?* and *Why*. More.")
+             "To save time,\nrun *Who runs?* and *Why* without reading. More.")
     cells = [{"cell_type": "markdown", "source": first.removeprefix("# ")}]
     (tmp_path / "notebooks" / "00_start.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
     return tmp_path

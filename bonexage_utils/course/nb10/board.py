@@ -40,8 +40,9 @@ def board_report(run: Path, report: Path, words: Mapping[str, Any], sent: int, t
     metrics, groups = _json(report / "metrics.json"), _table(report / "groups.csv")
     model, _, described = load_model(run / "model.safetensors")
     rows = _films(described["training"], metrics, sent) | _recipe(described["training"], tries) | _result(metrics) | {
-        "groups of sex and age that are too small to speak": _silent(groups), "the worst of the groups that are large enough": _worst(groups),
-        "intervals": _intervals(described, report), **_stress(report, described["network_sha256"]),
+        "groups of sex and age that are too small to speak": _silent(groups),
+        "the worst group that is large enough": _worst(groups), "intervals": _intervals(described, report),
+        **_stress(report, described["network_sha256"]),
         "films that are no hand": _strange(model.familiarity), **NEVER_MEASURED}
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["markdown"] = markdown
