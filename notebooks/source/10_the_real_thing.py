@@ -426,10 +426,11 @@ print(how_baked())
 # families, and between the two ResNets, which differ only in where they began. (The intervals are over films and
 # seeds.) Whoever compares backbones and does not name the pretraining may be measuring that.
 #
-# So let all three have the same schooling: the same phantoms and task, about a quarter of an hour of one processor core
-# each, and hints from the same teacher (the ResNet of the course). Then each stays as it is, frozen, and the same head
-# learns on it, to its end (128 px). Or each goes on learning as a whole, for the same time or for as many updates
-# (96 px). Who ends lower?
+# So let all three have the same schooling: the same phantoms and task, about a quarter of an hour of one processor
+# core each, and hints from the same teacher (the ResNet of the course). Then each stays as it is, frozen, and the
+# same head learns on it, to its end (128 px). Or each goes on learning as a whole, for the same time or for as many
+# updates (96 px). Who ends lower? (Where a run ended within its first epoch, the printed line asks only who starts
+# sooner.)
 
 # %%
 from bonexage_utils.course.nb10.bakeoff import draw_pretrained, pretrained_sentences

@@ -66,6 +66,8 @@ def test_backbones_pretrained_alike_are_told_apart_by_films_and_by_what_was_equa
     assert "2,000, trained whole for equal time: not yet measured" in alt
     assert "nan" not in alt
     assert bakeoff.gain_sentences(recorded).startswith("the phantom: -4.00")  # of random weights, as before
+    real.assign(epochs=[2.0 if arm == "ConvNeXt" else 0.9 for arm in real["arm"]]).to_csv(path, index=False)
+    assert "ResNet starts sooner" in bakeoff.pretrained_sentences(recorded)  # nothing is at its end within an epoch
 
 
 def test_what_is_not_recorded_says_so(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ hands?
 
 Time is that of the processor (one thread) or of the GPU's clock, measured update by update before the first run, all
 backbones in turn: whoever is quicker makes more updates within it. Each backbone has the best of three peak learning
-rates, chosen on the selection films with a seed of its own, a third of the time each. Beside them runs one ResNet with
-phantom weights, to set a backbone's worth beside that of pretraining. Then the same again, update for update. Errors
-are those of the calibration films. From random weights a minute tells who *starts sooner*; from pretrained ones, who
-*ends lower*. One row a run in bakeoff.csv, one a comparison in claims.csv; what stands there is not run again, so a
-stopped run goes on where it was.
+rates, chosen on the selection films with a seed of its own, a third of the time each. Beside them runs one ResNet
+with phantom weights, to set a backbone's worth beside that of pretraining. Then the same again, update for update.
+Errors are those of the calibration films. From random weights a minute tells who *starts sooner*; from pretrained
+ones, who *ends lower*, unless it ended within the first epoch. One row a run in bakeoff.csv, one a comparison in
+claims.csv; what stands there is not run again, so a stopped run goes on where it was.
 """
 
 import argparse
@@ -242,7 +242,8 @@ def compare(table: Table, claims: Path, train_on: int | None = None) -> None:
                 a["weights"], f"{a['weights']} weights")
             alike = ", all pretrained alike" if a["weights"] == "phantom" else ""
             few = f", {train_on:,} films" if train_on else ""
-            what = "starts sooner" if a["weights"] == "none" else "ends lower"
+            whole_epoch = min(a["epochs"], b["epochs"]) >= 1
+            what = "ends lower" if a["weights"] != "none" and whole_epoch else "starts sooner"
             row = {
                 "claim": f"ConvNeXt converges better than {rival}{alike}{few}{suffix}",
                 "films": a["films"], "a": "ConvNeXt",

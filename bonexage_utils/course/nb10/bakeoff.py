@@ -139,8 +139,9 @@ def pretrained_sentences(folder: Path | None = None) -> str:
                 seeds = sorted(errors["ConvNeXt"].keys() & errors[rival].keys())
                 apart = paired_over_seeds(*(np.stack([errors[arm][seed] for seed in seeds])
                                             for arm in ("ConvNeXt", rival)))
+                whole_epoch = part.loc[part["arm"].isin(["ConvNeXt", rival]), "epochs"].min() >= 1
                 lines.append(f"{name}, {words}: ConvNeXt minus {rival} {apart} months; "
-                             f"{verdict(apart, 'ConvNeXt', rival, 'ends lower')}")
+                             f"{verdict(apart, 'ConvNeXt', rival, 'ends lower' if whole_epoch else 'starts sooner')}")
     return "\n".join(lines) or f"All pretrained alike: {NOT_YET}."
 
 
