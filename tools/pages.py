@@ -189,11 +189,11 @@ def claims_table(folder: Path) -> str:
     others = [f"- {claim} ({films}): {_measured(row)}; {row['verdict']}." for (claim, films), row in last.items()]
     if others:
         text += _folded("Compared beside them", others)
-    setups: dict[str, dict[str, None]] = {}
-    for row in table.to_dict("records"):
-        setup = f"{row['backbone']}; {row['size_px']} px, {row['epochs']} epochs, {row['seeds']} seeds"
-        setups.setdefault(setup, {})[how_made(row)] = None
-    made = [f"- {setup}; {'; '.join(runs)}." for setup, runs in setups.items()]
+    made = []
+    for _, alike in table.groupby(["backbone", "size_px", "epochs", "seeds", "hardware", "date"], sort=False):
+        row = {**alike.iloc[0], "commit": ", ".join(alike["commit"].unique())}
+        made.append(f"- {row['backbone']}; {row['size_px']} px, {row['epochs']} epochs, {row['seeds']} seeds; "
+                    f"{how_made(row)}.")
     return text + (_folded("How they were measured", made) if made else "")
 
 

@@ -77,9 +77,10 @@ def numbers(answer: Any, names: Sequence[Any] = ()) -> np.ndarray:
         raise Unreadable("A set has no order: give a list")
     if isinstance(answer, str):
         found = _in_text(answer)
-        places = [answer.lower().find(name) if isinstance(name, str) else -1 for name in names]
-        if len(found) == len(names) and -1 not in places:
-            found = [found[rank] for rank in np.argsort(np.argsort(places))]
+        places = [re.search(rf"\b{name}", answer.lower()) for name in names if isinstance(name, str)]
+        if len(found) == len(places) == len(names) and all(places):
+            spoken = sorted(range(len(names)), key=lambda name: places[name].start())  # 'std 0.2, mean 0.4'
+            found = [value for _, value in sorted(zip(spoken, found, strict=True))]
         return np.array(found)
     if hasattr(answer, "to_dict") and getattr(answer, "ndim", 0) == 1:  # a pandas Series
         named = answer.to_dict()

@@ -424,11 +424,12 @@ def batches(run, films, learning=False):
         yield images.to(memory_format=torch.channels_last), sex, months
 
 # %% [markdown]
-# Everything random comes from a seed and can be drawn again: an augmentation from the seed, the epoch and the film. Do
-# the same in a `Dataset` of your own; else its workers draw the same numbers in every epoch.
+# Everything random comes from a seed and can be drawn again: an augmentation from the seed, the epoch and the film.
+# Do the same in a `Dataset` of your own; else, because the loader's own stream begins anew, its workers draw the same
+# numbers in every epoch.
 #
-# Each epoch leaves out a few films that would not fill an
-# update, not always the same ones. Else their gradients would wait for the next epoch.
+# Each epoch leaves out a few films that would not fill an update, not always the same ones. Else their gradients
+# would wait for the next epoch.
 #
 # ### The network, the optimizer, the scaler
 #
@@ -525,10 +526,10 @@ def update(run, net, optimizer, scaler):
     run.ema.update(net, step=run.update)
 
 # %% [markdown]
-# `unscale_` divides the gradients by the scale, and looks whether one is infinite or no number. If so, `step` skips
-# the step, whatever clipping has made of the gradients; we count it as an update all the same. `update` halves the
-# scale after a skipped step, and doubles it when all has gone well for 2,000 steps in a row. By hand (`seen` is only
-# for the picture):
+# `unscale_` divides the gradients by the scale, and looks whether one is infinite or no number. If so, `step` changes
+# no weight, and clipping in between does not matter. We count it as an update all the same. `update` halves the scale
+# after a skipped step, and doubles it when all has gone well for 2,000 steps in a row. By hand (`seen` is only for
+# the picture):
 
 # %%
 class Scale:
@@ -759,10 +760,9 @@ def resume(run):
     torch.cuda.set_rng_state_all(state["random"][1:])
 
 # %% [markdown]
-# `weights_only=True` reads tensors, numbers, texts, lists and dicts, and nothing else. Without it, torch would unpickle
-# the file, and a pickle can run any program. `state.pt` is for going on, with the same options: `resume` does not check
-# them. The file to *use* is written by the package's
-# `save_model`, with all that a prediction needs:
+# `weights_only=True` reads tensors, numbers, texts, lists and dicts, and nothing else. Without it, torch would
+# unpickle the file, and a pickle can run any program. `state.pt` is for going on, with the same options: `resume`
+# does not check them. The file to *use* is written by the package's `save_model`, with all that a prediction needs:
 
 # %%
 # %%writefile -a train.py
@@ -901,8 +901,9 @@ resumed = read_log(runs / "killed")
 draw_drill(whole, killed, resumed)
 
 # %% [markdown]
-# On the broad band, the run never interrupted, lie the other's points. The shaded part was lost, and done again. Points
-# on a line are no proof: compare every number in both files.
+# The broad band is the run that was never interrupted. The points are the other run's (round: before the kill;
+# square: after it). The shaded part was lost, and done again. Points on a line are no proof: compare every number in
+# both files.
 
 # %% tags=["nbval-check-output"]
 from bonexage_utils.course.nb07.drill import largest_difference

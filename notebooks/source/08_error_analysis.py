@@ -330,7 +330,7 @@ bland_altman(films)
 # read too old. Solid: the bias; dashed: the limits, with their intervals as bands. The *limits* are what a doctor
 # needs: so far off may one film be. More films will not make them narrower. Two yardsticks, each for nineteen in
 # twenty: healthy children of ten lie within 19 (boys) or 23 months (girls) of their average; two readers lie within 15
-# of each other in one study, and further apart in others. Our limits include the label's own error.
+# of each other in one study, and further apart in another. Our limits include the label's own error.
 #
 # Why the mean of both on the horizontal axis? The label has an error of its own:
 #

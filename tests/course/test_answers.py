@@ -62,6 +62,9 @@ def test_numbers_need_an_order() -> None:
     with pytest.raises(Unreadable, match="A set has no order"):
         numbers({0.4, 0.2})
     assert numbers("3,11.4, 60").tolist() == [3, 11.4, 60]
+    assert numbers("low 1, high 2, gain 3", ("gain", "low", "high")).tolist() == [3, 1, 2]
+    assert numbers("bfloat16 3, float32 1, float16 2", ("float32", "float16", "bfloat16")).tolist() == [1, 2, 3]
+    assert numbers("against my guess: low 1, high 2, gain 3", ("gain", "low", "high")).tolist() == [3, 1, 2]
     assert numbers("0.4 or 0.2").size == 0
 
 

@@ -197,7 +197,7 @@ def test_the_page_says_what_the_files_say(done: tuple[Path, Path]) -> None:
     metrics = json.loads((done[1] / "metrics.json").read_text())
     mae = metrics["scores"]["mae"]
     for wanted in ("**Not a medical device.**", f"{mae['value']:.2f} [{mae['low']:.2f}", "| films sent | 90 |",
-                   "| tries; the selection films chose | 3 |", "| when the film looks otherwise | – |",
+                   "| tries (the selection films chose among them) | 3 |", "| when the film looks otherwise | – |",
                    "test_convnext, weights none, 64 px, 2 epochs", "| intervals | – (",
                    "| films that are no hand | not recognised (it takes 99 calibration films) |",
                    "| a second reader on the same films | – |", "| wrong sex typed | – |",

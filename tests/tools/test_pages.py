@@ -79,13 +79,14 @@ def test_what_is_not_measured_says_so(course: Path) -> None:
 
 def test_a_claim_shows_both_rows_and_both_verdicts(course: Path) -> None:
     real = CLAIM | {"films": "rsna100", "difference": 0.25, "low": -1, "high": 1.5, "verdict": "no difference"}
-    record(course, CLAIM, real, CLAIM | {"claim": "another"})
+    record(course, CLAIM, real, CLAIM | {"claim": "another", "commit": "c0ffee2"})
     table = pages.claims_table(course)
     both = "with sex 9.0 against without sex 10.0:"
     assert (f"| sex improves accuracy | 05 | {both} −1.00 [−2.00, −0.50] | {both} +0.25 [−1.00, +1.50] | "
             "phantom: with sex is better; real films: no difference |") in table
     assert "- another (phantom): with sex 9.0" in table
-    assert table.count("b; 96 px, 2 epochs, 3 seeds; h, commit c0ffee1, d.") == 1
+    assert "<details><summary>How they were measured</summary>" in table
+    assert table.count("- b; 96 px, 2 epochs, 3 seeds; h, commit c0ffee1, c0ffee2, d.") == 1
     record(course, CLAIM, real | {"verdict": CLAIM["verdict"]})
     assert "| with sex is better |" in pages.claims_table(course)
 

@@ -122,7 +122,7 @@ def test_a_copy_runs_to_its_end(copies: dict, number: str, tmp_path: Path) -> No
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
     with own_kernel():
         client.execute(env={**kernel_environment("fast"), "PYTHONPATH": str(ROOT)})
-    filled, told = [], None  # told: by then, since what is for home comes after the end
+    filled, told = [], None  # told: done when `answered` runs; what is for home comes later
     for cell in notebook.cells:
         said = "".join(output.get("text", "") for output in cell.outputs) if cell.cell_type == "code" else ""
         for name in re.findall(r"^ex\.(\w+)\.check\(", cell.source, re.MULTILINE):

@@ -21,7 +21,7 @@ backbones in turn: whoever is quicker makes more updates within it. Each backbon
 rates, chosen on the selection films with a seed of its own, a third of the time each. Beside them runs one ResNet
 with phantom weights, to set a backbone's worth beside that of pretraining. Then the same again, update for update.
 Errors are those of the calibration films. From random weights a minute tells who *starts sooner*; from pretrained
-ones, who *ends lower*, unless it ended within the first epoch. One row a run in bakeoff.csv, one a comparison in
+ones, who *ends lower*, unless a run ended within its first epoch. One row a run in bakeoff.csv, one a comparison in
 claims.csv; what stands there is not run again, so a stopped run goes on where it was.
 """
 
@@ -44,6 +44,7 @@ from bonexage_utils.cohort import load_cohort
 from bonexage_utils.course.frozen import BATCH as HEAD_BATCH
 from bonexage_utils.course.frozen import LR as HEAD_LR
 from bonexage_utils.course.frozen import fit_head, head_errors, maps_of
+from bonexage_utils.course.nb10.bakeoff import question
 from bonexage_utils.course.start import sample_cohort
 from bonexage_utils.devices import autocast, choose_precision, to_network
 from bonexage_utils.evaluation import median_by_sex
@@ -242,8 +243,7 @@ def compare(table: Table, claims: Path, train_on: int | None = None) -> None:
                 a["weights"], f"{a['weights']} weights")
             alike = ", all pretrained alike" if a["weights"] == "phantom" else ""
             few = f", {train_on:,} films" if train_on else ""
-            whole_epoch = min(a["epochs"], b["epochs"]) >= 1
-            what = "ends lower" if a["weights"] != "none" and whole_epoch else "starts sooner"
+            what = question(a["weights"], (of[seed]["epochs"] for of in runs.values() for seed in seeds))
             row = {
                 "claim": f"ConvNeXt converges better than {rival}{alike}{few}{suffix}",
                 "films": a["films"], "a": "ConvNeXt",

@@ -1,6 +1,7 @@
 """The bake-off of tools/benchmarks/bakeoff.py as recorded: the errors, their intervals, and how they were measured.
 What is not in the file yet says "not yet measured"."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,11 @@ MATCHED = {"frozen": "a head on the frozen backbone", "time": "trained whole for
            "updates": "trained whole for equal updates"}
 
 
+def question(weights: str, epochs: Iterable[float]) -> str:
+    """What a comparison of runs from `weights` asks: pretrained ones reach an end, but not within their first epoch."""
+    return "ends lower" if weights != "none" and min(epochs) >= 1 else "starts sooner"
+
+
 def pretrained_runs(folder: Path | None = None) -> dict[str, pd.DataFrame]:
     """The runs of backbones that were all pretrained alike, by what they learned from, such as "the phantom, 1,789"."""
     runs = recorded_runs(folder, "phantom").sort_values(["films", "trained_on"])
@@ -139,9 +145,9 @@ def pretrained_sentences(folder: Path | None = None) -> str:
                 seeds = sorted(errors["ConvNeXt"].keys() & errors[rival].keys())
                 apart = paired_over_seeds(*(np.stack([errors[arm][seed] for seed in seeds])
                                             for arm in ("ConvNeXt", rival)))
-                whole_epoch = part.loc[part["arm"].isin(["ConvNeXt", rival]), "epochs"].min() >= 1
+                what = question("phantom", part.loc[part["arm"].isin(["ConvNeXt", rival]), "epochs"])
                 lines.append(f"{name}, {words}: ConvNeXt minus {rival} {apart} months; "
-                             f"{verdict(apart, 'ConvNeXt', rival, 'ends lower' if whole_epoch else 'starts sooner')}")
+                             f"{verdict(apart, 'ConvNeXt', rival, what)}")
     return "\n".join(lines) or f"All pretrained alike: {NOT_YET}."
 
 

@@ -85,7 +85,7 @@ def _recipe(trained: dict, tries: int) -> dict[str, str]:
     config = trained["config"]
     return {"network": f"{config['backbone']}, weights {config['weights']}, {config['image_size']} px, "
                        f"{config['epochs']} epochs, one seed",
-            "tries; the selection films chose": tries}
+            "tries (the selection films chose among them)": tries}
 
 
 def _result(metrics: dict) -> dict[str, str]:
